@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What `holdfast status` shows of a controller: plain numbers, filled by array_status(). Counters only go up
+ * within one incarnation. */
+
+#ifndef ARRAY_STATUS_H
+#define ARRAY_STATUS_H
+
+#include "base/histogram.h"
+#include "base/limits.h"
+#include "volume/volume.h"
+
+enum role {
+    ROLE_STARTING, /* reading the register */
+    ROLE_WAITING,  /* the peer serves, or may hold data that this controller lacks; asking to join */
+    ROLE_JOINING,  /* being filled by the peer; not serving */
+    ROLE_OFFLINE,  /* acknowledged writes were lost with both memories: waits for accept-loss */
+    ROLE_SOLO,     /* serves every volume, write-through */
+    ROLE_PAIRED,   /* serves its own volumes, mirrored */
+    ROLE_RACING,   /* the link lease ran out or the peer died: asking the register who goes on; hosts are held */
+    ROLE_FENCING,  /* won the register; waiting until the peer certainly does not touch a store; hosts are held */
+    ROLE_STOPPED,
+    ROLE_COUNT
+};
+
+const char *role_name(enum role role);
+
+struct volume_status {
+    int owner; /* 0 = a, 1 = b, -1 not known */
+    bool moving;
+    uint64_t dirty_pages;
+    uint64_t reads, writes, flushes, trims, zeroes; /* completed */
+    uint64_t read_bytes, write_bytes;
+    uint64_t read_page_hits, read_page_misses;
+    uint64_t waiting; /* requests in the core now */
+    struct histogram read_latency_us, write_latency_us;
+};
+
+struct stream_status {
+    uint64_t batches, headers, data_bytes; /* acknowledged (sent) or applied (received) */
+    uint64_t writes, drops, ranges;        /* headers by kind */
+    uint64_t folds;                        /* host writes that changed a page already in the filling list */
+    uint64_t resends, refused;
+    uint32_t headers_waiting; /* in the filling list now */
+};
+
+struct destage_status {
+    uint64_t store_writes, pages_written, flushes;
+    uint64_t joined_pages; /* pages that went with a neighbour: pages_written - store_writes */
+    uint64_t host_pages;   /* pages written by hosts: what the cache was asked to destage */
+    uint64_t errors;
+    uint64_t failed_pages; /* waiting to be tried again after an error, now */
+    uint32_t in_flight;
+    uint64_t backlog_pages; /* dirty now */
+};
+
+struct array_status {
+    enum role role;
+    char reason[TRACE_LINE];
+    uint64_t epoch;
+    uint64_t incarnation;
+    bool refilling;      /* solo, and sending every dirty page to the returned peer */
+    bool stopping;
+    bool link_up;        /* our session to the peer */
+    bool peer_known;     /* a hello from the peer was seen since the link came up */
+    enum role peer_role; /* from its last hello */
+    int64_t lease_left_us;    /* paired: how long this controller may still serve unheard */
+    uint64_t takeover_count;
+    uint64_t takeover_last_us; /* from the loss of the peer (first noticed) to serving */
+    uint32_t slots, slots_clean, slots_dirty, slots_free, slots_image; /* image: of the peer, dirty there */
+    uint64_t requests_waiting_for_room;
+    uint64_t flush_messages; /* messages that any destage ever sent to the peer: always 0, and counted */
+    struct stream_status sent, received;
+    struct destage_status destage;
+    uint32_t volume_count;
+    struct volume_status volumes[VOLUME_LIMIT];
+};
+
+#endif

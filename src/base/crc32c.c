@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* CRC-32C by ISA-L, which picks the machine's fastest way at load time. */
+
+#include "base/crc32c.h"
+
+#include "base/check.h"
+
+#include <isa-l/crc.h>
+#include <limits.h>
+
+uint32_t crc32c_more(uint32_t state, const void *data, size_t size)
+{
+    CHECK(size <= INT_MAX);
+    return crc32_iscsi((unsigned char *)(uintptr_t)data, (int)size, state);
+}
