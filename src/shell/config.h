@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The configuration: one INI file that describes both controllers, read into one plain struct.
+ * Reading it asks no name server and opens nothing that it names. A struct that was accepted has
+ * passed every check that needs no more than the text; a file with mistakes yields all of them,
+ * each with its line and what would be right, and no configuration. The secret is never part of a
+ * message. */
+
+#ifndef SHELL_CONFIG_H
+#define SHELL_CONFIG_H
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "volume/volume.h"
+
+enum {
+    CONTROLLER_COUNT = 2, /* 0 = a, 1 = b, everywhere */
+
+    CONFIG_FILE_BYTES = 1 << 20, /* a larger file is refused unread */
+    CONFIG_LINE_SIZE = 4096,     /* bytes of one line with its end */
+    CONFIG_PATH_SIZE = 1024,     /* bytes of a path with the closing NUL */
+    CONFIG_ERROR_LIMIT = 64,     /* mistakes kept; more are only counted */
+    CONFIG_ERROR_SIZE = 512,
+
+    CONFIG_NAME_SIZE = VOLUME_NAME_SIZE, /* names of the array and the stores: as a volume's */
+    CONFIG_SECRET_SIZE = 129,
+    CONFIG_SECRET_MIN = 12, /* RFC 7143 section 12.1.3: a CHAP secret has at least 96 random bits */
+    CONFIG_RUN_SIZE =
+        96, /* a run directory with "/control" fits a UNIX socket address (108 bytes) */
+    CONFIG_NBD_LIMIT = 8, /* addresses that one controller's NBD server listens at */
+
+    ADDRESS_HOST_SIZE = 64,  /* a numeric address with a scope: fe80::1%eth0 */
+    ADDRESS_PATH_SIZE = 108, /* sun_path */
+    ADDRESS_TEXT_SIZE = 128,
+};
+
+enum address_kind {
+    ADDRESS_NONE, /* not set */
+    ADDRESS_IP,   /* host and port; host is a numeric IPv4 or IPv6 address without brackets */
+    ADDRESS_UNIX, /* path */
+};
+
+/* Where to listen or connect. The shell makes a sockaddr of it with getaddrinfo(AI_NUMERICHOST). */
+struct address {
+    enum address_kind kind;
+    uint16_t port;
+    char host[ADDRESS_HOST_SIZE];
+    char path[ADDRESS_PATH_SIZE];
+    char text[ADDRESS_TEXT_SIZE]; /* as written: for log lines */
+};
+
+enum config_io {
+    CONFIG_IO_AUTO, /* direct where the store can, else buffered */
+    CONFIG_IO_DIRECT,
+    CONFIG_IO_BUFFERED,
+};
+
+struct config_controller {
+    struct address link;   /* iSCSI: the peer connects here */
+    struct address warden; /* the parent process: the peer's parent connects here */
+    uint32_t nbd_count;    /* at least 1 */
+    struct address nbd[CONFIG_NBD_LIMIT];
+    char run[CONFIG_RUN_SIZE]; /* directory of the control socket and the lock file */
+    int cpu;                   /* pin to this processor; -1: do not pin */
+    uint32_t request_limit;    /* host requests in the core at a time */
+};
+
+struct config_store {
+    char name[CONFIG_NAME_SIZE];
+    char path[CONFIG_PATH_SIZE];
+    enum config_io io;
+};
+
+/* Large (some 100 KiB): make it static or take it from the heap. */
+struct config {
+    char name[CONFIG_NAME_SIZE];
+    char secret[CONFIG_SECRET_SIZE]; /* empty: the link is not authenticated */
+    char register_path[CONFIG_PATH_SIZE];
+    uint64_t cache_bytes; /* a multiple of PAGE_SIZE_BYTES */
+    uint32_t lease_ms;
+    uint32_t settle_ms;
+    bool auto_giveback;
+    uint8_t dirty_low_percent;
+    uint8_t dirty_high_percent;
+    uint32_t destage_after_ms;
+
+    struct config_controller controllers[CONTROLLER_COUNT];
+
+    uint32_t store_count;
+    struct config_store stores[STORE_LIMIT];
+    uint32_t volume_count;
+    struct volume_config volumes[VOLUME_LIMIT];
+};
+
+/* All mistakes of one file, in the order of its lines. Each text is ready to print, without a
+ * newline: "FILE:LINE: [section] key = value: what is wrong; what would be right". */
+struct config_errors {
+    uint32_t count; /* kept in text[] */
+    uint32_t total; /* found */
+    char text[CONFIG_ERROR_LIMIT][CONFIG_ERROR_SIZE];
+};
+
+/* Reads and checks the file at `path`. Returns false when there is any mistake; *config is then not
+ * to be used. */
+MUST_CHECK bool config_load(const char *path, struct config *config, struct config_errors *errors);
+
+/* The same over bytes in memory; `file` is only the name for messages. No I/O. */
+MUST_CHECK bool config_parse(const char *file, const char *bytes, size_t length,
+                             struct config *config, struct config_errors *errors);
+
+/* "127.0.0.1:3260", "[::1]:3260" or "unix:/path". Host names are refused: nothing here asks a name
+ * server. Returns false with a sentence in `why`. */
+MUST_CHECK bool address_parse(const char *text, struct address *address, char why[TRACE_LINE]);
+
+/* 0 for "a", 1 for "b", -1 for anything else; and the way back. */
+int controller_by_name(const char *name);
+const char *controller_name(int controller);
+
+/* The UNIX socket of `holdfast status` and its kin: RUN/control. */
+void config_control_path(const struct config *config, int controller, char path[ADDRESS_PATH_SIZE]);
+
+/* The index of the volume of that name, or -1. */
+int config_volume_by_name(const struct config *config, const char *name);
+
+#endif
