@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The link between two controllers as iSCSI sessions (RFC 7143): an initiator that carries one SCSI
+ * WRITE BUFFER (SPC-4 6.49, mode 02h) at a time, and the target that receives it. Bytes in, bytes
+ * out: no socket, no clock, no memory beyond the two structs. Invariants: the data of a command are
+ * never copied on the way out; nothing is written past the caller's buffer on the way in; whatever
+ * a peer sends ends in an event or in a bounded answer. */
+
+#ifndef FRONT_ISCSI_LINK_H
+#define FRONT_ISCSI_LINK_H
+
+#include "front/iscsi_login.h"
+
+#include <sys/uio.h>
+
+enum {
+    ISCSI_OUTPUT_SIZE = 24 * 1024,
+    ISCSI_SCRATCH_SIZE = ISCSI_TEXT_LIMIT, /* data of small PDUs that came in pieces */
+    ISCSI_IOV_LIMIT = 1024,                /* one sendmsg() takes no more (IOV_MAX) */
+    ISCSI_HEADER_LIMIT = 80,               /* PDU headers in one output list */
+    ISCSI_WRITE_LIMIT = ISCSI_DATA_LIMIT,  /* parameter list length of WRITE BUFFER */
+};
+
+/* SCSI status (SAM-5 5.3). */
+enum { SCSI_GOOD = 0x00, SCSI_CHECK_CONDITION = 0x02, SCSI_BUSY = 0x08 };
+
+enum iscsi_link_event {
+    ISCSI_LINK_MORE, /* nothing to report. When bytes were left: send the output, then feed them
+                        again */
+    ISCSI_LINK_LOGGED_IN, /* the full-feature phase has begun */
+    ISCSI_LINK_COMMAND,   /* target: a whole WRITE BUFFER in `command`; answer it with
+                             iscsi_link_target_respond() */
+    ISCSI_LINK_STATUS,    /* initiator: the command is over, see `result` */
+    ISCSI_LINK_CLOSED,    /* logged out: send the output if there is any, then close */
+    ISCSI_LINK_FAILED,    /* `reason` says why: send the output if there is any, then close */
+};
+
+/* PDUs that are not a command's data: a plain byte queue whose bytes stay where they are until
+ * sent. */
+struct iscsi_output {
+    uint32_t start, end;
+    uint8_t bytes[ISCSI_OUTPUT_SIZE];
+};
+
+/* ---- initiator ---- */
+
+enum iscsi_initiator_state {
+    ISCSI_INITIATOR_LOGIN,
+    ISCSI_INITIATOR_READY,   /* logged in, no command */
+    ISCSI_INITIATOR_COMMAND, /* one command under way */
+    ISCSI_INITIATOR_LOGOUT,
+    ISCSI_INITIATOR_OVER,
+};
+
+struct iscsi_result {
+    uint8_t status;               /* SCSI_GOOD, SCSI_CHECK_CONDITION, ... */
+    uint8_t sense_key, asc, ascq; /* for CHECK CONDITION with sense */
+    bool has_sense;
+};
+
+/* What the data generator is in the middle of: a sequence of PDUs over the caller's data. */
+struct iscsi_burst {
+    uint32_t at, end; /* data offsets: next byte, end of this burst */
+    uint32_t ttt;     /* ISCSI_NO_TAG: unsolicited */
+    uint64_t lun;
+    uint32_t data_sn;
+    bool active;
+};
+
+struct iscsi_initiator {
+    /* Read by the owner. */
+    enum iscsi_initiator_state state;
+    struct iscsi_result result;
+    char reason[ISCSI_REASON_SIZE];
+    struct iscsi_params params; /* agreed; valid once logged in */
+    uint64_t r2t_count;         /* R2Ts honoured since the login */
+
+    /* The initiator's own. */
+    struct iscsi_login login;
+    struct iscsi_receiver receiver;
+    struct iscsi_output output;
+    bool failed_told;
+    uint32_t cmd_sn, exp_stat_sn, max_cmd_sn, exp_cmd_sn;
+    uint32_t next_itt, itt;
+
+    /* The command under way. */
+    uint8_t buffer_id;
+    uint32_t length;
+    const struct iovec *data_iov; /* borrowed until ISCSI_LINK_STATUS, CLOSED or FAILED */
+    uint32_t data_iov_count;
+    uint32_t data_index; /* where the generator stands in data_iov */
+    size_t data_within;
+    uint32_t data_position; /* the same as an offset */
+    bool command_due;       /* the command PDU is not yet generated (it may wait for the window) */
+    struct iscsi_burst burst;
+    struct iscsi_burst next_burst; /* an R2T that came while the burst was being sent */
+    uint32_t exp_r2t_sn;
+    uint32_t pdu_left; /* data bytes of the current PDU still to be generated */
+    uint32_t pdu_size;
+    bool pdu_open; /* its trailer is not yet generated */
+    uint32_t pdu_crc;
+
+    /* The list handed out. */
+    struct iovec iov[ISCSI_IOV_LIMIT];
+    uint32_t iov_first, iov_count;
+    uint32_t header_count;
+    uint8_t headers[ISCSI_HEADER_LIMIT][ISCSI_HEADER_ROOM + ISCSI_TRAILER_ROOM + 1];
+    struct iovec control_iov;
+
+    uint8_t scratch[ISCSI_SCRATCH_SIZE];
+};
+
+/* `config` is borrowed for the session's life and must have passed iscsi_login_config_check(). The
+ * first Login Request is in the output at once. Start again with a new connection. */
+void iscsi_initiator_start(struct iscsi_initiator *initiator,
+                           const struct iscsi_login_config *config);
+
+/* Bytes came; returns how many were taken. Feed what is left again after handling the event. */
+size_t iscsi_initiator_feed(struct iscsi_initiator *initiator, const void *bytes, size_t size,
+                            enum iscsi_link_event *event);
+
+/* One WRITE BUFFER, in ISCSI_INITIATOR_READY only: `length` <= ISCSI_WRITE_LIMIT bytes from `iov`.
+ * The list and the bytes are borrowed until ISCSI_LINK_STATUS, ISCSI_LINK_CLOSED or
+ * ISCSI_LINK_FAILED. */
+void iscsi_initiator_command(struct iscsi_initiator *initiator, uint8_t buffer_id,
+                             const struct iovec *iov, uint32_t iov_count, uint32_t length);
+
+/* Ask for the end of the session (RFC 7143 11.14); in ISCSI_INITIATOR_READY only. ISCSI_LINK_CLOSED
+ * follows. */
+void iscsi_initiator_logout(struct iscsi_initiator *initiator);
+
+/* What to send now: at most ISCSI_IOV_LIMIT pieces; 0 when there is nothing. Call it only when no
+ * earlier list is being sent; the list and the bytes stay valid until iscsi_initiator_sent(). */
+uint32_t iscsi_initiator_output(struct iscsi_initiator *initiator, struct iovec **iov);
+/* `size` bytes of that list were sent. Ask again: there may be more. */
+void iscsi_initiator_sent(struct iscsi_initiator *initiator, size_t size);
+
+/* ---- target ---- */
+
+enum iscsi_target_state {
+    ISCSI_TARGET_LOGIN,
+    ISCSI_TARGET_READY, /* logged in, no command */
+    ISCSI_TARGET_DATA,  /* a command's data are coming */
+    ISCSI_TARGET_BUSY,  /* the caller has the command and owes the answer */
+    ISCSI_TARGET_OVER,
+};
+
+struct iscsi_link_command {
+    uint8_t buffer_id;
+    uint32_t length;
+    const uint8_t *data; /* in the bytes last fed, or in the caller's buffer; unaligned */
+    uint32_t itt;
+};
+
+struct iscsi_link_target {
+    /* Read by the owner. */
+    enum iscsi_target_state state;
+    struct iscsi_link_command command;
+    char reason[ISCSI_REASON_SIZE];
+    struct iscsi_params params;
+    uint64_t in_place_count; /* commands whose data were handed out without a copy */
+    uint64_t refused_count;  /* commands answered with CHECK CONDITION here */
+
+    /* The target's own. */
+    struct iscsi_login login;
+    struct iscsi_receiver receiver;
+    struct iscsi_output output;
+    bool failed_told;
+    uint32_t stat_sn, exp_cmd_sn;
+    uint8_t *buffer; /* borrowed */
+    uint32_t buffer_size;
+    uint32_t expected_size, received_size; /* of the command under way */
+    uint32_t unsolicited_end;              /* where unsolicited data must stop (FirstBurstLength) */
+    uint32_t burst_end; /* where the running sequence ends: R2T's end, or unsolicited_end */
+    uint32_t exp_data_sn, r2t_sn, r2t_ttt; /* r2t_ttt: ISCSI_NO_TAG while data are unsolicited */
+    uint32_t itt;
+    uint64_t lun;
+    bool discarding; /* the command is refused; its unsolicited data are dropped first */
+    uint8_t refuse_key, refuse_asc, refuse_ascq;
+    bool write_buffer;
+    struct iovec control_iov;
+    uint8_t scratch[ISCSI_SCRATCH_SIZE];
+};
+
+/* `buffer` (borrowed): where a command's data are assembled; a longer command is refused with CHECK
+ * CONDITION, ILLEGAL REQUEST, INVALID FIELD IN CDB. */
+void iscsi_link_target_start(struct iscsi_link_target *target,
+                             const struct iscsi_login_config *config, void *buffer,
+                             uint32_t buffer_size);
+
+/* Bytes came; returns how many were taken. The data of ISCSI_LINK_COMMAND may lie in `bytes`: keep
+ * them until the answer. */
+size_t iscsi_link_target_feed(struct iscsi_link_target *target, const void *bytes, size_t size,
+                              enum iscsi_link_event *event);
+
+/* Where the next bytes of the stream go: at least 1 of them may be received straight to *place (and
+ * whatever follows them into another buffer, with readv). 0: receive into an own buffer and feed.
+ * After receiving report with iscsi_link_target_filled(), then call iscsi_link_target_feed() (with
+ * no bytes, or what followed). */
+uint32_t iscsi_link_target_wants(struct iscsi_link_target *target, uint8_t **place);
+void iscsi_link_target_filled(struct iscsi_link_target *target, uint32_t size);
+
+/* Answer the command, in ISCSI_TARGET_BUSY only: GOOD, or CHECK CONDITION with ABORTED COMMAND. */
+void iscsi_link_target_respond(struct iscsi_link_target *target, bool good);
+
+/* The same as for the initiator; one piece at most. */
+uint32_t iscsi_link_target_output(struct iscsi_link_target *target, struct iovec **iov);
+void iscsi_link_target_sent(struct iscsi_link_target *target, size_t size);
+
+#endif
