@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The Holdfast authors
+#
+# The front of the build; meson and ninja do the work. `make demo` and `make test` install what they miss
+# (tools/setup); everything else only uses what is there.
+
+SHELL := /bin/bash
+BUILD ?= build
+CHECK_BUILD ?= build-check
+FUZZ_SECONDS ?= 10
+PREFIX ?= /usr/local
+E2E ?= tests/e2e
+
+# Meson's Python is Debian's, whatever else is first in PATH.
+MESON ?= meson
+PYTHON ?= /usr/bin/python3
+
+.PHONY: all build demo test check bench install clean help
+
+all: build
+
+$(BUILD)/build.ninja:
+	@command -v $(MESON) >/dev/null || { echo "meson is missing: run tools/setup build" >&2; exit 1; }
+	$(MESON) setup $(BUILD) --prefix $(PREFIX)
+
+build: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+demo:
+	tools/setup demo
+	+$(MAKE) --no-print-directory build
+	tools/demo
+
+# Release code with its assertions, then real processes; ends with one line: N passed, N failed.
+test:
+	tools/setup test
+	+$(MAKE) --no-print-directory build
+	$(PYTHON) tools/run-tests $(BUILD) --e2e $(E2E)
+
+check:
+	tools/setup test
+	tools/check $(CHECK_BUILD) $(FUZZ_SECONDS)
+
+bench:
+	tools/setup bench
+	+$(MAKE) --no-print-directory build
+	bench/run
+
+install: build
+	$(MESON) install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) $(CHECK_BUILD)
+
+help:
+	@echo 'make            build into $(BUILD)/'
+	@echo 'make demo       two controllers on this machine, one is killed, nothing is lost (installs packages)'
+	@echo 'make test       unit, story, fault and end-to-end tests (installs packages)'
+	@echo 'make check      format, folder rules, warnings, and the tests and fuzz targets under sanitizers'
+	@echo 'make bench      the figures of docs/performance.md'
+	@echo 'make install    into $(PREFIX), or DESTDIR'
