@@ -7,20 +7,16 @@
  * ends the connection with a reason for the log. Clauses named here are headings of the protocol
  * document (doc/proto.md of NetworkBlockDevice/nbd).
  *
- *     nbd_start(&conn, whole_payload_bytes);
- *     nbd_step(...) with no input gives the greeting; from then on, whenever bytes have arrived:
+ * nbd_start(), then one nbd_step() without input for the greeting; from then on, whenever bytes
+ * have arrived, nbd_step() again and again, doing what it says:
  *
- *     struct nbd_input in = {buffer, filled};
- *     for (;;) {
- *         switch (nbd_step(&conn, &exports, &in, &out, &request)) {
- *         case NBD_MORE:        send out; move the in.length bytes at in.bytes to the buffer's
- * front; recv more case NBD_OUTPUT_FULL: send out; step again with room case NBD_READY:       send
- * out; conn.export_index is the volume; step on case NBD_REQUEST:     pass it on, step on (after
- * the rest of a WRITE's payload, when some is missing) case NBD_ANSWER:      nbd_reply() with
- * request.error and request.message; step on case NBD_END:         send out; answer what is under
- * way; close case NBD_BROKEN:      send out; log conn.reason; close
- *         }
- *     } */
+ *     NBD_MORE         send output; move what is left of input to the buffer's front; receive more
+ *     NBD_OUTPUT_FULL  send output; step again with room
+ *     NBD_READY        send output; conn.export_index is the volume; step on
+ *     NBD_REQUEST      pass it on; take what is missing of a WRITE's payload; step on
+ *     NBD_ANSWER       nbd_reply() with request.error and request.message; step on
+ *     NBD_END          send output; answer what is under way; close
+ *     NBD_BROKEN       send output; log conn.reason; close */
 
 #ifndef FRONT_NBD_H
 #define FRONT_NBD_H
@@ -159,33 +155,31 @@ struct nbd_request {
     const char *message;  /* a literal, or NULL; NBD_ANSWER only */
 };
 
-/* The states of a connection. Each step stands beside the function that makes it.
+/* The states of a connection. Beside each step stands the function that makes it.
  *
- *                nbd_start
- *                    |
- *               NBD_GREETING --greet()--> NBD_CLIENT_FLAGS --client_flags()--> NBD_OPTION
- * <-----------+ |  |  |  |            |
- *           +----------------------------- option_go(), option_export_name() ---+  |  |  | | | |  |
- * |            | |                   option data too long to be kept: option_too_big()  |  |  +-->
- * NBD_LISTING |                                            NBD_OPTION_SKIP <---------+  |
- * option_list(), then |                                            |    skip_option(), then     |
- * list_on() until all is said |                                            +--> NBD_OPTION | v |
- * option_abort() NBD_TRANSMISSION --request_next()--> NBD_REFUSED_PAYLOAD                        |
- *           |    ^                               |  a WRITE that is refused: its      |
- *           |    +-------- refused_payload() ----+  payload is skipped, then the      |
- *           |                                       answer is handed out              v
- *           +--- DISC: request_next() --------------------------------------------> NBD_ENDED
+ *     NBD_GREETING         --nbd_option_greet-->             NBD_CLIENT_FLAGS
+ *     NBD_CLIENT_FLAGS     --nbd_option_client_flags-->      NBD_OPTION
+ *     NBD_OPTION           --nbd_option_next, LIST-->        NBD_LISTING
+ *     NBD_LISTING          --nbd_option_list_on-->           NBD_OPTION
+ *     NBD_OPTION           --nbd_option_next, too long-->    NBD_OPTION_SKIP
+ *     NBD_OPTION_SKIP      --nbd_option_skip-->              NBD_OPTION
+ *     NBD_OPTION           --nbd_option_next, GO or EXPORT_NAME--> NBD_TRANSMISSION
+ *     NBD_OPTION           --nbd_option_next, ABORT-->       NBD_ENDED
+ *     NBD_TRANSMISSION     --request_next, refused WRITE-->  NBD_REFUSED_PAYLOAD
+ *     NBD_REFUSED_PAYLOAD  --refused_payload-->              NBD_TRANSMISSION
+ *     NBD_TRANSMISSION     --request_next, DISC-->           NBD_ENDED
+ *     NBD_CLIENT_FLAGS, NBD_OPTION, NBD_TRANSMISSION --nbd_broken--> NBD_CLOSED
  *
- *     any but NBD_ENDED --broken()--> NBD_CLOSED
+ * What holds in each:
  *
- * NBD_GREETING          nothing was sent or read.
- * NBD_CLIENT_FLAGS      the greeting was written; the next 4 bytes are the client's flags.
- * NBD_OPTION            the next 16 bytes are an option's head; nothing of it was consumed.
- * NBD_OPTION_SKIP       skip_bytes > 0 of an option's data are still to come; then it is answered
- * with ERR_TOO_BIG. NBD_LISTING           list_next volumes of the LIST were written.
- * NBD_TRANSMISSION      export_index, size_bytes and read_only are those of the volume; the next 28
- * bytes are a request. NBD_REFUSED_PAYLOAD   skip_bytes > 0 of a payload are still to come; then
- * `refused` is answered. NBD_ENDED, NBD_CLOSED nothing more is read or written. */
+ *     NBD_GREETING         nothing was sent or read
+ *     NBD_CLIENT_FLAGS     the greeting was written; the next 4 bytes are the client's flags
+ *     NBD_OPTION           the next 16 bytes are an option's head; nothing of it was consumed
+ *     NBD_OPTION_SKIP      skip_bytes of an option's data are to come; ERR_TOO_BIG answers it then
+ *     NBD_LISTING          the first list_next volumes of a LIST were written
+ *     NBD_TRANSMISSION     export_index, size_bytes, read_only are the volume's; a request is next
+ *     NBD_REFUSED_PAYLOAD  skip_bytes > 0 of a payload are to come; `refused` is handed out then
+ *     NBD_ENDED, NBD_CLOSED  nothing more is read or written; nbd_step() repeats itself */
 enum nbd_state {
     NBD_GREETING,
     NBD_CLIENT_FLAGS,
@@ -207,9 +201,8 @@ struct nbd_conn {
     uint32_t whole_payload_bytes;
     uint32_t export_index; /* NO_INDEX before NBD_READY */
     bool read_only;
-    bool structured;     /* structured replies were negotiated */
-    bool block_status;   /* base:allocation was selected for this volume */
-    bool fixed_newstyle; /* the client said so */
+    bool structured;   /* structured replies were negotiated */
+    bool block_status; /* base:allocation was selected for this volume */
     bool no_zeroes;
 
     uint32_t meta_export; /* the volume base:allocation was last selected for, or NO_INDEX */
@@ -217,13 +210,7 @@ struct nbd_conn {
     uint32_t option; /* the option being skipped */
     uint32_t option_count;
     uint32_t skip_bytes;
-    struct {
-        uint64_t cookie, offset_bytes;
-        uint32_t length_bytes;
-        uint16_t command, flags;
-        enum nbd_error error;
-        const char *message; /* a literal */
-    } refused;
+    struct nbd_request refused; /* the WRITE whose payload is being skipped */
 
     const char *reason;    /* a literal: why NBD_END or NBD_BROKEN */
     uint64_t reason_value; /* the offending number, or 0 */
