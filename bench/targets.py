@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What is to be reached, and whether a result reaches it. A ratio of two sides is the median of the rounds' ratios:
+rounds are interleaved, so a slow spell of the machine falls on both halves of one ratio."""
+
+import statistics
+
+
+def median(rows, key):
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def spread(rows, key):
+    """Smallest and largest of the rounds."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return (min(values), max(values)) if values else None
+
+
+def ratio(result, scenario, ours, other, key="iops"):
+    rows = result.get("throughput", {}).get(scenario, {})
+    pairs = [(a[key], b[key]) for a, b in zip(rows.get(ours, []), rows.get(other, [])) if b.get(key)]
+    return statistics.median(a / b for a, b in pairs) if pairs else None
+
+
+def time_ratio(result, scenario, ours, other):
+    """How many times as long as `other` takes for one I/O."""
+    found = ratio(result, scenario, other, ours)
+    return found
+
+
+def _batching(result):
+    return median(result.get("throughput", {}).get("write-32", {}).get("holdfast", []), "writes_per_batch")
+
+
+def _cache_size(result):
+    rows = result.get("cache_size", {})
+    pairs = list(zip(rows.get("256M", []), rows.get("8G", [])))
+    return statistics.median(small["iops"] / large["iops"] for small, large in pairs) if pairs else None
+
+
+def _takeover(result, how):
+    rows = result.get("takeover", {}).get(how, [])
+    return median(rows, "ms")
+
+
+def _core_slots(result):
+    rows = result.get("core_cost", {})
+    if "32/65536" not in rows:
+        return None
+    return rows["32/2097152"]["instructions"] / rows["32/65536"]["instructions"]
+
+
+# (what, how it is found, "at most" or "at least", wanted, unit)
+TARGETS = [
+    ("1 in flight, blocking client: time of the two-hop limit",
+     lambda r: time_ratio(r, "raw-write-1", "holdfast", "chain"), "at most", 1.3, "x"),
+    ("1 in flight, fio: time of the two-hop limit",
+     lambda r: time_ratio(r, "write-1", "holdfast", "chain"), "at most", 1.3, "x"),
+    ("1 in flight: IOPS of the quorum peer (UNIX)",
+     lambda r: ratio(r, "write-1", "holdfast", "quorum-unix"), "at least", 1.25, "x"),
+    ("32 in flight: IOPS of the quorum peer (UNIX)",
+     lambda r: ratio(r, "write-32", "holdfast", "quorum-unix"), "at least", 3.0, "x"),
+    ("32 in flight: IOPS of nbdkit memory, which mirrors nothing",
+     lambda r: ratio(r, "write-32", "holdfast", "nbdkit"), "at least", 0.6, "x"),
+    ("32 in flight: host writes for one link command", _batching, "at least", 4.0, ""),
+    ("128 KiB sequential writes, 8 in flight: qemu-storage-daemon, which mirrors nothing",
+     lambda r: ratio(r, "stream", "holdfast", "qemu"), "at least", 0.6, "x"),
+    ("read hits, 1 in flight: IOPS of nbdkit memory",
+     lambda r: ratio(r, "read-1", "holdfast", "nbdkit"), "at least", 1.0, "x"),
+    ("read hits, 32 in flight: IOPS of nbdkit memory",
+     lambda r: ratio(r, "read-32", "holdfast", "nbdkit"), "at least", 1.0, "x"),
+    ("zipf 1.1 over 1 GiB, cache 256 MiB: host pages for one store page, the backlog counted as written",
+     lambda r: median(r.get("overwrite", []), "host_pages_per_store_page"), "at least", 3.0, ""),
+    ("zipf 1.1 over 1 GiB, cache 256 MiB: host writes for one store write",
+     lambda r: median(r.get("overwrite", []), "host_writes_per_store_write"), "at least", 3.0, ""),
+    ("cost of an I/O with 8 GiB of cache, to that with 256 MiB", _cache_size, "at most", 1.1, "x"),
+    ("instructions of the core with 8 GiB of cache, to those with 256 MiB", _core_slots, "at most", 1.1, "x"),
+    ("takeover after kill -9 with 1 GiB dirty: first completed write",
+     lambda r: _takeover(r, "kill"), "at most", 200.0, "ms"),
+    ("takeover after SIGSTOP with 1 GiB dirty: first completed write (lease + 500 ms)",
+     lambda r: _takeover(r, "stop"), "at most", 1500.0, "ms"),
+]
+
+
+def judge(result):
+    """Rows of {what, found, bound, wanted, unit, reached}; found and reached are None where nothing was measured."""
+    rows = []
+    for what, find, bound, wanted, unit in TARGETS:
+        found = find(result)
+        reached = None
+        if found is not None:
+            reached = found <= wanted if bound == "at most" else found >= wanted
+        rows.append({"what": what, "found": found, "bound": bound, "wanted": wanted, "unit": unit, "reached": reached})
+    return rows
