@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The Holdfast authors
+
+"""Runs a pair of controllers as real processes for the tests and the demo: writes their configuration, starts them,
+asks for their status, hurts them, and stops what it started. It ends processes only by pid, and only those it started
+or that one of them named as its own in `status --json`. Every wait has a bound and says what it waited for."""
+
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import nbd
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PORT_FIRST, PORT_LAST = 21500, 21899
+NAMES = ("a", "b")
+KI, MI = 1024, 1024 * 1024
+
+
+def find_binary():
+    """The program under test: $HOLDFAST, else the one of the usual build folder; None when there is none."""
+    if os.environ.get("HOLDFAST"):
+        path = pathlib.Path(os.environ["HOLDFAST"])
+        return path.resolve() if path.is_file() else None
+    path = ROOT / "build" / "holdfast"
+    return path if path.is_file() else None
+
+
+BINARY = find_binary()
+
+
+class Timeout(AssertionError):
+    """Something that must happen within a bound did not."""
+
+
+def wait_for(what, condition, timeout=10.0, step=0.02):
+    """Calls condition() until it returns something true, and returns that. `what` names it in the failure; it may be a
+    function, so that the message can hold the last state seen."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            text = what() if callable(what) else what
+            raise Timeout(f"not within {timeout} s: {text}")
+        time.sleep(step)
+
+
+_taken_ports = set()
+
+
+def free_port():
+    """A loopback port of our range that nobody listens at now, handed out once in this process."""
+    ports = [p for p in range(PORT_FIRST, PORT_LAST + 1) if p not in _taken_ports]
+    if not ports:
+        _taken_ports.clear()
+        ports = list(range(PORT_FIRST, PORT_LAST + 1))
+    random.shuffle(ports)
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _taken_ports.add(port)
+        return port
+    raise RuntimeError(f"no free port from {PORT_FIRST} to {PORT_LAST}")
+
+
+def _die_with_parent():
+    """In a child before exec: end with the test process, however that ends (prctl PR_SET_PDEATHSIG, SIGTERM)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+
+
+def read_stat(pid):
+    """(state letter, parent's pid) of a process, or None when it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rsplit(")", 1)[1].split()
+    return fields[0], int(fields[1])
+
+
+def process_alive(pid):
+    stat = read_stat(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+class Volume:
+    def __init__(self, name, size=16 * MI, owner="a", store="disk", offset=None, flush="mirror"):
+        self.name, self.size, self.owner = name, size, owner
+        self.store, self.offset, self.flush = store, offset, flush
+
+
+class Controller:
+    """One `holdfast run`: the parent process ("warden") that we started, and its child, the controller itself."""
+
+    def __init__(self, pair, name):
+        self.pair, self.name = pair, name
+        self.link, self.warden, self.nbd = free_port(), free_port(), free_port()
+        self.run = pair.directory / f"run-{name}"
+        self.config = pair.directory / f"{name}.conf"
+        self.log_path = pair.directory / f"{name}.log"
+        self.socket = pair.directory / f"{name}.nbd"
+        self.process = None
+        self.exit_status = None
+
+    # ---- life ----
+
+    def start(self, environment=None):
+        assert self.process is None or self.process.poll() is not None, f"{self.name} runs already"
+        self.run.mkdir(exist_ok=True)
+        with open(self.log_path, "ab") as log:
+            log.write(f"---- start of {self.name} ----\n".encode())
+            log.flush()
+            self.process = subprocess.Popen(
+                [BINARY, "run", "--config", self.config, "--controller", self.name],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
+                env={**os.environ, **(environment or {})})
+        return self
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def child_pid(self):
+        """The controller's pid: from its status, or the warden's only child when it does not answer."""
+        if not self.running():
+            return None
+        children = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                stat = read_stat(int(entry))
+                if stat is not None and stat[1] == self.process.pid and stat[0] not in "ZX":
+                    children.append(int(entry))
+        return children[0] if len(children) == 1 else None
+
+    def kill(self, number=signal.SIGKILL):
+        """Signal the controller itself, not its warden. Returns its pid."""
+        pid = wait_for(f"{self.name} has a controller process", self.child_pid, 3)
+        os.kill(pid, number)
+        return pid
+
+    def kill_warden(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+
+    def terminate(self, timeout=15.0):
+        """SIGTERM and wait: the clean stop. Returns the exit status."""
+        self.process.terminate()
+        return self.wait_exit(timeout)
+
+    def wait_exit(self, timeout=10.0):
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Timeout(f"{self.name} did not exit within {timeout} s; log:\n{self.log_tail()}") from None
+
+    def end(self):
+        """Whatever state it is in, afterwards nothing of it runs."""
+        if self.process is None:
+            return
+        child = self.child_pid()
+        if child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGCONT)
+        if self.running():
+            for _ in range(2):
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(signal.SIGCONT)
+                    self.process.terminate()
+                time.sleep(0.05)
+            try:
+                self.process.wait(3)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(3)
+        # The child of a killed warden goes by itself; make sure, so that nothing is left behind.
+        if child:
+            deadline = time.monotonic() + 3
+            while process_alive(child) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if process_alive(child):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+
+    # ---- questions ----
+
+    def cli(self, *words, timeout=20.0, check=True):
+        """`holdfast WORDS --config ... --controller ...`; returns the CompletedProcess."""
+        result = subprocess.run([BINARY, *words, "--config", str(self.config), "--controller", self.name],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+        if check and result.returncode != 0:
+            raise AssertionError(f"holdfast {' '.join(words)} on {self.name}: exit {result.returncode}\n"
+                                 f"{result.stdout}{result.stderr}")
+        return result
+
+    def status(self):
+        """The status as a dict, or None while the controller does not answer."""
+        try:
+            result = self.cli("status", "--json", timeout=5, check=False)
+        except subprocess.TimeoutExpired:
+            return None
+        if result.returncode != 0:
+            return None
+        return json.loads(result.stdout)
+
+    def role(self):
+        status = self.status()
+        return status["role"] if status else None
+
+    def wait_role(self, *roles, timeout=10.0):
+        seen = [None]
+
+        def there():
+            seen[0] = self.status()
+            return seen[0] if seen[0] and seen[0]["role"] in roles else None
+
+        def text():
+            state = f"{seen[0]['role']} ({seen[0].get('reason')})" if seen[0] else "no answer"
+            return f"{self.name} is {' or '.join(roles)}; it is: {state}\n{self.log_tail()}"
+
+        return wait_for(text, there, timeout)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_tail(self, lines=40):
+        return "\n".join(self.log().splitlines()[-lines:])
+
+    def uri(self, volume):
+        return f"nbd://127.0.0.1:{self.nbd}/{volume}"
+
+    def unix_uri(self, volume):
+        return f"nbd+unix:///{volume}?socket={self.socket}"
+
+    def connect(self, volume, structured=True, contexts=()):
+        """A libnbd handle, connected."""
+        handle = nbd.NBD()
+        handle.set_request_structured_replies(structured)
+        for context in contexts:
+            handle.add_meta_context(context)
+        handle.connect_uri(self.uri(volume))
+        return handle
+
+
+class Pair:
+    """Two controllers, their store files and their configuration, in a directory of their own."""
+
+    def __init__(self, volumes=None, lease="500ms", settle="50ms", cache="16M", secret=None, giveback="manual",
+                 destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto"):
+        base = "/dev/shm" if memory else os.environ.get("TMPDIR", "/tmp")
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=base))
+        self.volumes = {v.name: v for v in volumes or (Volume("alpha", owner="a"), Volume("beta", owner="b"))}
+        self.lease, self.settle, self.cache, self.secret, self.giveback = lease, settle, cache, secret, giveback
+        self.destage_after, self.dirty_low, self.dirty_high = destage_after, dirty_low, dirty_high
+        self.requests, self.io = requests, io
+        self.secrets = {"a": secret, "b": secret}
+        self.register = self.directory / "register" / "record"
+        self.register.parent.mkdir()
+        self.a, self.b = Controller(self, "a"), Controller(self, "b")
+        self.store_paths = {}
+        self.reached = {}  # (from, "link" or "warden") -> port to dial instead of the peer's own: a proxy's
+        self._lay_out()
+
+    def _lay_out(self):
+        ends = {}
+        for volume in self.volumes.values():
+            if volume.offset is None:
+                volume.offset = -(-ends.get(volume.store, 0) // MI) * MI
+            ends[volume.store] = max(ends.get(volume.store, 0), volume.offset + volume.size)
+        for store, end in ends.items():
+            path = self.directory / f"{store}.img"
+            self.store_paths[store] = path
+            with open(path, "wb") as file:
+                file.truncate(-(-end // 4096) * 4096)
+
+    def controller(self, name):
+        return self.a if name == "a" else self.b
+
+    def other(self, controller):
+        return self.b if controller is self.a else self.a
+
+    # ---- configuration ----
+
+    def config_text(self, reader):
+        """The file that controller `reader` is given. It differs between the two only where a proxy stands between
+        them, or where a test gives them different secrets."""
+        lines = ["[array]", "name = e2e", f"register = {self.register}", f"cache = {self.cache}",
+                 f"lease = {self.lease}", f"settle = {self.settle}", f"giveback = {self.giveback}",
+                 f"destage_after = {self.destage_after}"]
+        if self.secrets[reader]:
+            lines.append(f"secret = {self.secrets[reader]}")
+        if self.dirty_low:
+            lines.append(f"dirty_low = {self.dirty_low}")
+        if self.dirty_high:
+            lines.append(f"dirty_high = {self.dirty_high}")
+        for controller in (self.a, self.b):
+            link, warden = controller.link, controller.warden
+            if controller.name != reader:
+                link = self.reached.get((reader, "link"), link)
+                warden = self.reached.get((reader, "warden"), warden)
+            lines += [f"[controller {controller.name}]", f"link = 127.0.0.1:{link}", f"warden = 127.0.0.1:{warden}",
+                      f"nbd = 127.0.0.1:{controller.nbd}, [::1]:{controller.nbd}, unix:{controller.socket}",
+                      f"run = {controller.run}"]
+            if self.requests:
+                lines.append(f"requests = {self.requests}")
+        for store, path in self.store_paths.items():
+            lines += [f"[store {store}]", f"path = {path}", f"io = {self.io}"]
+        for volume in self.volumes.values():
+            lines += [f"[volume {volume.name}]", f"store = {volume.store}", f"offset = {volume.offset}",
+                      f"size = {volume.size}", f"owner = {volume.owner}", f"flush = {volume.flush}"]
+        return "\n".join(lines) + "\n"
+
+    def write_config(self):
+        for controller in (self.a, self.b):
+            controller.config.write_text(self.config_text(controller.name))
+            controller.config.chmod(0o600)
+
+    # ---- life ----
+
+    def start(self, wait=True):
+        self.write_config()
+        self.a.start()
+        self.b.start()
+        if wait:
+            self.wait_paired()
+        return self
+
+    def wait_paired(self, timeout=10.0):
+        self.a.wait_role("paired", timeout=timeout)
+        self.b.wait_role("paired", timeout=timeout)
+
+    def owner(self, volume, ask=None):
+        """Who serves the volume as `ask` (or any that answers) says: "a", "b" or None."""
+        for controller in [ask] if ask else [self.a, self.b]:
+            status = controller.status()
+            if status:
+                return volume_status(status, volume)["owner"]
+        return None
+
+    def wait_owner(self, volume, name, timeout=10.0):
+        return wait_for(f"{volume} is served by {name}",
+                        lambda: self.owner(volume, self.controller(name)) == name, timeout)
+
+    def move(self, volume, to, via=None):
+        via = via or self.controller(self.owner(volume) or "a")
+        return via.cli("volume", "move", volume, to)
+
+    def targets(self, first=None):
+        """The NBD addresses as the load and the multipath stand-in want them."""
+        order = [self.a, self.b] if first != "b" else [self.b, self.a]
+        return [(c.name, "127.0.0.1", c.nbd) for c in order]
+
+    def stop(self, timeout=20.0):
+        """The clean stop of both, as an operator would: SIGTERM to the one, then to the other."""
+        statuses = []
+        for controller in (self.a, self.b):
+            if controller.running():
+                controller.process.terminate()
+        for controller in (self.a, self.b):
+            if controller.process is not None:
+                statuses.append(controller.wait_exit(timeout))
+        assert all(s == 0 for s in statuses), f"a clean stop ends with 0, not {statuses}\n{self.logs()}"
+
+    def end(self):
+        for controller in (self.a, self.b):
+            controller.end()
+
+    def remove(self):
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def logs(self, lines=60):
+        return "\n".join(f"==== {c.name}: {c.log_path}\n{c.log_tail(lines)}" for c in (self.a, self.b))
+
+    def check_logs(self):
+        """What must never stand in a log, whatever the test did."""
+        for controller in (self.a, self.b):
+            text = controller.log()
+            for bad in ("AddressSanitizer", "runtime error:", "assertion failed", "check failed", "Assertion"):
+                assert bad not in text, f"{controller.name}'s log says {bad!r}:\n{controller.log_tail()}"
+            for secret in filter(None, {self.secret, *self.secrets.values()}):
+                assert secret not in text, f"{controller.name}'s log holds the secret"
+
+    # ---- the store, read without us ----
+
+    def store_pread(self, volume):
+        """A function (offset, length) -> bytes over the volume's range of its store file."""
+        volume = self.volumes[volume]
+        descriptor = os.open(self.store_paths[volume.store], os.O_RDONLY | os.O_CLOEXEC)
+
+        def pread(offset, length):
+            return os.pread(descriptor, length, volume.offset + offset)
+
+        return pread
+
+
+def volume_status(status, name):
+    for volume in status["volumes"]:
+        if volume["name"] == name:
+            return volume
+    raise KeyError(name)
+
+
+def run(*words, timeout=60.0, check=True, **more):
+    """A client program to its end; its output is in the failure."""
+    result = subprocess.run([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, timeout=timeout, **more)
+    if check and result.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, words))}: exit {result.returncode}\n{result.stdout}")
+    return result
