@@ -21,7 +21,9 @@ enum {
     CONFIG_LINE_SIZE = 4096,     /* bytes of one line with its end */
     CONFIG_PATH_SIZE = 1024,     /* bytes of a path with the closing NUL */
     CONFIG_ERROR_LIMIT = 64,     /* mistakes kept; more are only counted */
-    CONFIG_ERROR_SIZE = 512,
+    CONFIG_ERROR_SIZE = 640,
+
+    CONFIG_CACHE_MIN = 1 << 20,
 
     CONFIG_NAME_SIZE = VOLUME_NAME_SIZE, /* names of the array and the stores: as a volume's */
     CONFIG_SECRET_SIZE = 129,
@@ -34,6 +36,8 @@ enum {
     ADDRESS_PATH_SIZE = 108, /* sun_path */
     ADDRESS_TEXT_SIZE = 128,
 };
+
+#define CONFIG_CACHE_MAX ((uint64_t)1 << 40) /* slot numbers stay far below NO_INDEX */
 
 enum address_kind {
     ADDRESS_NONE, /* not set */
@@ -96,8 +100,9 @@ struct config {
 /* All mistakes of one file, in the order of its lines. Each text is ready to print, without a
  * newline: "FILE:LINE: [section] key = value: what is wrong; what would be right". */
 struct config_errors {
-    uint32_t count; /* kept in text[] */
-    uint32_t total; /* found */
+    uint32_t count;                    /* kept in text[] */
+    uint32_t total;                    /* found */
+    uint32_t line[CONFIG_ERROR_LIMIT]; /* 0: the file as a whole */
     char text[CONFIG_ERROR_LIMIT][CONFIG_ERROR_SIZE];
 };
 

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Which keys each section takes, and where each value goes: a table a section, a small function a
+ * key. A setter touches nothing but its own field, and never looks at another key: config_check.c
+ * does. */
+
+#include "shell/config_read.h"
+#include "shell/config_value.h"
+
+#include <string.h>
+
+#define SETTER(key)                                                                                \
+    static bool set_##key(struct config_read *read, uint32_t index, const char *text,              \
+                          char why[TRACE_LINE])
+
+SETTER(name)
+{
+    return value_name(text, read->config->name, why);
+}
+
+SETTER(secret)
+{
+    return value_secret(text, read->config->secret, why);
+}
+
+SETTER(register)
+{
+    return value_path(text, read->config->register_path, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(cache)
+{
+    uint64_t bytes;
+    if (!value_size(text, &bytes, why))
+        return false;
+    if (bytes < CONFIG_CACHE_MIN || bytes > CONFIG_CACHE_MAX)
+        return value_refuse(why, "out of range; write 1M to 1T");
+    if (bytes % PAGE_SIZE_BYTES != 0)
+        return value_refuse(
+            why, "not a multiple of 4096 bytes; the nearest below is %lluK",
+            (unsigned long long)(bytes / PAGE_SIZE_BYTES * (PAGE_SIZE_BYTES / 1024)));
+    read->config->cache_bytes = bytes;
+    return true;
+}
+
+SETTER(lease)
+{
+    return value_time(text, &read->config->lease_ms, 100, 60 * 1000, why);
+}
+
+SETTER(settle)
+{
+    return value_time(text, &read->config->settle_ms, 0, 60 * 1000, why);
+}
+
+SETTER(giveback)
+{
+    static const char *const words[] = {"manual", "auto", NULL};
+    int word = value_word(text, words, why);
+    read->config->auto_giveback = word == 1;
+    return word >= 0;
+}
+
+SETTER(dirty_low)
+{
+    return value_percent(text, &read->config->dirty_low_percent, why);
+}
+
+SETTER(dirty_high)
+{
+    return value_percent(text, &read->config->dirty_high_percent, why);
+}
+
+SETTER(destage_after)
+{
+    return value_time(text, &read->config->destage_after_ms, 10, 3600 * 1000, why);
+}
+
+/* Where the peer connects: a TCP address of this machine, not "any". */
+static bool set_peer_address(struct address *to, const char *text, char why[TRACE_LINE])
+{
+    struct address address;
+    if (!address_parse(text, &address, why))
+        return false;
+    if (address.kind != ADDRESS_IP)
+        return value_refuse(
+            why, "the other controller connects here by TCP; write ADDRESS:PORT or [IPV6]:PORT");
+    if (strcmp(address.host, "0.0.0.0") == 0 || strcmp(address.host, "::") == 0)
+        return value_refuse(
+            why, "the other controller connects here, so \"any\" is no answer; write this "
+                 "controller's own address");
+    *to = address;
+    return true;
+}
+
+SETTER(link)
+{
+    return set_peer_address(&read->config->controllers[index].link, text, why);
+}
+
+SETTER(warden)
+{
+    return set_peer_address(&read->config->controllers[index].warden, text, why);
+}
+
+SETTER(nbd)
+{
+    struct config_controller *controller = &read->config->controllers[index];
+    controller->nbd_count = 0;
+    const char *at = text;
+    for (uint32_t i = 0; i <= CONFIG_NBD_LIMIT; i++) {
+        at += strspn(at, " \t");
+        size_t length = strcspn(at, ",");
+        size_t next = length + (at[length] == ',');
+        bool last = at[length] == '\0';
+        while (length > 0 && (at[length - 1] == ' ' || at[length - 1] == '\t'))
+            length--;
+        char one[ADDRESS_TEXT_SIZE];
+        if (i == CONFIG_NBD_LIMIT)
+            return value_refuse(why, "more than %d addresses", CONFIG_NBD_LIMIT);
+        if (length == 0)
+            return value_refuse(why,
+                                "an empty place in the list; separate addresses with one comma");
+        if (length >= sizeof one)
+            return value_refuse(why, "address %u is longer than any address", i + 1);
+        memcpy(one, at, length);
+        one[length] = '\0';
+        if (!address_parse(one, &controller->nbd[i], why))
+            return false;
+        controller->nbd_count = i + 1;
+        if (last)
+            return true;
+        at += next;
+    }
+    return true;
+}
+
+SETTER(run)
+{
+    char *run = read->config->controllers[index].run;
+    if (!value_path(text, run, CONFIG_RUN_SIZE, why))
+        return false;
+    for (size_t length = strlen(run); length > 1 && run[length - 1] == '/'; length--)
+        run[length - 1] = '\0';
+    return true;
+}
+
+SETTER(cpu)
+{
+    uint32_t cpu;
+    if (!value_number(text, &cpu, 0, 1023, why))
+        return false;
+    read->config->controllers[index].cpu = (int)cpu;
+    return true;
+}
+
+SETTER(requests)
+{
+    return value_number(text, &read->config->controllers[index].request_limit, 16, 65536, why);
+}
+
+SETTER(path)
+{
+    return value_path(text, read->config->stores[index].path, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(io)
+{
+    static const char *const words[] = {"auto", "direct", "buffered", NULL};
+    int word = value_word(text, words, why);
+    if (word >= 0)
+        read->config->stores[index].io = (enum config_io)word;
+    return word >= 0;
+}
+
+SETTER(store)
+{
+    return value_name(text, read->volume_store[index], why);
+}
+
+SETTER(offset)
+{
+    uint64_t bytes;
+    if (!value_size(text, &bytes, why))
+        return false;
+    if (bytes % PAGE_SIZE_BYTES != 0)
+        return value_refuse(why, "not a multiple of 4096 bytes; the nearest below is %llu",
+                            (unsigned long long)(bytes / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES));
+    read->config->volumes[index].store_offset_bytes = bytes;
+    return true;
+}
+
+SETTER(size)
+{
+    uint64_t bytes;
+    if (!value_size(text, &bytes, why))
+        return false;
+    if (bytes == 0)
+        return value_refuse(why, "a volume without a byte; write its size, such as 20G");
+    if (bytes % SECTOR_SIZE != 0)
+        return value_refuse(why, "not a multiple of 512 bytes; the nearest below is %llu",
+                            (unsigned long long)(bytes / SECTOR_SIZE * SECTOR_SIZE));
+    read->config->volumes[index].size_bytes = bytes;
+    return true;
+}
+
+SETTER(owner)
+{
+    static const char *const words[] = {"a", "b", NULL};
+    int word = value_word(text, words, why);
+    if (word >= 0)
+        read->config->volumes[index].home = (uint8_t)word;
+    return word >= 0;
+}
+
+SETTER(flush)
+{
+    static const char *const words[] = {"mirror", "destage", NULL};
+    int word = value_word(text, words, why);
+    read->config->volumes[index].flush_destage = word == 1;
+    return word >= 0;
+}
+
+static const struct key array_keys[] = {
+    [ARRAY_NAME] = {.name = "name", .set = set_name, .required = true},
+    [ARRAY_SECRET] = {.name = "secret", .set = set_secret, .hidden = true},
+    [ARRAY_REGISTER] = {.name = "register", .set = set_register, .required = true},
+    [ARRAY_CACHE] = {.name = "cache", .set = set_cache},
+    [ARRAY_LEASE] = {.name = "lease", .set = set_lease},
+    [ARRAY_SETTLE] = {.name = "settle", .set = set_settle},
+    [ARRAY_GIVEBACK] = {.name = "giveback", .set = set_giveback},
+    [ARRAY_DIRTY_LOW] = {.name = "dirty_low", .set = set_dirty_low},
+    [ARRAY_DIRTY_HIGH] = {.name = "dirty_high", .set = set_dirty_high},
+    [ARRAY_DESTAGE_AFTER] = {.name = "destage_after", .set = set_destage_after},
+};
+static const struct key controller_keys[] = {
+    [CONTROLLER_LINK] = {.name = "link", .set = set_link, .required = true},
+    [CONTROLLER_WARDEN] = {.name = "warden", .set = set_warden, .required = true},
+    [CONTROLLER_NBD] = {.name = "nbd", .set = set_nbd, .required = true},
+    [CONTROLLER_RUN] = {.name = "run", .set = set_run, .required = true},
+    [CONTROLLER_CPU] = {.name = "cpu", .set = set_cpu},
+    [CONTROLLER_REQUESTS] = {.name = "requests", .set = set_requests},
+};
+static const struct key store_keys[] = {
+    [STORE_PATH] = {.name = "path", .set = set_path, .required = true},
+    [STORE_IO] = {.name = "io", .set = set_io},
+};
+static const struct key volume_keys[] = {
+    [VOLUME_STORE] = {.name = "store", .set = set_store, .required = true},
+    [VOLUME_OFFSET] = {.name = "offset", .set = set_offset},
+    [VOLUME_SIZE] = {.name = "size", .set = set_size, .required = true},
+    [VOLUME_OWNER] = {.name = "owner", .set = set_owner},
+    [VOLUME_FLUSH] = {.name = "flush", .set = set_flush},
+};
+
+const struct section_type config_section_types[SECTION_KINDS] = {
+    [SECTION_ARRAY] = {"array", array_keys, ARRAY_KEYS},
+    [SECTION_CONTROLLER] = {"controller", controller_keys, CONTROLLER_KEYS},
+    [SECTION_STORE] = {"store", store_keys, STORE_KEYS},
+    [SECTION_VOLUME] = {"volume", volume_keys, VOLUME_KEYS},
+};
+_Static_assert(ARRAY_LENGTH(array_keys) == ARRAY_KEYS, "every key has its row");
+_Static_assert(ARRAY_LENGTH(controller_keys) == CONTROLLER_KEYS, "every key has its row");
+_Static_assert(ARRAY_LENGTH(store_keys) == STORE_KEYS, "every key has its row");
+_Static_assert(ARRAY_LENGTH(volume_keys) == VOLUME_KEYS, "every key has its row");
+_Static_assert((int)ARRAY_KEYS <= (int)KEY_LIMIT, "the longest table fits");
