@@ -5,8 +5,6 @@ commands of the program, and how counters are found in its status; no other part
 
 import json
 import os
-import signal
-import time
 
 import processes
 
@@ -154,7 +152,7 @@ class Pair:
     def counters(self):
         """The counters of the owner that scenarios take differences of."""
         status = self.status(0) or {}
-        return {
+        counters = {
             "host_writes": find(status, "volumes", "writes"),
             "batches": find(status, "sent", "batches"),
             "headers": find(status, "sent", "headers"),
@@ -164,6 +162,10 @@ class Pair:
             "backlog_pages": find(status, "destage", "backlog_pages"),
             "flush_messages": find(status, "flush_messages"),
         }
+        absent = [name for name, value in counters.items() if not isinstance(value, (int, float))]
+        if absent:
+            raise processes.BenchError(f"status of controller a has no {', '.join(absent)}: {self.servers.log_tail()}")
+        return counters
 
     def controller_pid(self, controller):
         """The process that serves: what its status says, which must be a child of the parent that we started."""
@@ -177,16 +179,5 @@ class Pair:
             return children[0]
         raise processes.BenchError(f"controller {NAMES[controller]}: no process of its own to be seen")
 
-    def drain(self, timeout_s=60.0):
-        """Until nothing is dirty, so that one measurement's destage does not run into the next."""
-        processes.wait_until("nothing dirty", lambda: self.counters()["backlog_pages"] == 0, timeout_s, 0.1)
-
-    def resume(self, pid):
-        try:
-            os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
-
     def stop(self):
         self.servers.stop(grace_s=20.0)
-        time.sleep(0.05)

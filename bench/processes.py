@@ -148,10 +148,12 @@ class Processes:
         return ticks / TICKS
 
     def stop(self, grace_s=5.0):
-        """SIGTERM, then SIGKILL for what is left of our own sessions."""
+        """SIGTERM to each leader (its children hear of it from the leader: a second SIGTERM would mean "now"), then
+        SIGKILL for what is left of our own sessions."""
         for process in reversed(self.leaders):
             self._signal(process, signal.SIGCONT)
-            self._signal(process, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
         end = time.monotonic() + grace_s
         for process in self.leaders:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -113,7 +113,7 @@ def markdown(head, rows):
     if not rows:
         return "Not measured yet.\n"
     lines = ["| " + " | ".join(head) + " |",
-             "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"]
+             "|" + "|".join([" --- "] + [" --- " if len(head) == 2 else " ---: "] * (len(head) - 1)) + "|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 

@@ -46,7 +46,7 @@ def _takeover(result, how):
 
 def _core_slots(result):
     rows = result.get("core_cost", {})
-    if "32/65536" not in rows:
+    if "32/65536" not in rows or "32/2097152" not in rows:
         return None
     return rows["32/2097152"]["instructions"] / rows["32/65536"]["instructions"]
 
