@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* The NBD engine by rows: what goes in, what must come out. Every rule is one from the protocol
- * document or from front/nbd.h. With NBD_CORPUS in the environment it also writes the fuzz target's
- * seeds there. */
+ * document or from front/nbd.h. With NBD_CORPUS=<folder> in the environment it writes the fuzz
+ * target's seeds there instead. */
 
 #include <setjmp.h>
 #include <stddef.h>
@@ -629,6 +629,55 @@ static void list_of_256_volumes_comes_in_pieces(void **state)
     }
 }
 
+static void list_can_be_asked_again(void **state)
+{
+    begin(&three);
+    flush_stream();
+    for (unsigned i = 0; i < 2; i++) {
+        size_t at = feed.record.wire_bytes;
+        SEND_OPTION(&stream, NBD_OPT_LIST, "");
+        flush_stream();
+        const uint8_t *data;
+        uint32_t length;
+        for (unsigned r = 0; r < 3; r++)
+            assert_int_equal(next_reply(&at, NBD_OPT_LIST, &data, &length), NBD_REP_SERVER);
+        assert_int_equal(next_reply(&at, NBD_OPT_LIST, &data, &length), ACK);
+    }
+}
+
+/* "Values", strings: at most 4096 bytes. */
+static void names_are_bounded_in_length(void **state)
+{
+    static const struct {
+        uint32_t length, type;
+    } rows[] = {{NBD_NAME_BYTES, UNKNOWN}, {NBD_NAME_BYTES + 1, INVALID}};
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        begin(&three);
+        send_option_head(&stream, NBD_OPT_GO, rows[i].length + 6);
+        send_flags(&stream, rows[i].length); /* any 32 bits */
+        send_payload(&stream, rows[i].length);
+        send_bytes(&stream, "\0\0", 2);
+        flush_stream();
+        size_t at = NBD_GREETING_BYTES;
+        const uint8_t *data;
+        uint32_t length;
+        assert_int_equal(next_reply(&at, NBD_OPT_GO, &data, &length), rows[i].type);
+    }
+}
+
+static void a_selection_too_long_to_keep_selects_nothing(void **state)
+{
+    begin(&three);
+    SEND_OPTION(&stream, NBD_OPT_STRUCTURED_REPLY, "");
+    SEND_OPTION(&stream, NBD_OPT_SET_META_CONTEXT, META_VM0);
+    send_option_head(&stream, NBD_OPT_SET_META_CONTEXT, NBD_OPTION_BYTES + 1);
+    send_payload(&stream, NBD_OPTION_BYTES + 1);
+    SEND_OPTION(&stream, NBD_OPT_GO, GO_VM0);
+    flush_stream();
+    assert_int_equal(feed.conn.state, NBD_TRANSMISSION);
+    assert_false(feed.conn.block_status);
+}
+
 static void contexts_have_an_id_only_when_set(void **state)
 {
     static const uint32_t options[] = {NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT};
@@ -1157,6 +1206,9 @@ int main(void)
         cmocka_unit_test(export_name_pads_unless_no_zeroes),
         cmocka_unit_test(export_name_closes_where_it_cannot_refuse),
         cmocka_unit_test(list_of_256_volumes_comes_in_pieces),
+        cmocka_unit_test(list_can_be_asked_again),
+        cmocka_unit_test(names_are_bounded_in_length),
+        cmocka_unit_test(a_selection_too_long_to_keep_selects_nothing),
         cmocka_unit_test(contexts_have_an_id_only_when_set),
         cmocka_unit_test(block_status_follows_the_last_selection),
         cmocka_unit_test(long_options_are_skipped_and_longer_ones_close),
