@@ -78,7 +78,7 @@ def test_fio_result_takes_the_direction_that_ran_and_skips_what_fio_says_first()
 
 
 def test_counters_are_found_at_any_depth_and_absence_is_seen():
-    status = {"status": {"volumes": [{"name": "bench", "counters": {"writes": 7}}], "sent": {"batches": 0}}}
+    status = {"status": {"volumes": [{"name": "bench", "counters": {"writes": 7}}], "sent": {"stream": {"batches": 0}}}}
     assert pair.find(status, "volumes", "writes") == 7
     assert pair.find(status, "sent", "batches") == 0
     assert pair.find(status, "sent", "writes") is None
@@ -96,7 +96,8 @@ def test_report_fills_the_document_and_refuses_a_block_it_does_not_know(tmp_path
     subprocess.run(command, check=True)
     assert document.read_text() == once
     document.write_text(once + "<!-- figures: invented -->\n<!-- end -->\n")
-    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode != 0 and "['invented']" in refused.stderr
 
 
 def free_ports():
