@@ -70,7 +70,7 @@ bool iscsi_chap_challenge(struct iscsi_chap *chap, const struct iscsi_crypto *cr
 enum iscsi_chap_result {
     ISCSI_CHAP_OK,
     ISCSI_CHAP_WRONG,     /* the response is not that of the secret */
-    ISCSI_CHAP_REFLECTED, /* the peer sent our own challenge back, or our own response */
+    ISCSI_CHAP_REFLECTED, /* the peer sent our own challenge back */
     ISCSI_CHAP_WEAK,      /* an empty or overlong challenge */
     ISCSI_CHAP_NO_DIGEST, /* the digest is not available */
 };

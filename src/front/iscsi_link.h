@@ -11,14 +11,14 @@
 #define FRONT_ISCSI_LINK_H
 
 #include "front/iscsi_login.h"
+#include "front/iscsi_output.h"
 
 #include <sys/uio.h>
 
 enum {
-    ISCSI_OUTPUT_SIZE = 24 * 1024,
     ISCSI_SCRATCH_SIZE = ISCSI_TEXT_LIMIT, /* data of small PDUs that came in pieces */
     ISCSI_IOV_LIMIT = 1024,                /* one sendmsg() takes no more (IOV_MAX) */
-    ISCSI_HEADER_LIMIT = 80,               /* PDU headers in one output list */
+    ISCSI_POOL_SIZE = 80 * 60,             /* headers and trailers of one output list */
     ISCSI_WRITE_LIMIT = ISCSI_DATA_LIMIT,  /* parameter list length of WRITE BUFFER */
 };
 
@@ -34,13 +34,6 @@ enum iscsi_link_event {
     ISCSI_LINK_STATUS,    /* initiator: the command is over, see `result` */
     ISCSI_LINK_CLOSED,    /* logged out: send the output if there is any, then close */
     ISCSI_LINK_FAILED,    /* `reason` says why: send the output if there is any, then close */
-};
-
-/* PDUs that are not a command's data: a plain byte queue whose bytes stay where they are until
- * sent. */
-struct iscsi_output {
-    uint32_t start, end;
-    uint8_t bytes[ISCSI_OUTPUT_SIZE];
 };
 
 /* ---- initiator ---- */
@@ -80,7 +73,8 @@ struct iscsi_initiator {
     struct iscsi_login login;
     struct iscsi_receiver receiver;
     struct iscsi_output output;
-    bool failed_told;
+    enum iscsi_link_event ending; /* CLOSED or FAILED, once state is OVER */
+    bool logged_in;
     uint32_t cmd_sn, exp_stat_sn, max_cmd_sn, exp_cmd_sn;
     uint32_t next_itt, itt;
 
@@ -95,17 +89,18 @@ struct iscsi_initiator {
     bool command_due;       /* the command PDU is not yet generated (it may wait for the window) */
     struct iscsi_burst burst;
     struct iscsi_burst next_burst; /* an R2T that came while the burst was being sent */
+    uint32_t r2t_offset;           /* where the next R2T must begin: data come in order */
     uint32_t exp_r2t_sn;
-    uint32_t pdu_left; /* data bytes of the current PDU still to be generated */
-    uint32_t pdu_size;
-    bool pdu_open; /* its trailer is not yet generated */
+    bool pdu_open;     /* the current PDU's data or trailer are not all generated */
+    uint32_t pdu_size; /* its data segment */
+    uint32_t pdu_left; /* of it, not yet generated */
     uint32_t pdu_crc;
 
-    /* The list handed out. */
+    /* The list handed out: headers and trailers stand in `pool`, data in the caller's memory. */
     struct iovec iov[ISCSI_IOV_LIMIT];
     uint32_t iov_first, iov_count;
-    uint32_t header_count;
-    uint8_t headers[ISCSI_HEADER_LIMIT][ISCSI_HEADER_ROOM + ISCSI_TRAILER_ROOM + 1];
+    uint32_t pool_used;
+    uint8_t pool[ISCSI_POOL_SIZE];
     struct iovec control_iov;
 
     uint8_t scratch[ISCSI_SCRATCH_SIZE];
@@ -166,19 +161,23 @@ struct iscsi_link_target {
     struct iscsi_login login;
     struct iscsi_receiver receiver;
     struct iscsi_output output;
-    bool failed_told;
+    enum iscsi_link_event ending; /* CLOSED or FAILED, once state is OVER */
+    bool logged_in;
     uint32_t stat_sn, exp_cmd_sn;
     uint8_t *buffer; /* borrowed */
     uint32_t buffer_size;
-    uint32_t expected_size, received_size; /* of the command under way */
-    uint32_t unsolicited_end;              /* where unsolicited data must stop (FirstBurstLength) */
-    uint32_t burst_end; /* where the running sequence ends: R2T's end, or unsolicited_end */
-    uint32_t exp_data_sn, r2t_sn, r2t_ttt; /* r2t_ttt: ISCSI_NO_TAG while data are unsolicited */
-    uint32_t itt;
-    uint64_t lun;
-    bool discarding; /* the command is refused; its unsolicited data are dropped first */
-    uint8_t refuse_key, refuse_asc, refuse_ascq;
-    bool write_buffer;
+
+    /* The command whose data are coming. */
+    struct iscsi_pdu request;
+    uint32_t expected_size, received_size;
+    uint32_t burst_end;   /* where the running sequence ends */
+    uint32_t burst_ttt;   /* ISCSI_NO_TAG while data are unsolicited */
+    uint32_t exp_data_sn; /* within the sequence */
+    uint32_t r2t_sn, next_ttt;
+    bool refused; /* its unsolicited data are dropped, then it is answered with this sense: */
+    uint8_t refuse_key;
+    uint16_t refuse_code; /* ASC << 8 | ASCQ */
+
     struct iovec control_iov;
     uint8_t scratch[ISCSI_SCRATCH_SIZE];
 };

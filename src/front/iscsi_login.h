@@ -75,7 +75,9 @@ struct iscsi_login {
     enum iscsi_role role;
     uint8_t stage;    /* 0 security, 1 operational, 3 full-feature (RFC 7143 11.12.3) */
     uint8_t security; /* enum security_step */
-    bool started, over, proved, offered, session_type_seen;
+    bool started;     /* the first PDU of the peer has been taken */
+    bool named;       /* target: the first whole request has been taken */
+    bool over;
     uint32_t step_count;
     uint8_t isid[6];
     uint16_t cid;
@@ -95,5 +97,9 @@ void iscsi_login_start(struct iscsi_login *login, const struct iscsi_login_confi
 /* Initiator: a Login Response came. Target: a Login Request came. `data`: pdu->data_size bytes. */
 enum iscsi_login_event iscsi_login_on_pdu(struct iscsi_login *login, const struct iscsi_pdu *pdu,
                                           const uint8_t *data);
+
+/* `first` and `second` one after the other into `reason`, cut at its size; bytes that do not print
+ * become '?', because they may be a peer's and end up in a log. */
+void iscsi_reason_set(char reason[ISCSI_REASON_SIZE], const char *first, const char *second);
 
 #endif
