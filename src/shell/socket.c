@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Opens sockets. It never waits: connecting and accepting are the loop's. */
+
+#include "shell/socket.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { LISTEN_BACKLOG = 1024 };
+
+socklen_t socket_address(const struct address *address, struct sockaddr_storage *to)
+{
+    memset(to, 0, sizeof *to);
+    if (address->kind == ADDRESS_UNIX) {
+        struct sockaddr_un *local = (struct sockaddr_un *)to;
+        local->sun_family = AF_UNIX;
+        snprintf(local->sun_path, sizeof local->sun_path, "%s", address->path);
+        return sizeof *local;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    char port[8];
+    snprintf(port, sizeof port, "%u", address->port);
+    if (getaddrinfo(address->host, port, &hints, &found) != 0)
+        return 0;
+    socklen_t size = found->ai_addrlen;
+    memcpy(to, found->ai_addr, size);
+    freeaddrinfo(found);
+    return size;
+}
+
+int socket_for(const struct address *address, int flags)
+{
+    struct sockaddr_storage where;
+    if (socket_address(address, &where) == 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+}
+
+/* A socket file that a killed process left behind is in the way of bind(); one that somebody
+ * answers at is not ours. */
+static void remove_stale(const struct address *address, const struct sockaddr_storage *where,
+                         socklen_t size)
+{
+    int probe = socket_for(address, 0);
+    if (probe < 0)
+        return;
+    if (connect(probe, (const struct sockaddr *)where, size) < 0 && errno == ECONNREFUSED)
+        unlink(address->path);
+    close(probe);
+}
+
+int socket_listen(const struct address *address, char why[TRACE_LINE])
+{
+    struct sockaddr_storage where;
+    socklen_t size = socket_address(address, &where);
+    int descriptor = size ? socket_for(address, SOCK_NONBLOCK) : -1;
+    int on = 1;
+    if (descriptor >= 0 && address->kind == ADDRESS_UNIX)
+        remove_stale(address, &where, size);
+    if (descriptor >= 0 && address->kind == ADDRESS_IP) {
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (where.ss_family == AF_INET6)
+            setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    }
+    if (descriptor < 0 || bind(descriptor, (struct sockaddr *)&where, size) < 0 ||
+        listen(descriptor, LISTEN_BACKLOG) < 0) {
+        snprintf(why, TRACE_LINE, "cannot listen at %.110s: %s", address->text, strerror(errno));
+        if (descriptor >= 0)
+            close(descriptor);
+        return -1;
+    }
+    return descriptor;
+}
+
+void socket_no_delay(int descriptor)
+{
+    int on = 1;
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void socket_peer_text(int descriptor, char text[ADDRESS_TEXT_SIZE])
+{
+    struct sockaddr_storage who;
+    socklen_t size = sizeof who;
+    char host[64], port[8];
+    snprintf(text, ADDRESS_TEXT_SIZE, "a local socket");
+    if (getpeername(descriptor, (struct sockaddr *)&who, &size) < 0 || who.ss_family == AF_UNIX)
+        return;
+    if (getnameinfo((struct sockaddr *)&who, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(text, ADDRESS_TEXT_SIZE, who.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+                 port);
+}

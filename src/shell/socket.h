@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Sockets from configured addresses. Addresses are numeric, so nothing here asks a name server or
+ * waits for one. */
+
+#ifndef SHELL_SOCKET_H
+#define SHELL_SOCKET_H
+
+#include "shell/config.h"
+
+#include <sys/socket.h>
+
+/* A numeric address as the kernel wants it. Returns its size, or 0 when it is not one. */
+socklen_t socket_address(const struct address *address, struct sockaddr_storage *to);
+
+/* A listening socket, close-on-exec. Returns it, or -1 with a sentence in `why`. A socket file that
+ * nobody listens at any more is replaced. */
+int socket_listen(const struct address *address, char why[TRACE_LINE]);
+
+/* An unconnected stream socket for `address`, or -1 with errno. `flags`: SOCK_NONBLOCK or 0. */
+int socket_for(const struct address *address, int flags);
+
+/* TCP: small messages leave at once. No effect on UNIX sockets. */
+void socket_no_delay(int descriptor);
+
+/* Who is at the other end, for a log line. */
+void socket_peer_text(int descriptor, char text[ADDRESS_TEXT_SIZE]);
+
+#endif
