@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See faults.h. Each kind of fault of a seed comes again and again, at drawn distances. The
+ * operator is honest: he says that the peer is dead only when it is, and accepts a loss only where
+ * a controller is offline or by a slip of the finger, which the core has to refuse while a
+ * controller that holds the data lives. */
+
+#include "sim/faults.h"
+
+#include "sim/disks.h"
+#include "sim/wires.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+const char *const fault_name[FAULT_COUNT] = {
+    "crash", "machine", "both",  "pause",   "break", "partition", "oneway", "register",
+    "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",
+};
+
+/* The fixed run of a fault test: one of each thing that a pair goes through. */
+static const struct {
+    uint32_t at_ms;
+    enum fault_kind kind;
+    uint8_t who;
+} script[] = {
+    {30, FAULT_MOVE, 0},   {80, FAULT_CRASH, 0}, {300, FAULT_BREAK, 1}, {340, FAULT_BREAK, 0},
+    {400, FAULT_PAUSE, 1}, {900, FAULT_STOP, 0}, {1500, FAULT_MOVE, 1},
+};
+
+/* From the slowest clock's lease to the fastest clock's lease and settle: what a write may take to
+ * land. */
+static uint64_t land_limit_us(const struct world *world)
+{
+    uint64_t a = world->controllers[0].clock_rate, b = world->controllers[1].clock_rate;
+    uint64_t slow = min_u64(a, b), fast = max_u64(a, b);
+    uint64_t lease_us = world->config.lease_ms * 1000u, settle_us = world->config.settle_ms * 1000u;
+    uint64_t waited_us = (lease_us + settle_us) * 1000000 / fast;
+    uint64_t held_us = lease_us * 1000000 / slow;
+    CHECK(waited_us > held_us + 4000);
+    return waited_us - held_us - 2000;
+}
+
+static uint64_t pick(struct generator *draw, const uint64_t *from, size_t count)
+{
+    return from[generator_below(draw, count)];
+}
+
+void faults_create(struct world *world)
+{
+    struct generator *draw = &world->draw;
+    struct rates *rates = &world->rates;
+    static const uint64_t means[] = {5000, 30000, 200000, 1000000};
+    static const uint64_t restarts[] = {5000, 100000, 2000000};
+    static const uint64_t links[] = {10, 50, 500};
+    static const uint64_t stores[] = {20, 200, 2000};
+    static const uint64_t delays[] = {0, 0, 50, 2000};
+    bool calm = generator_chance(draw, 1, 12);
+    for (int kind = 0; kind < FAULT_COUNT; kind++) {
+        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
+        bool never = generator_chance(draw, 1, 2);
+        if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
+            mean_us *= 5;
+        if (!never && !calm && !(world->options.without & 1u << kind) && !world->options.scripted)
+            rates->mean_us[kind] = mean_us;
+    }
+    rates->link_us = pick(draw, links, ARRAY_LENGTH(links));
+    rates->link_jitter_us = rates->link_us * generator_below(draw, 5);
+    rates->link_spike_per_mille = generator_chance(draw, 1, 3) ? generator_below(draw, 5) : 0;
+    rates->read_us = pick(draw, stores, ARRAY_LENGTH(stores));
+    rates->write_us = pick(draw, stores, ARRAY_LENGTH(stores));
+    rates->flush_us = pick(draw, stores, ARRAY_LENGTH(stores)) * 2;
+    rates->land_limit_us = land_limit_us(world);
+    rates->late = generator_chance(draw, 1, 2) && !world->options.scripted;
+    rates->torn_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 50) : 0;
+    rates->restart_us = pick(draw, restarts, ARRAY_LENGTH(restarts));
+    rates->pump_delay_us = pick(draw, delays, ARRAY_LENGTH(delays));
+    rates->proof_missing_percent = generator_chance(draw, 1, 3) ? generator_below(draw, 60) : 0;
+    rates->data_moves = generator_chance(draw, 1, 2);
+    for (uint32_t kind = 0; kind < FAULT_COUNT; kind++)
+        if (rates->mean_us[kind] > 0)
+            world_event(world,
+                        world->now_us + 50000 +
+                            generator_below(&world->chaos, rates->mean_us[kind] * 2),
+                        EVENT_FAULT, 2, kind, 0);
+    if (world->options.scripted)
+        for (uint32_t i = 0; i < ARRAY_LENGTH(script); i++)
+            world_event(world, script[i].at_ms * 1000u, EVENT_FAULT, 2, FAULT_COUNT + i, 0);
+    world_event(world, world->now_us + 100000, EVENT_OPERATOR, 2, 0, 0);
+}
+
+void faults_print(const struct world *world)
+{
+    const struct rates *rates = &world->rates;
+    printf("delays: link %" PRIu64 "+%" PRIu64 " us, spikes %" PRIu64 "/1000, read %" PRIu64
+           " write %" PRIu64 " flush %" PRIu64 " us, lands within %" PRIu64 " us%s, torn %" PRIu64
+           "%%, pump %" PRIu64 " us\n",
+           rates->link_us, rates->link_jitter_us, rates->link_spike_per_mille, rates->read_us,
+           rates->write_us, rates->flush_us, rates->land_limit_us, rates->late ? " (late)" : "",
+           rates->torn_percent, rates->pump_delay_us);
+    printf("restart within %" PRIu64 " us, proofs missing %" PRIu64 "%%, data %s\nfaults:",
+           rates->restart_us, rates->proof_missing_percent, rates->data_moves ? "moves" : "stays");
+    for (int kind = 0; kind < FAULT_COUNT; kind++)
+        if (rates->mean_us[kind] > 0)
+            printf(" %s %" PRIu64, fault_name[kind], rates->mean_us[kind]);
+    printf(" (mean us between)\n");
+}
+
+/* ---- the operator ---- */
+
+static bool everyone_in_died(const struct world *world)
+{
+    for (uint8_t m = 0; m < 2; m++)
+        if ((world->record.in & (1 << m)) && world->controllers[m].running &&
+            world->controllers[m].incarnation == world->member[m])
+            return false;
+    return true;
+}
+
+static void accept_loss(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    const struct controller *other = &world->controllers[!who];
+    bool dead = !other->running && other->last_dead_ops == 0;
+    if (world->operator_pending[who] > 0 || controller->stop_asked)
+        return;
+    bool lost = world->record.unclean && everyone_in_died(world);
+    world_trace(world, "the operator accepts the loss at %c%s%s", world_letter(who),
+                dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
+    if (lost) {
+        oracle_accept_loss(world->oracle);
+        world->count.losses++;
+    }
+    world->operator_pending[who]++;
+    array_operator_accept_loss(controller->array, world_clock(world, who), ++world->operator_handle,
+                               dead);
+    world_touch(world, who);
+}
+
+void faults_on_operator(struct world *world, const struct event *event)
+{
+    if (world->finishing)
+        return;
+    for (uint8_t w = 0; w < 2; w++) {
+        const struct controller *controller = &world->controllers[w];
+        if (!controller->running || controller->paused)
+            continue;
+        bool slip =
+            !world->healing && !world->options.scripted && generator_chance(&world->chaos, 1, 60);
+        if (slip || (controller->role == ROLE_OFFLINE && generator_chance(&world->chaos, 1, 2)))
+            accept_loss(world, w);
+    }
+    world_event(world, world->now_us + world_between(&world->chaos, 20000, 200000), EVENT_OPERATOR,
+                2, 0, 0);
+}
+
+void faults_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)
+{
+    world_trace(world, "%c tells the operator: %s (%s)", world_letter(who), reply->text,
+                reply->done ? "done" : "not done");
+    if (world->operator_pending[who] == 0)
+        world_fail(world, "%c answers an operator who did not ask", world_letter(who));
+    world->operator_pending[who]--;
+}
+
+static void move(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    if (!controller->running || controller->paused || controller->stop_asked)
+        return;
+    uint8_t volume = (uint8_t)generator_below(&world->chaos, world->config.volume_count);
+    uint8_t to = (uint8_t)generator_below(&world->chaos, 2);
+    world->count.moves++;
+    world->operator_pending[who]++;
+    world_trace(world, "the operator moves volume %u to %c, at %c", volume, world_letter(to),
+                world_letter(who));
+    array_operator_move(controller->array, world_clock(world, who), ++world->operator_handle,
+                        volume, to);
+    world_touch(world, who);
+}
+
+static void stop(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    if (!controller->running || controller->paused || controller->stop_asked)
+        return;
+    controller->stop_asked = true;
+    world_trace(world, "the operator stops %c", world_letter(who));
+    array_operator_stop(controller->array, world_clock(world, who));
+    world_touch(world, who);
+}
+
+/* ---- faults ---- */
+
+static void fail_store(struct world *world, bool slow)
+{
+    struct generator *chaos = &world->chaos;
+    struct disk *disk = &world->disks[generator_below(chaos, world->config.store_count)];
+    uint64_t until_us = world->now_us + world_between(chaos, 100, 500000);
+    if (slow) {
+        disk->slow_until_us = until_us;
+        world_trace(world, "a store is slow until %" PRIu64, until_us);
+        return;
+    }
+    disk->error_until_us = until_us;
+    disk->error_from = 0;
+    disk->error_to = disk->size;
+    if (generator_chance(chaos, 2, 3)) {
+        disk->error_from = generator_below(chaos, disk->size);
+        disk->error_to = disk->error_from + 1 + generator_below(chaos, 64 * PAGE_SIZE_BYTES);
+    }
+    disk->error_reads = generator_chance(chaos, 1, 2);
+    disk->error_space = generator_chance(chaos, 1, 3);
+    world_trace(world, "a store fails until %" PRIu64 ", %" PRIu64 " to %" PRIu64 "%s%s", until_us,
+                disk->error_from, disk->error_to, disk->error_reads ? ", reads too" : "",
+                disk->error_space ? ", no space" : "");
+}
+
+static void cut_paths(struct world *world, bool both)
+{
+    struct generator *chaos = &world->chaos;
+    uint64_t for_us = generator_chance(chaos, 1, 2)
+                          ? world_between(chaos, 100, 30000)
+                          : world_between(chaos, 1000, world->config.lease_ms * 4000u);
+    uint8_t from = (uint8_t)generator_below(chaos, 2);
+    wires_cut_path(world, from, for_us);
+    if (both)
+        wires_cut_path(world, !from, for_us);
+}
+
+static void lose_register(struct world *world)
+{
+    struct generator *chaos = &world->chaos;
+    uint64_t until_us = world->now_us + world_between(chaos, 1000, world->config.lease_ms * 4000u);
+    uint64_t how = generator_below(chaos, 4);
+    world_trace(world, "the register is %s until %" PRIu64, how == 3 ? "slow" : "out of reach",
+                until_us);
+    if (how == 3)
+        world->register_slow_us = until_us;
+    if (how == 0 || how == 2)
+        world->register_down_us[0] = until_us;
+    if (how == 1 || how == 2)
+        world->register_down_us[1] = until_us;
+}
+
+static void happen(struct world *world, enum fault_kind kind, uint8_t who)
+{
+    struct generator *chaos = &world->chaos;
+    world->count.faults[kind]++;
+    switch (kind) {
+    case FAULT_CRASH: /* now and then its warden dies with it */
+        world_kill(world, who, !generator_chance(chaos, world->rates.proof_missing_percent, 100));
+        break;
+    case FAULT_MACHINE:
+        world_kill(world, who, false);
+        break;
+    case FAULT_BOTH:
+        world_kill(world, who, generator_chance(chaos, 1, 2));
+        world_kill(world, !who, generator_chance(chaos, 1, 2));
+        break;
+    case FAULT_PAUSE:
+        world_pause(world, who,
+                    generator_chance(chaos, 1, 2)
+                        ? world_between(chaos, 100, 20000)
+                        : world_between(chaos, 1000, world->config.lease_ms * 3000u));
+        break;
+    case FAULT_BREAK:
+        wires_break(world, who, 20000);
+        break;
+    case FAULT_PARTITION:
+        cut_paths(world, true);
+        break;
+    case FAULT_ONE_WAY:
+        cut_paths(world, false);
+        break;
+    case FAULT_REGISTER:
+        lose_register(world);
+        break;
+    case FAULT_ERROR:
+        fail_store(world, false);
+        break;
+    case FAULT_SLOW:
+        fail_store(world, true);
+        break;
+    case FAULT_POWER:
+        disks_lose_power(world, (uint8_t)generator_below(chaos, world->config.store_count));
+        break;
+    case FAULT_CORRUPT:
+        world->corrupt_next = 1;
+        break;
+    case FAULT_MOVE:
+        move(world, who);
+        break;
+    case FAULT_STOP:
+        stop(world, who);
+        break;
+    case FAULT_CUT:
+        world->cut_armed = true;
+        break;
+    case FAULT_COUNT:
+        break;
+    }
+}
+
+void faults_on_fault(struct world *world, const struct event *event)
+{
+    if (event->index >= FAULT_COUNT) {
+        happen(world, script[event->index - FAULT_COUNT].kind,
+               script[event->index - FAULT_COUNT].who);
+        return;
+    }
+    if (world->healing)
+        return;
+    happen(world, (enum fault_kind)event->index, (uint8_t)generator_below(&world->chaos, 2));
+    world_event(world,
+                world->now_us + 1 +
+                    generator_below(&world->chaos, world->rates.mean_us[event->index] * 2),
+                EVENT_FAULT, 2, event->index, 0);
+}
+
+void faults_heal(struct world *world)
+{
+    world->healing = true;
+    world->corrupt_next = 0;
+    world->cut_armed = false;
+    world->register_slow_us = world->now_us;
+    for (int w = 0; w < 2; w++) {
+        world->path_heals_us[w] = min_u64(world->path_heals_us[w], world->now_us);
+        world->register_down_us[w] = world->now_us;
+        if (!world->controllers[w].running)
+            world_event(world, world->now_us + 1000, EVENT_RESTART, (uint8_t)w, 0,
+                        world->controllers[w].incarnation);
+    }
+    for (uint32_t s = 0; s < world->config.store_count; s++)
+        world->disks[s].error_until_us = world->disks[s].slow_until_us = world->now_us;
+}

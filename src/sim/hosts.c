@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See hosts.h. A slot is one request at a time: it is drawn, submitted to the controller that the
+ * host believes in, ends, and after some thinking the next is drawn. A refused one, or one whose
+ * controller died, is tried again at the other controller as a new request with a new stamp, for as
+ * long as the host has that habit. */
+
+#include "sim/hosts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum size_class {
+    SIZE_BITS,
+    SIZE_SECTORS,
+    SIZE_PAGE,
+    SIZE_ODD,
+    SIZE_RUN,
+    SIZE_LARGE,
+    SIZE_HUGE,
+    SIZE_COUNT
+};
+
+struct host {
+    uint32_t depth;
+    uint64_t think_us;
+    bool gives_up; /* does not try again */
+    uint32_t op_weight[HOST_OP_COUNT];
+    uint32_t size_weight[SIZE_COUNT];
+    uint32_t fua_percent;
+    uint32_t hot_percent; /* of its requests go to the first pages of a volume */
+    uint32_t hot_pages;
+    uint32_t only_volume; /* NO_INDEX: all */
+};
+
+struct slot {
+    uint32_t host;
+    bool waiting; /* submitted, not ended */
+    bool again;   /* the same is to be tried again */
+    uint8_t target;
+    uint64_t incarnation, since_us, generation;
+    struct host_request request;
+    uint8_t *data;
+    uint64_t write_id, read_token;
+    bool out_of_range;
+};
+
+enum { HOST_LIMIT = 8, SLOT_LIMIT = 128 };
+
+struct hosts {
+    uint32_t host_count, slot_count;
+    struct host hosts[HOST_LIMIT];
+    struct slot slots[SLOT_LIMIT + 1]; /* the last one reads everything at the end */
+    uint32_t in_flight[2];
+    bool verifying, verified;
+    uint8_t verify_volume;
+    uint64_t verify_offset;
+};
+
+static const char *const op_name[HOST_OP_COUNT] = {"read", "write", "flush", "trim", "zero"};
+
+static void draw_host(struct world *world, struct host *host)
+{
+    struct generator *draw = &world->draw;
+    static const uint32_t depths[] = {1, 1, 2, 4, 8, 16};
+    static const uint64_t thinks[] = {10, 100, 1000, 5000};
+    host->depth = depths[generator_below(draw, ARRAY_LENGTH(depths))];
+    host->think_us = thinks[generator_below(draw, ARRAY_LENGTH(thinks))];
+    host->gives_up = generator_chance(draw, 1, 5);
+    host->op_weight[HOST_READ] = (uint32_t)world_between(draw, 5, 60);
+    host->op_weight[HOST_WRITE] = (uint32_t)world_between(draw, 10, 80);
+    host->op_weight[HOST_FLUSH] = (uint32_t)world_between(draw, 0, 5);
+    host->op_weight[HOST_TRIM] =
+        generator_chance(draw, 1, 2) ? (uint32_t)world_between(draw, 0, 10) : 0;
+    host->op_weight[HOST_ZERO] =
+        generator_chance(draw, 1, 2) ? (uint32_t)world_between(draw, 0, 10) : 0;
+    bool pages_only = generator_chance(draw, 1, 4);
+    for (int c = 0; c < SIZE_COUNT; c++)
+        host->size_weight[c] =
+            pages_only && c != SIZE_PAGE ? 0 : (uint32_t)world_between(draw, 0, 40);
+    host->size_weight[SIZE_PAGE] += 10;
+    host->size_weight[SIZE_LARGE] /= 6;
+    host->size_weight[SIZE_HUGE] /= 40;
+    host->fua_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 30) : 0;
+    host->hot_percent = (uint32_t)world_between(draw, 0, 90);
+    host->hot_pages = (uint32_t)world_between(draw, 1, 16);
+    host->only_volume = generator_chance(draw, 1, 3)
+                            ? (uint32_t)generator_below(draw, world->config.volume_count)
+                            : NO_INDEX;
+}
+
+void hosts_create(struct world *world)
+{
+    struct hosts *hosts = calloc(1, sizeof *hosts);
+    CHECK(hosts != NULL);
+    world->hosts = hosts;
+    hosts->host_count = (uint32_t)world_between(&world->draw, 1, HOST_LIMIT);
+    for (uint32_t h = 0; h < hosts->host_count; h++) {
+        struct host *host = &hosts->hosts[h];
+        draw_host(world, host);
+        for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
+            struct slot *slot = &hosts->slots[hosts->slot_count];
+            slot->host = h;
+            slot->target = (uint8_t)generator_below(&world->draw, 2);
+            world_event(world, world->now_us + generator_below(&world->draw, 20000), EVENT_HOST, 2,
+                        hosts->slot_count, 0);
+            hosts->slot_count++;
+        }
+    }
+}
+
+void hosts_destroy(struct world *world)
+{
+    for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
+        free(world->hosts->slots[i].data);
+    free(world->hosts);
+}
+
+void hosts_print(const struct world *world)
+{
+    const struct hosts *hosts = world->hosts;
+    for (uint32_t h = 0; h < hosts->host_count; h++) {
+        const struct host *host = &hosts->hosts[h];
+        printf("host %u: %u in flight, thinks %" PRIu64
+               " us, %s; read %u write %u flush %u trim %u zero %u; sizes",
+               h, host->depth, host->think_us, host->gives_up ? "gives up" : "tries again",
+               host->op_weight[HOST_READ], host->op_weight[HOST_WRITE], host->op_weight[HOST_FLUSH],
+               host->op_weight[HOST_TRIM], host->op_weight[HOST_ZERO]);
+        for (int c = 0; c < SIZE_COUNT; c++)
+            printf(" %u", host->size_weight[c]);
+        printf("; fua %u%%, %u%% in %u pages", host->fua_percent, host->hot_percent,
+               host->hot_pages);
+        if (host->only_volume != NO_INDEX)
+            printf(", volume %u only", host->only_volume);
+        putchar('\n');
+    }
+}
+
+/* ---- drawing a request ---- */
+
+static uint32_t weighted(struct generator *generator, const uint32_t *weight, uint32_t count)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += weight[i];
+    uint64_t at = generator_below(generator, sum);
+    for (uint32_t i = 0; i < count; i++) {
+        if (at < weight[i])
+            return i;
+        at -= weight[i];
+    }
+    return 0;
+}
+
+/* Offset and length in units of `grain`, within the volume. */
+static void draw_range(struct world *world, const struct host *host, struct host_request *request,
+                       uint64_t grain, uint64_t length_limit)
+{
+    struct generator *traffic = &world->traffic;
+    uint64_t size = world->config.volumes[request->volume].size_bytes;
+    uint64_t length = (1 + generator_below(traffic, length_limit / grain)) * grain;
+    uint64_t span = size;
+    if (generator_chance(traffic, host->hot_percent, 100))
+        span = min_u64(size, (uint64_t)host->hot_pages * PAGE_SIZE_BYTES);
+    request->offset_bytes = generator_below(traffic, span) / grain * grain;
+    request->length_bytes = min_u64(length, size - request->offset_bytes);
+    CHECK(request->length_bytes > 0);
+}
+
+static void draw_size(struct world *world, const struct host *host, struct host_request *request)
+{
+    switch ((enum size_class)weighted(&world->traffic, host->size_weight, SIZE_COUNT)) {
+    case SIZE_BITS:
+        draw_range(world, host, request, ORACLE_CELL, SECTOR_SIZE);
+        break;
+    case SIZE_SECTORS:
+        draw_range(world, host, request, SECTOR_SIZE, PAGE_SIZE_BYTES);
+        break;
+    case SIZE_PAGE:
+        draw_range(world, host, request, PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
+        break;
+    case SIZE_ODD:
+        draw_range(world, host, request, ORACLE_CELL, 3 * PAGE_SIZE_BYTES);
+        break;
+    case SIZE_RUN:
+        draw_range(world, host, request, PAGE_SIZE_BYTES, 64 * 1024);
+        break;
+    case SIZE_LARGE:
+        draw_range(world, host, request, SECTOR_SIZE, 256 * 1024);
+        break;
+    case SIZE_HUGE:
+    case SIZE_COUNT:
+        draw_range(world, host, request, SECTOR_SIZE, 2 * 1024 * 1024);
+        break;
+    }
+}
+
+static void draw_request(struct world *world, struct slot *slot)
+{
+    struct generator *traffic = &world->traffic;
+    const struct host *host = &world->hosts->hosts[slot->host];
+    struct host_request *request = &slot->request;
+    *request = (struct host_request){.handle = 0};
+    request->op = (enum host_op)weighted(traffic, host->op_weight, HOST_OP_COUNT);
+    request->volume = host->only_volume != NO_INDEX
+                          ? (uint8_t)host->only_volume
+                          : (uint8_t)generator_below(traffic, world->config.volume_count);
+    slot->out_of_range = false;
+    if (request->op == HOST_FLUSH)
+        return;
+    if (request->op != HOST_READ && generator_chance(traffic, host->fua_percent, 100))
+        request->flags |= HOST_FUA;
+    if (request->op == HOST_ZERO && generator_chance(traffic, 1, 2))
+        request->flags |= HOST_NO_HOLE;
+    if ((request->op == HOST_TRIM || request->op == HOST_ZERO) && generator_chance(traffic, 1, 8)) {
+        request->length_bytes = world->config.volumes[request->volume].size_bytes;
+        return; /* all of it */
+    }
+    draw_size(world, host, request);
+    if (generator_chance(traffic, 1, 1000)) {
+        slot->out_of_range = true;
+        request->offset_bytes = world->config.volumes[request->volume].size_bytes - SECTOR_SIZE;
+        request->length_bytes = PAGE_SIZE_BYTES * 2;
+    }
+}
+
+/* ---- submitting ---- */
+
+static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
+{
+    world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
+}
+
+static bool changes(const struct world *world, const struct slot *slot)
+{
+    const struct host_request *request = &slot->request;
+    if (slot->out_of_range)
+        return false;
+    if (request->op == HOST_TRIM)
+        return world->config.stores[world->config.volumes[request->volume].store].can_zero;
+    return request->op == HOST_WRITE || request->op == HOST_ZERO;
+}
+
+static void begin(struct world *world, struct slot *slot)
+{
+    struct host_request *request = &slot->request;
+    bool carries = request->op == HOST_READ || request->op == HOST_WRITE;
+    slot->write_id = 0;
+    if (carries) {
+        slot->data = malloc(request->length_bytes);
+        CHECK(slot->data != NULL);
+        memset(slot->data, 0xA5, request->length_bytes);
+    }
+    request->data = slot->data;
+    if (changes(world, slot)) {
+        slot->write_id = oracle_write_begin(world->oracle, request->volume, request->offset_bytes,
+                                            request->length_bytes, request->op != HOST_WRITE);
+        if (request->op == HOST_WRITE)
+            oracle_fill(world->oracle, slot->write_id, slot->data);
+    }
+    if (request->op == HOST_READ)
+        slot->read_token = oracle_read_begin(world->oracle);
+}
+
+static void check_read(struct world *world, struct slot *slot, bool good)
+{
+    struct host_request *request = &slot->request;
+    if (slot->out_of_range) {
+        oracle_read_end(world->oracle, slot->read_token, request->volume, 0, 0, NULL);
+        return;
+    }
+    const char *wrong =
+        oracle_read_end(world->oracle, slot->read_token, request->volume, request->offset_bytes,
+                        request->length_bytes, good ? slot->data : NULL);
+    if (wrong)
+        world_fail(world, "a read of %" PRIu64 "+%" PRIu64 " through %c: %s", request->offset_bytes,
+                   request->length_bytes, world_letter(slot->target), wrong);
+}
+
+/* It ended at its controller. `answered`: false when the controller died. */
+static void end(struct world *world, struct slot *slot, bool answered, enum host_result result)
+{
+    struct hosts *hosts = world->hosts;
+    struct host_request *request = &slot->request;
+    bool good = answered && result == HOST_OK;
+    CHECK(slot->waiting);
+    slot->waiting = false;
+    CHECK(hosts->in_flight[slot->target] > 0);
+    hosts->in_flight[slot->target]--;
+    if (answered)
+        world_trace(world, "host %u/%u: %s ends with %d", slot->host,
+                    (uint32_t)(slot - hosts->slots), op_name[request->op], result);
+    if (answered && result == HOST_BUSY)
+        world_fail(world, "%c says BUSY with %u of %u requests", world_letter(slot->target),
+                   hosts->in_flight[slot->target] + 1, world->config.request_limit);
+    if (answered && result != HOST_NOT_OWNER && (result == HOST_RANGE) != slot->out_of_range)
+        world_fail(world, "a %s of %" PRIu64 "+%" PRIu64 " of volume %u ends with %d",
+                   op_name[request->op], request->offset_bytes, request->length_bytes,
+                   request->volume, result);
+    if (answered && result == HOST_IO_ERROR && world->errors_injected == 0)
+        world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
+    if (slot->write_id != 0) {
+        if (good)
+            oracle_write_done(world->oracle, slot->write_id);
+        else
+            oracle_write_unknown(world->oracle, slot->write_id);
+    }
+    if (request->op == HOST_READ)
+        check_read(world, slot, good);
+    free(slot->data);
+    slot->data = NULL;
+    bool verifier = slot == &hosts->slots[SLOT_LIMIT];
+    const struct host *host = &hosts->hosts[slot->host];
+    slot->again = !good && result != HOST_RANGE && (verifier || !host->gives_up);
+    uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
+    if (good) {
+        world->count.completed++;
+    } else {
+        world->count.refused++;
+        if (!answered || result == HOST_NOT_OWNER)
+            slot->target = !slot->target;
+        wait_us += world_between(&world->traffic, 200, 10000);
+    }
+    turn_at(world, slot, world->now_us + wait_us);
+}
+
+static void submit(struct world *world, struct slot *slot)
+{
+    struct hosts *hosts = world->hosts;
+    struct controller *controller = &world->controllers[slot->target];
+    struct host_request *request = &slot->request;
+    begin(world, slot);
+    slot->waiting = true;
+    slot->incarnation = controller->incarnation;
+    slot->since_us = world->now_us;
+    slot->generation++;
+    hosts->in_flight[slot->target]++;
+    request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
+    world->count.requests++;
+    world_trace(
+        world, "host %u/%u: %s of volume %u at %" PRIu64 "+%" PRIu64 "%s to %c (write %" PRIu64 ")",
+        slot->host, (uint32_t)(slot - hosts->slots), op_name[request->op], request->volume,
+        request->offset_bytes, request->length_bytes, request->flags & HOST_FUA ? " fua" : "",
+        world_letter(slot->target), slot->write_id);
+    struct host_outcome outcome =
+        array_host(controller->array, world_clock(world, slot->target), request);
+    world_touch(world, slot->target);
+    if (outcome.complete) {
+        if (outcome.result == HOST_OK &&
+            world->controllers[!slot->target].solo_epoch > controller->epoch)
+            world_fail(world,
+                       "%c completes host I/O at once in epoch %" PRIu64
+                       ", but %c served alone later",
+                       world_letter(slot->target), controller->epoch, world_letter(!slot->target));
+        end(world, slot, true, outcome.result);
+        return;
+    }
+    if (request->op == HOST_WRITE && !outcome.data_held)
+        memset(slot->data, 0xDD, request->length_bytes); /* nobody may need it any more */
+    if (request->op == HOST_READ && !outcome.data_held)
+        world_fail(world, "a read is under way without a place for its data");
+    if (slot->data && outcome.data_held && world->rates.data_moves &&
+        generator_chance(&world->traffic, 1, 2)) {
+        uint8_t *place = malloc(request->length_bytes);
+        CHECK(place != NULL);
+        memcpy(place, slot->data, request->length_bytes);
+        memset(slot->data, 0xDD, request->length_bytes);
+        free(slot->data);
+        slot->data = place;
+        array_host_move_data(controller->array, place);
+    }
+}
+
+/* The next piece of reading everything; false when all has been read. */
+static bool draw_verify(struct world *world, struct slot *slot)
+{
+    struct hosts *hosts = world->hosts;
+    if (hosts->verify_volume == world->config.volume_count)
+        return false;
+    uint64_t size = world->config.volumes[hosts->verify_volume].size_bytes;
+    uint64_t length = min_u64(size - hosts->verify_offset, 64 * 1024);
+    slot->request = (struct host_request){.op = HOST_READ,
+                                          .volume = hosts->verify_volume,
+                                          .offset_bytes = hosts->verify_offset,
+                                          .length_bytes = length};
+    slot->out_of_range = false;
+    hosts->verify_offset += length;
+    if (hosts->verify_offset == size) {
+        hosts->verify_offset = 0;
+        hosts->verify_volume++;
+    }
+    return true;
+}
+
+void hosts_on_turn(struct world *world, const struct event *event)
+{
+    struct hosts *hosts = world->hosts;
+    struct slot *slot = &hosts->slots[event->index];
+    bool verifier = event->index == SLOT_LIMIT;
+    CHECK(!slot->waiting);
+    if (!slot->again) {
+        if (verifier && !draw_verify(world, slot)) {
+            hosts->verified = true;
+            return;
+        }
+        if (!verifier && world->healing)
+            return;
+        if (!verifier)
+            draw_request(world, slot);
+        slot->again = true; /* until it has been submitted */
+    }
+    if (!world->controllers[slot->target].running)
+        slot->target = !slot->target;
+    struct controller *controller = &world->controllers[slot->target];
+    if (!controller->running) {
+        turn_at(world, slot, world->now_us + 5000);
+        return;
+    }
+    if (controller->paused) {
+        uint64_t at_us = controller->resume_us + 1;
+        if (generator_chance(&world->traffic, 2, 3)) {
+            slot->target = !slot->target;
+            at_us = world->now_us + world_between(&world->traffic, 1000, 20000);
+        }
+        turn_at(world, slot, at_us);
+        return;
+    }
+    CHECK(hosts->in_flight[slot->target] < world->config.request_limit);
+    slot->again = false;
+    submit(world, slot);
+}
+
+void hosts_on_completion(struct world *world, uint8_t who, const struct completion *completion)
+{
+    struct hosts *hosts = world->hosts;
+    uint64_t index = completion->handle & 0xFF;
+    if (index > SLOT_LIMIT)
+        world_fail(world, "%c completes a request that nobody made", world_letter(who));
+    struct slot *slot = &hosts->slots[index];
+    if (!slot->waiting || slot->request.handle != completion->handle || slot->target != who ||
+        slot->incarnation != world->controllers[who].incarnation)
+        world_fail(world, "%c completes request %" PRIx64 ", which is not waiting there",
+                   world_letter(who), completion->handle);
+    end(world, slot, true, completion->result);
+}
+
+void hosts_orphan(struct world *world, uint8_t who)
+{
+    struct hosts *hosts = world->hosts;
+    for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
+        if (hosts->slots[i].waiting && hosts->slots[i].target == who)
+            end(world, &hosts->slots[i], false, HOST_NOT_OWNER);
+}
+
+uint32_t hosts_waiting(const struct world *world)
+{
+    const struct hosts *hosts = world->hosts;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < hosts->slot_count; i++)
+        if (hosts->slots[i].waiting || hosts->slots[i].again)
+            count++;
+    return count;
+}
+
+bool hosts_oldest(const struct world *world, char *text, size_t size)
+{
+    const struct slot *oldest = NULL;
+    for (uint32_t i = 0; i <= SLOT_LIMIT; i++) {
+        const struct slot *slot = &world->hosts->slots[i];
+        if (slot->waiting && (!oldest || slot->since_us < oldest->since_us))
+            oldest = slot;
+    }
+    if (!oldest)
+        return false;
+    snprintf(text, size,
+             "a %s of volume %u at %" PRIu64 "+%" PRIu64 " waits at %c since %" PRIu64 " us",
+             op_name[oldest->request.op], oldest->request.volume, oldest->request.offset_bytes,
+             oldest->request.length_bytes, world_letter(oldest->target), oldest->since_us);
+    return true;
+}
+
+void hosts_verify(struct world *world)
+{
+    struct hosts *hosts = world->hosts;
+    hosts->verifying = true;
+    turn_at(world, &hosts->slots[SLOT_LIMIT], world->now_us + 1);
+}
+
+bool hosts_verified(const struct world *world)
+{
+    return world->hosts->verified;
+}

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See oracle.h.
+ *
+ * Time is a counter that goes up with every begin and end. A write takes effect (is linearized) at
+ * one instant between its begin and its end. Each cell keeps the writes that may be its present
+ * value:
+ *
+ *     begin of w       w joins, with latest = never
+ *     end of w         w's latest = now; every u whose latest is before w began must come before w:
+ * it goes unknown end      w's latest = now; nobody goes read [from, now] the value must be a
+ * candidate now, or one that went after `from`; its latest = now at gives v          most; every
+ * other u whose latest is before `from`, or before v began, must come before v: it goes; when
+ * nobody is left, v was too old
+ *
+ * One that goes is remembered for as long as a read that began before is under way. */
+
+#include "sim/oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NEVER UINT64_MAX
+
+struct write {
+    uint64_t begin, end;     /* end: NEVER while pending */
+    uint64_t offset, length; /* the cells [offset, offset + length) of the volume */
+    uint8_t volume;
+    bool zero;
+    bool unknown; /* ended without an acknowledgement */
+};
+
+struct candidate {
+    uint64_t id;     /* 0: the zeros that the volume started with */
+    uint64_t latest; /* the last instant at which it can have taken effect */
+    uint64_t gone;   /* when it stopped being possible; NEVER while it is */
+};
+
+struct cell {
+    struct candidate *list;
+    uint16_t count, room;
+    bool any;           /* loss accepted, not yet read: any write of this cell's past may be here */
+    uint64_t any_until; /* reads that began before may return any */
+};
+
+struct volume {
+    uint64_t size;
+    struct cell *cells;
+};
+
+struct read {
+    uint64_t from;
+    bool over;
+};
+
+struct oracle {
+    uint64_t clock;
+    uint32_t volume_count;
+    struct volume volumes[VOLUME_LIMIT];
+    struct write *writes; /* by id; writes[0] is the volumes' beginning */
+    uint64_t write_count, write_room;
+    struct read *reads; /* by token - first_read, oldest first */
+    uint64_t first_read, read_count, read_room;
+    char sentence[512];
+};
+
+static void *grow(void *memory, size_t size)
+{
+    void *grown = realloc(memory, size);
+    CHECK(grown != NULL);
+    return grown;
+}
+
+struct oracle *oracle_create(uint32_t volume_count, const uint64_t *size_bytes)
+{
+    struct oracle *oracle = calloc(1, sizeof *oracle);
+    CHECK(oracle != NULL);
+    oracle->volume_count = volume_count;
+    for (uint32_t v = 0; v < volume_count; v++) {
+        CHECK(size_bytes[v] % ORACLE_CELL == 0);
+        oracle->volumes[v].size = size_bytes[v];
+        oracle->volumes[v].cells = calloc(size_bytes[v] / ORACLE_CELL, sizeof(struct cell));
+        CHECK(oracle->volumes[v].cells != NULL);
+    }
+    oracle->write_room = 1024;
+    oracle->writes = grow(NULL, oracle->write_room * sizeof *oracle->writes);
+    oracle->writes[0] = (struct write){.zero = true};
+    oracle->write_count = 1;
+    return oracle;
+}
+
+void oracle_destroy(struct oracle *oracle)
+{
+    for (uint32_t v = 0; v < oracle->volume_count; v++) {
+        struct volume *volume = &oracle->volumes[v];
+        for (uint64_t c = 0; c < volume->size / ORACLE_CELL; c++)
+            free(volume->cells[c].list);
+        free(volume->cells);
+    }
+    free(oracle->writes);
+    free(oracle->reads);
+    free(oracle);
+}
+
+/* ---- a cell's candidates ---- */
+
+/* A cell without a list holds exactly the zeros of the beginning; this makes them a list to change.
+ */
+static void cell_materialize(struct cell *cell)
+{
+    if (cell->count > 0)
+        return;
+    if (cell->room == 0) {
+        cell->room = 2;
+        cell->list = grow(NULL, cell->room * sizeof *cell->list);
+    }
+    cell->list[0] = (struct candidate){.id = 0, .latest = 0, .gone = NEVER};
+    cell->count = 1;
+}
+
+static uint64_t oldest_read(const struct oracle *oracle)
+{
+    return oracle->read_count > 0 ? oracle->reads[0].from : oracle->clock;
+}
+
+/* Forget those that went before the oldest read under way began. */
+static void cell_forget(const struct oracle *oracle, struct cell *cell)
+{
+    uint64_t oldest = oldest_read(oracle);
+    uint16_t kept = 0;
+    for (uint16_t i = 0; i < cell->count; i++)
+        if (cell->list[i].gone > oldest)
+            cell->list[kept++] = cell->list[i];
+    CHECK(kept > 0);
+    cell->count = kept;
+}
+
+static void cell_add(struct cell *cell, uint64_t id)
+{
+    if (cell->count == cell->room) {
+        CHECK(cell->room < UINT16_MAX / 2);
+        cell->room = (uint16_t)(cell->room * 2);
+        cell->list = grow(cell->list, cell->room * sizeof *cell->list);
+    }
+    cell->list[cell->count++] = (struct candidate){.id = id, .latest = NEVER, .gone = NEVER};
+}
+
+static void cell_end(struct oracle *oracle, struct cell *cell, uint64_t id, bool known)
+{
+    const struct write *write = &oracle->writes[id];
+    for (uint16_t i = 0; i < cell->count; i++) {
+        struct candidate *candidate = &cell->list[i];
+        if (candidate->id == id)
+            candidate->latest = min_u64(candidate->latest, oracle->clock);
+        else if (known && candidate->gone == NEVER && candidate->latest < write->begin)
+            candidate->gone = oracle->clock;
+    }
+    if (known && cell->any) {
+        cell->any = false;
+        cell->any_until = oracle->clock;
+    }
+    cell_forget(oracle, cell);
+}
+
+/* ---- writes ---- */
+
+uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offset, uint64_t length,
+                            bool zero)
+{
+    CHECK(volume < oracle->volume_count);
+    CHECK(offset % ORACLE_CELL == 0);
+    CHECK(length % ORACLE_CELL == 0);
+    CHECK(offset + length <= oracle->volumes[volume].size);
+    oracle->clock++;
+    if (oracle->write_count == oracle->write_room) {
+        oracle->write_room *= 2;
+        oracle->writes = grow(oracle->writes, oracle->write_room * sizeof *oracle->writes);
+    }
+    uint64_t id = oracle->write_count++;
+    oracle->writes[id] = (struct write){.begin = oracle->clock,
+                                        .end = NEVER,
+                                        .offset = offset,
+                                        .length = length,
+                                        .volume = volume,
+                                        .zero = zero};
+    struct cell *cells = oracle->volumes[volume].cells;
+    for (uint64_t c = offset / ORACLE_CELL; c < (offset + length) / ORACLE_CELL; c++) {
+        cell_materialize(&cells[c]);
+        cell_add(&cells[c], id);
+    }
+    return id;
+}
+
+/* The four words of a cell: the write, and three that tie it to this place. */
+static void stamp(uint64_t words[4], uint64_t id, uint8_t volume, uint64_t cell)
+{
+    uint64_t place = (cell << 8 | volume) * 0x9E3779B97F4A7C15u;
+    words[0] = id;
+    words[1] = id ^ place;
+    words[2] = ~id;
+    words[3] = id * 0xBF58476D1CE4E5B9u + place;
+}
+
+void oracle_fill(const struct oracle *oracle, uint64_t id, void *data)
+{
+    const struct write *write = &oracle->writes[id];
+    CHECK(!write->zero);
+    for (uint64_t at = 0; at < write->length; at += ORACLE_CELL) {
+        uint64_t words[4];
+        stamp(words, id, write->volume, (write->offset + at) / ORACLE_CELL);
+        memcpy((uint8_t *)data + at, words, ORACLE_CELL);
+    }
+}
+
+static void write_end(struct oracle *oracle, uint64_t id, bool known)
+{
+    CHECK(id > 0);
+    CHECK(id < oracle->write_count);
+    struct write *write = &oracle->writes[id];
+    CHECK(write->end == NEVER);
+    oracle->clock++;
+    write->end = oracle->clock;
+    write->unknown = !known;
+    struct cell *cells = oracle->volumes[write->volume].cells;
+    uint64_t end = (write->offset + write->length) / ORACLE_CELL;
+    for (uint64_t c = write->offset / ORACLE_CELL; c < end; c++)
+        cell_end(oracle, &cells[c], id, known);
+}
+
+void oracle_write_done(struct oracle *oracle, uint64_t id)
+{
+    write_end(oracle, id, true);
+}
+
+void oracle_write_unknown(struct oracle *oracle, uint64_t id)
+{
+    write_end(oracle, id, false);
+}
+
+/* ---- reads ---- */
+
+uint64_t oracle_read_begin(struct oracle *oracle)
+{
+    oracle->clock++;
+    if (oracle->read_count == oracle->read_room) {
+        oracle->read_room = oracle->read_room ? oracle->read_room * 2 : 64;
+        oracle->reads = grow(oracle->reads, oracle->read_room * sizeof *oracle->reads);
+    }
+    oracle->reads[oracle->read_count++] = (struct read){.from = oracle->clock};
+    return oracle->first_read + oracle->read_count - 1;
+}
+
+/* Which write put these bytes here? Returns false when none could have. */
+static bool decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,
+                   uint64_t *id)
+{
+    uint64_t words[4], expected[4];
+    memcpy(words, data, ORACLE_CELL);
+    *id = 0;
+    if ((words[0] | words[1] | words[2] | words[3]) == 0)
+        return true;
+    stamp(expected, words[0], volume, cell);
+    if (memcmp(words, expected, ORACLE_CELL) != 0)
+        return false;
+    if (words[0] == 0 || words[0] >= oracle->write_count)
+        return false;
+    *id = words[0];
+    const struct write *write = &oracle->writes[*id];
+    uint64_t at = cell * ORACLE_CELL;
+    return !write->zero && write->volume == volume && at >= write->offset &&
+           at < write->offset + write->length;
+}
+
+static bool same_value(const struct oracle *oracle, uint64_t candidate, uint64_t id)
+{
+    return candidate == id || (id == 0 && oracle->writes[candidate].zero);
+}
+
+static const char *describe(const struct oracle *oracle, uint64_t id, char *to, size_t size)
+{
+    const struct write *write = &oracle->writes[id];
+    if (id == 0)
+        snprintf(to, size, "the zeros it began with");
+    else
+        snprintf(to, size, "%s %llu (%s)", write->zero ? "zeroing" : "write",
+                 (unsigned long long)id,
+                 write->end == NEVER ? "under way"
+                 : write->unknown    ? "outcome unknown"
+                                     : "acknowledged");
+    return to;
+}
+
+static const char *blame(struct oracle *oracle, uint8_t volume, uint64_t cell, bool readable,
+                         uint64_t id, const uint8_t *data)
+{
+    char name[96];
+    const struct cell *state = &oracle->volumes[volume].cells[cell];
+    int used = snprintf(oracle->sentence, sizeof oracle->sentence, "volume %u, byte %llu holds ",
+                        volume, (unsigned long long)(cell * ORACLE_CELL));
+    size_t left = sizeof oracle->sentence - (size_t)used;
+    char *to = oracle->sentence + used;
+    if (readable)
+        used = snprintf(to, left, "%s, but only these are possible:",
+                        id == 0 ? "zeros" : describe(oracle, id, name, sizeof name));
+    else
+        used = snprintf(to, left,
+                        "bytes that nobody wrote there (%02x %02x %02x %02x...), possible are:",
+                        data[0], data[1], data[2], data[3]);
+    for (uint16_t i = 0; i < state->count && (size_t)used < left; i++) {
+        if (state->list[i].gone != NEVER)
+            continue;
+        to += used;
+        left -= (size_t)used;
+        used = snprintf(to, left, " [%s]", describe(oracle, state->list[i].id, name, sizeof name));
+    }
+    if (state->count == 0)
+        snprintf(to + used, left - (size_t)used, " [the zeros it began with]");
+    return oracle->sentence;
+}
+
+/* The cell was read as `id` by a read that began at `from`: false when that cannot be. */
+static bool cell_read(struct oracle *oracle, struct cell *cell, uint64_t from, uint64_t id)
+{
+    bool found = false;
+    unsigned matches = 0;
+    if (cell->count == 0 && !cell->any && cell->any_until <= from)
+        return id == 0; /* never written: the common case, without a list */
+    cell_materialize(cell);
+    for (uint16_t i = 0; i < cell->count; i++) {
+        struct candidate *candidate = &cell->list[i];
+        if (candidate->gone <= from || !same_value(oracle, candidate->id, id))
+            continue;
+        found = true;
+        matches++;
+    }
+    if (cell->any) {
+        /* What was lost shows now, for good: this value, and whatever is still being written. */
+        cell->any = false;
+        cell->any_until = oracle->clock;
+        if (!found) {
+            cell_add(cell, id);
+            cell->list[cell->count - 1].latest = oracle->clock;
+            found = true;
+        }
+    } else if (!found && cell->any_until > from) {
+        return true;
+    }
+    if (!found)
+        return false;
+    uint64_t before = from;
+    for (uint16_t i = 0; i < cell->count && matches == 1; i++) {
+        struct candidate *candidate = &cell->list[i];
+        if (!same_value(oracle, candidate->id, id) || candidate->gone <= from)
+            continue;
+        candidate->latest = min_u64(candidate->latest, oracle->clock);
+        before = max_u64(before, oracle->writes[candidate->id].begin);
+    }
+    bool left = false;
+    for (uint16_t i = 0; i < cell->count; i++) {
+        struct candidate *candidate = &cell->list[i];
+        if (!same_value(oracle, candidate->id, id) && candidate->gone == NEVER &&
+            candidate->latest < before)
+            candidate->gone = oracle->clock;
+        left = left || candidate->gone == NEVER;
+    }
+    if (left)
+        cell_forget(oracle, cell);
+    return left;
+}
+
+static uint64_t read_close(struct oracle *oracle, uint64_t token)
+{
+    CHECK(token >= oracle->first_read);
+    CHECK(token - oracle->first_read < oracle->read_count);
+    struct read *read = &oracle->reads[token - oracle->first_read];
+    CHECK(!read->over);
+    read->over = true;
+    uint64_t from = read->from;
+    uint64_t gone = 0;
+    while (gone < oracle->read_count && oracle->reads[gone].over)
+        gone++;
+    oracle->first_read += gone;
+    oracle->read_count -= gone;
+    memmove(oracle->reads, oracle->reads + gone, oracle->read_count * sizeof *oracle->reads);
+    return from;
+}
+
+const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volume, uint64_t offset,
+                            uint64_t length, const void *data)
+{
+    CHECK(volume < oracle->volume_count);
+    CHECK(offset % ORACLE_CELL == 0);
+    CHECK(length % ORACLE_CELL == 0);
+    CHECK(offset + length <= oracle->volumes[volume].size);
+    oracle->clock++;
+    uint64_t from = read_close(oracle, token);
+    if (!data)
+        return NULL;
+    for (uint64_t at = 0; at < length; at += ORACLE_CELL) {
+        const uint8_t *bytes = (const uint8_t *)data + at;
+        uint64_t cell = (offset + at) / ORACLE_CELL;
+        uint64_t id;
+        bool readable = decode(oracle, volume, cell, bytes, &id);
+        if (!readable || !cell_read(oracle, &oracle->volumes[volume].cells[cell], from, id))
+            return blame(oracle, volume, cell, readable, id, bytes);
+    }
+    return NULL;
+}
+
+/* ---- loss and the end ---- */
+
+void oracle_accept_loss(struct oracle *oracle)
+{
+    oracle->clock++;
+    for (uint32_t v = 0; v < oracle->volume_count; v++) {
+        struct volume *volume = &oracle->volumes[v];
+        for (uint64_t c = 0; c < volume->size / ORACLE_CELL; c++)
+            if (volume->cells[c].count > 0)
+                volume->cells[c].any = true;
+    }
+}
+
+const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data)
+{
+    for (uint64_t cell = 0; cell < oracle->volumes[volume].size / ORACLE_CELL; cell++) {
+        const uint8_t *bytes = (const uint8_t *)data + cell * ORACLE_CELL;
+        uint64_t id;
+        bool readable = decode(oracle, volume, cell, bytes, &id);
+        struct cell *state = &oracle->volumes[volume].cells[cell];
+        oracle->clock++;
+        if (!readable || !cell_read(oracle, state, oracle->clock, id))
+            return blame(oracle, volume, cell, readable, id, bytes);
+    }
+    return NULL;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What a host may read. The oracle follows every write of every host in cells of 32 bytes, and says
+ * for each read whether some legal order of all the writes allows what came back (each cell is a
+ * linearizable register). It knows nothing of controllers, slots or epochs: only when a request
+ * began, when and how it ended, and the bytes. Each write fills its cells with a stamp that no
+ * other write uses, so a cell read back names its write.
+ *
+ * A sound oracle: it never blames a legal history. Where it cannot tell (two ways of writing zeros
+ * look the same), it allows. */
+
+#ifndef SIM_ORACLE_H
+#define SIM_ORACLE_H
+
+#include "base/check.h"
+#include "base/limits.h"
+
+enum { ORACLE_CELL = 32 };
+
+struct oracle;
+
+/* The volumes start as zeros. */
+struct oracle *oracle_create(uint32_t volume_count, const uint64_t *size_bytes);
+void oracle_destroy(struct oracle *oracle);
+
+/* A write begins. `zero`: TRIM and WRITE ZEROES, whose cells become zeros. Returns its number, from
+ * 1 upwards. `offset` and `length` are multiples of ORACLE_CELL. */
+uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offset, uint64_t length,
+                            bool zero);
+
+/* The bytes that write `id` has to carry. */
+void oracle_fill(const struct oracle *oracle, uint64_t id, void *data);
+
+/* It was acknowledged. */
+void oracle_write_done(struct oracle *oracle, uint64_t id);
+
+/* It ended without an answer that says it happened (refused, failed, or its controller died): it
+ * may have taken effect until now, in any of its cells, or not at all. */
+void oracle_write_unknown(struct oracle *oracle, uint64_t id);
+
+/* A read begins: returns its token. */
+uint64_t oracle_read_begin(struct oracle *oracle);
+
+/* It ended: with `data`, or NULL when it gave none. Returns NULL, or a sentence saying which bytes
+ * cannot be. */
+const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volume, uint64_t offset,
+                            uint64_t length, const void *data);
+
+/* The operator accepted that acknowledged writes are lost: each cell now may hold anything that was
+ * ever written to it, until it is read. */
+void oracle_accept_loss(struct oracle *oracle);
+
+/* The store's own bytes of a whole volume, after a clean stop. NULL, or a sentence. */
+const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast-sim: runs the simulated world for one seed or many, prints what was drawn and what was
+ * found. Exit status 0: nothing; 1: the oracle's sentence was printed, with the seed; 2: wrong
+ * usage. */
+
+#include "sim/world.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct arguments {
+    struct world_options options;
+    uint64_t seeds;
+    uint64_t limit_s;
+    bool quiet;
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "usage: holdfast-sim --seed N [--seeds COUNT] [--steps N] [--trace] [--core-trace] "
+                "[--quiet]\n"
+                "                    [--check-every N] [--without KIND[,KIND...]] [--seconds N]\n"
+                "  --seed N         the first seed\n"
+                "  --seeds COUNT    how many seeds, one after the other (1)\n"
+                "  --steps N        host requests of a seed until its faults stop (3000)\n"
+                "  --trace          print everything that happens\n"
+                "  --core-trace     and what the core says about every header, batch and slot\n"
+                "  --quiet          print the drawn choices only of a seed that fails\n"
+                "  --check-every N  array_check() after every N pumps (drawn)\n"
+                "  --without KIND   leave out a kind of fault:");
+    for (int kind = 0; kind < FAULT_COUNT; kind++)
+        fprintf(to, " %s", fault_name[kind]);
+    fprintf(to, "\n  --seconds N      start no further seed after this long\n");
+}
+
+static bool parse_kinds(const char *text, uint32_t *kinds)
+{
+    while (*text) {
+        size_t length = strcspn(text, ",");
+        int kind = 0;
+        while (kind < FAULT_COUNT &&
+               (strlen(fault_name[kind]) != length || strncmp(fault_name[kind], text, length) != 0))
+            kind++;
+        if (kind == FAULT_COUNT)
+            return false;
+        *kinds |= 1u << kind;
+        text += length + (text[length] == ',');
+    }
+    return true;
+}
+
+static bool parse(int argc, char **argv, struct arguments *arguments)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'n'},
+        {"steps", required_argument, NULL, 'p'},
+        {"trace", no_argument, NULL, 't'},
+        {"core-trace", no_argument, NULL, 'T'},
+        {"quiet", no_argument, NULL, 'q'},
+        {"without", required_argument, NULL, 'w'},
+        {"check-every", required_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 'S'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 's':
+            arguments->options.seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'n':
+            arguments->seeds = strtoull(optarg, NULL, 0);
+            break;
+        case 'p':
+            arguments->options.steps = strtoull(optarg, NULL, 0);
+            break;
+        case 'T':
+            arguments->options.core_trace = true;
+            arguments->options.trace = true;
+            break;
+        case 't':
+            arguments->options.trace = true;
+            break;
+        case 'q':
+            arguments->quiet = true;
+            break;
+        case 'c':
+            arguments->options.check_every = (uint32_t)strtoul(optarg, NULL, 0);
+            break;
+        case 'S':
+            arguments->limit_s = strtoull(optarg, NULL, 0);
+            break;
+        case 'w':
+            if (!parse_kinds(optarg, &arguments->options.without)) {
+                fprintf(stderr, "holdfast-sim: no such kind of fault in '%s'\n", optarg);
+                return false;
+            }
+            break;
+        case 'h':
+            usage(stdout);
+            exit(0);
+        default:
+            usage(stderr);
+            return false;
+        }
+    }
+    return optind == argc;
+}
+
+static void print_counts(const struct statistics *count)
+{
+    printf("%" PRIu64 " requests (%" PRIu64 " completed, %" PRIu64
+           " refused or unanswered), %" PRIu64 " store operations, %" PRIu64 " messages, %" PRIu64
+           " register operations, %" PRIu64 " events\n",
+           count->requests, count->completed, count->refused, count->store_operations,
+           count->messages, count->register_operations, count->events);
+    printf("%" PRIu64 " times served alone, %" PRIu64 " clean stops, %" PRIu64
+           " losses accepted; faults:",
+           count->takeovers, count->stops, count->losses);
+    for (int kind = 0; kind < FAULT_COUNT; kind++)
+        if (count->faults[kind] > 0)
+            printf(" %s %" PRIu64, fault_name[kind], count->faults[kind]);
+    putchar('\n');
+}
+
+static void add_counts(struct statistics *sum, const struct statistics *one)
+{
+    sum->requests += one->requests;
+    sum->completed += one->completed;
+    sum->refused += one->refused;
+    sum->store_operations += one->store_operations;
+    sum->messages += one->messages;
+    sum->register_operations += one->register_operations;
+    sum->events += one->events;
+    sum->takeovers += one->takeovers;
+    sum->stops += one->stops;
+    sum->losses += one->losses;
+    for (int kind = 0; kind < FAULT_COUNT; kind++)
+        sum->faults[kind] += one->faults[kind];
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.options = {.seed = 1, .steps = 3000}, .seeds = 1};
+    if (!parse(argc, argv, &arguments)) {
+        fprintf(stderr, "holdfast-sim: see --help\n");
+        return 2;
+    }
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    struct statistics sum = {0};
+    time_t start = time(NULL);
+    uint64_t done = 0, failed = 0;
+    for (uint64_t i = 0; i < arguments.seeds; i++) {
+        if (arguments.limit_s > 0 && (uint64_t)(time(NULL) - start) >= arguments.limit_s)
+            break;
+        struct world_options options = arguments.options;
+        options.seed += i;
+        struct world *world = world_create(&options);
+        if (!arguments.quiet)
+            world_print(world);
+        const char *wrong = world_run(world);
+        done++;
+        add_counts(&sum, &world->count);
+        if (wrong) {
+            failed++;
+            if (arguments.quiet)
+                world_print(world);
+            printf("FAILED seed %" PRIu64 " at %" PRIu64 " us, after %" PRIu64 " requests: %s\n",
+                   options.seed, world->now_us, world->count.requests, wrong);
+        }
+        fflush(stdout);
+        world_destroy(world);
+        if (wrong && !arguments.quiet)
+            break;
+    }
+    print_counts(&sum);
+    printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done, failed);
+    return failed > 0 ? 1 : 0;
+}

@@ -1,0 +1,803 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See world.h. This file has the events, the life of the controllers, and the performing of their
+ * actions, and after every pump it looks at what must hold over both controllers at once: at most
+ * one server, no message for a destage, every invariant that the core can check of itself. It never
+ * decides what the core does. */
+
+#include "sim/world.h"
+
+#include "base/check_report.h"
+#include "sim/disks.h"
+#include "sim/faults.h"
+#include "sim/hosts.h"
+#include "sim/wires.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PUMPS_AT_ONCE = 1000,               /* more without time passing is a loop that never ends */
+    FAULT_PHASE_US = 600 * 1000 * 1000, /* the hosts may be held for long; not for ever */
+    REST_US = 120 * 1000 * 1000, /* after the faults stopped, everything is done within this */
+    EVENTS_A_PHASE = 40 * 1000 * 1000, /* a bound on the simulator itself */
+};
+
+static struct world
+    *failing; /* whose core the failed assertion belongs to; one world runs at a time */
+
+char world_letter(uint8_t who)
+{
+    return who < 2 ? (char)('a' + who) : '-';
+}
+
+_Noreturn void world_fail(struct world *world, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(world->failure, sizeof world->failure, format, arguments);
+    va_end(arguments);
+    longjmp(world->out, 1);
+}
+
+static void on_check(const char *expression, const char *file, int line)
+{
+    if (failing)
+        world_fail(failing, "CHECK(%s) failed at %s:%d", expression, file, line);
+}
+
+void world_trace(struct world *world, const char *format, ...)
+{
+    if (!world->options.trace)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%10" PRIu64 " ", world->now_us);
+    vprintf(format, arguments);
+    putchar('\n');
+    va_end(arguments);
+}
+
+uint64_t world_between(struct generator *generator, uint64_t from, uint64_t to)
+{
+    CHECK(from <= to);
+    return from + generator_below(generator, to - from + 1);
+}
+
+/* ---- events ---- */
+
+static bool event_before(const struct event *a, const struct event *b)
+{
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
+}
+
+static void event_push(struct world *world, struct event event)
+{
+    if (world->event_count == world->event_room) {
+        world->event_room = world->event_room ? world->event_room * 2 : 1024;
+        world->events = realloc(world->events, world->event_room * sizeof *world->events);
+        CHECK(world->events != NULL);
+    }
+    uint32_t at = world->event_count++;
+    while (at > 0 && event_before(&event, &world->events[(at - 1) / 2])) {
+        world->events[at] = world->events[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    world->events[at] = event;
+}
+
+static struct event event_pop(struct world *world)
+{
+    CHECK(world->event_count > 0);
+    struct event first = world->events[0];
+    struct event last = world->events[--world->event_count];
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = at * 2 + 1;
+        if (child >= world->event_count)
+            break;
+        if (child + 1 < world->event_count &&
+            event_before(&world->events[child + 1], &world->events[child]))
+            child++;
+        if (!event_before(&world->events[child], &last))
+            break;
+        world->events[at] = world->events[child];
+        at = child;
+    }
+    world->events[at] = last;
+    return first;
+}
+
+void world_event(struct world *world, uint64_t at_us, enum event_kind kind, uint8_t who,
+                 uint32_t index, uint64_t stamp)
+{
+    event_push(world, (struct event){.at_us = max_u64(at_us, world->now_us),
+                                     .sequence = ++world->sequence,
+                                     .kind = kind,
+                                     .who = who,
+                                     .index = index,
+                                     .stamp = stamp});
+}
+
+/* ---- clocks ---- */
+
+static uint64_t clock_at(const struct controller *controller, uint64_t world_us)
+{
+    return controller->clock_offset + world_us * controller->clock_rate / 1000000;
+}
+
+uint64_t world_clock(const struct world *world, uint8_t who)
+{
+    return clock_at(&world->controllers[who], world->now_us);
+}
+
+/* The first world time at which the controller's clock shows `local_us` or more. */
+static uint64_t clock_reaches(const struct world *world, uint8_t who, uint64_t local_us)
+{
+    const struct controller *controller = &world->controllers[who];
+    if (local_us <= world_clock(world, who))
+        return world->now_us;
+    if (local_us - controller->clock_offset > UINT64_MAX / 2000000)
+        return UINT64_MAX;
+    uint64_t at = (local_us - controller->clock_offset) * 1000000 / controller->clock_rate;
+    while (clock_at(controller, at) < local_us)
+        at++;
+    return at;
+}
+
+/* ---- the life of a controller ---- */
+
+void world_start(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    CHECK(!controller->running);
+    struct array_config config = world->config;
+    config.self = who;
+    config.incarnation = ++world->incarnations * 1000 + generator_below(&world->latency, 1000);
+    config.seed = generator_next(&world->latency);
+    controller->memory_size = array_memory_size(&config);
+    size_t rounded = (controller->memory_size + 4095) / 4096 * 4096;
+    if (!controller->memory)
+        controller->memory = aligned_alloc(4096, rounded);
+    CHECK(controller->memory != NULL);
+    memset(controller->memory, 0, rounded);
+    controller->running = true;
+    controller->paused = controller->stop_asked = controller->machine_down = false;
+    controller->warden_answers = false;
+    controller->held = NULL;
+    controller->incarnation = config.incarnation;
+    controller->message = NO_INDEX;
+    controller->register_busy = false;
+    controller->writes_in_flight = controller->reads_in_flight = 0;
+    controller->role = ROLE_STARTING;
+    controller->epoch = 0;
+    controller->pump_us = UINT64_MAX;
+    controller->pumps_at_once = 0;
+    world_trace(world, "%c starts, incarnation %" PRIu64, world_letter(who),
+                controller->incarnation);
+    controller->array =
+        array_create(&config, controller->memory, controller->memory_size, world_clock(world, who));
+    if (!controller->array)
+        world_fail(world, "array_create() gave nothing");
+    wires_login_later(world, who, world_between(&world->latency, 100, 20000));
+    world_event(world, world->now_us + world_between(&world->latency, 1000, 20000), EVENT_WARDEN,
+                who, 0, controller->incarnation);
+    world_touch(world, who);
+}
+
+void world_kill(struct world *world, uint8_t who, bool provable)
+{
+    struct controller *controller = &world->controllers[who];
+    if (!controller->running)
+        return;
+    world_trace(world, "%c is gone (%s)", world_letter(who),
+                !provable                ? "with its machine"
+                : controller->stop_asked ? "process ended while stopping"
+                                         : "process");
+    controller->running = controller->paused = false;
+    controller->array = NULL;
+    controller->held = NULL;
+    controller->pump_us = UINT64_MAX;
+    controller->pump_stamp++;
+    controller->last_dead = controller->incarnation;
+    controller->last_dead_provable = provable;
+    controller->machine_down = !provable;
+    controller->down_since_us = world->now_us;
+    world->operator_pending[who] = 0;
+    hosts_orphan(world, who);
+    disks_orphan(world, who);
+    wires_orphan(world, who, !provable);
+    /* What the process had in memory is really gone: nobody may read it by mistake. */
+    memset(controller->memory, 0xDD, min_u64(controller->memory_size, 65536));
+    if (controller->last_dead_ops == 0 && provable)
+        wires_prove(world, who, controller->last_dead);
+    if (!world->finishing)
+        world_event(world,
+                    world->now_us + world_between(&world->chaos, 200, world->rates.restart_us),
+                    EVENT_RESTART, who, 0, controller->incarnation);
+}
+
+void world_pause(struct world *world, uint8_t who, uint64_t for_us)
+{
+    struct controller *controller = &world->controllers[who];
+    if (!controller->running || controller->paused)
+        return;
+    controller->paused = true;
+    controller->resume_us = world->now_us + for_us;
+    world->count.pauses++;
+    world_trace(world, "%c stands still for %" PRIu64 " us", world_letter(who), for_us);
+    world_event(world, controller->resume_us, EVENT_RESUME, who, 0, controller->incarnation);
+}
+
+/* ---- performing ---- */
+
+static void pump_at(struct world *world, uint8_t who, uint64_t at_us)
+{
+    struct controller *controller = &world->controllers[who];
+    if (at_us >= controller->pump_us)
+        return;
+    controller->pump_us = at_us;
+    world_event(world, at_us, EVENT_PUMP, who, 0, ++controller->pump_stamp);
+}
+
+void world_touch(struct world *world, uint8_t who)
+{
+    uint64_t delay = 0;
+    if (world->rates.pump_delay_us > 0 && generator_chance(&world->latency, 1, 4))
+        delay = generator_below(&world->latency, world->rates.pump_delay_us);
+    pump_at(world, who, world->now_us + delay);
+}
+
+/* What must hold of both controllers together, and of this one by itself. */
+static void look(struct world *world, uint8_t who)
+{
+    static struct array_status status; /* large */
+    struct controller *controller = &world->controllers[who];
+    struct controller *other = &world->controllers[!who];
+    array_status(controller->array, world_clock(world, who), &status);
+    if (status.role != controller->role || status.epoch != controller->epoch)
+        world_trace(world, "%c is %s, epoch %" PRIu64 ": %s", world_letter(who),
+                    role_name(status.role), status.epoch, status.reason);
+    if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO)
+        world->count.takeovers++;
+    controller->role = status.role;
+    controller->epoch = status.epoch;
+    if (status.role == ROLE_SOLO)
+        controller->solo_epoch = max_u64(controller->solo_epoch, status.epoch);
+    if (status.flush_messages != 0)
+        world_fail(world, "%c sent %" PRIu64 " messages for destages", world_letter(who),
+                   status.flush_messages);
+    if (other->running && !other->paused && status.role == ROLE_PAIRED &&
+        other->role == ROLE_PAIRED && status.epoch == other->epoch)
+        for (uint32_t v = 0; v < world->config.volume_count; v++)
+            if (array_owner(controller->array, (uint8_t)v) == 1 &&
+                array_owner(other->array, (uint8_t)v) == 1)
+                world_fail(world, "both controllers serve volume %u in epoch %" PRIu64, v,
+                           status.epoch);
+    if (status.role == ROLE_OFFLINE && world->record.unclean) {
+        /* Data may only be given up for lost when everyone who held it died. */
+        for (uint8_t m = 0; m < 2; m++)
+            if ((world->record.in & (1 << m)) && world->controllers[m].running &&
+                world->controllers[m].incarnation == world->member[m])
+                world_fail(world, "%c is offline, but %c never died and holds the data",
+                           world_letter(who), world_letter(m));
+    }
+    if (++world->count.checks % world->options.check_every == 0) {
+        const char *wrong = array_check(controller->array);
+        if (wrong)
+            world_fail(world, "array_check() of %c: %s", world_letter(who), wrong);
+    }
+}
+
+static void on_stopped(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    if (!controller->stop_asked)
+        world_fail(world, "%c says that it has stopped, but nobody asked", world_letter(who));
+    if (controller->writes_in_flight > 0)
+        world_fail(world, "%c says that it has stopped, with %u store writes under way",
+                   world_letter(who), controller->writes_in_flight);
+    world->count.stops++;
+    world_trace(world, "%c has stopped", world_letter(who));
+    world_kill(world, who, true);
+}
+
+static void perform_completion(struct world *world, uint8_t who,
+                               const struct completion *completion)
+{
+    struct controller *controller = &world->controllers[who];
+    struct controller *other = &world->controllers[!who];
+    if (completion->result == HOST_OK && other->solo_epoch > controller->epoch)
+        world_fail(world,
+                   "%c completes host I/O in epoch %" PRIu64
+                   ", but %c served alone in epoch %" PRIu64,
+                   world_letter(who), controller->epoch, world_letter(!who), other->solo_epoch);
+    hosts_on_completion(world, who, completion);
+}
+
+static void perform_peer(struct world *world, uint8_t who, const struct actions *actions)
+{
+    struct controller *controller = &world->controllers[who];
+    if (actions->reply_wanted != (controller->message != NO_INDEX))
+        world_fail(world,
+                   actions->reply_wanted ? "%c answers a message that it did not get"
+                                         : "%c does not answer a message",
+                   world_letter(who));
+    if (actions->reply_wanted)
+        wires_reply(world, who, actions->reply_good);
+    if (actions->send_wanted)
+        wires_send(world, who, &actions->send);
+    if (actions->link_reset && world->sessions[who].up) {
+        world_trace(world, "%c resets its session", world_letter(who));
+        wires_break(world, who, 200);
+        /* The shell closes its own end: it does not wait until the network says so. */
+        world_event(world, world->now_us + 100, EVENT_LINK_DOWN, who, 0,
+                    world->sessions[who].generation);
+    }
+    if (actions->fence_peer)
+        wires_fence(world, who);
+}
+
+/* In the promised order. A cut ends the controller after `cut` of them. */
+static void perform(struct world *world, uint8_t who, const struct actions *actions)
+{
+    struct controller *controller = &world->controllers[who];
+    uint64_t cut = UINT64_MAX;
+    if (world->cut_armed && actions->store_count + actions->completion_count > 0) {
+        world->cut_armed = false;
+        cut = generator_below(&world->chaos, actions->store_count + actions->completion_count + 3);
+    }
+    for (uint32_t i = 0; i < actions->log_count; i++)
+        if (actions->log[i].level > LOG_TRACE || world->options.core_trace)
+            world_trace(world, "%c says: %s", world_letter(who), actions->log[i].text);
+    for (uint32_t i = 0; i < actions->store_count && cut > 0; i++, cut--)
+        disks_submit(world, who, &actions->store[i]);
+    if (actions->register_wanted && cut > 0) {
+        cut--;
+        wires_register(world, who, &actions->reg);
+    }
+    if (cut > 0) {
+        cut--;
+        perform_peer(world, who, actions);
+    }
+    for (uint32_t i = 0; i < actions->operator_count && cut > 0; i++)
+        faults_on_reply(world, who, &actions->operators[i]);
+    for (uint32_t i = 0; i < actions->completion_count && cut > 0; i++, cut--)
+        perform_completion(world, who, &actions->completions[i]);
+    if (cut == 0) {
+        world_trace(world, "%c dies in the middle of its actions", world_letter(who));
+        world->count.faults[FAULT_CUT]++;
+        world_kill(world, who, true);
+        return;
+    }
+    uint64_t deadline_us = actions->deadline_us;
+    if (actions->stopped) {
+        on_stopped(world, who);
+        return;
+    }
+    uint64_t at = deadline_us == UINT64_MAX ? UINT64_MAX : clock_reaches(world, who, deadline_us);
+    if (at > world->now_us) {
+        controller->pumps_at_once = 0;
+    } else {
+        at = world->now_us + 1;
+        if (++controller->pumps_at_once > PUMPS_AT_ONCE)
+            world_fail(world, "%c asks to be pumped at once, for ever", world_letter(who));
+    }
+    if (at != UINT64_MAX && at > world->now_us + 1 && world->rates.pump_delay_us > 0)
+        at += generator_below(&world->latency, world->rates.pump_delay_us);
+    pump_at(world, who, at);
+}
+
+static void on_pump(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    controller->pump_us = UINT64_MAX;
+    const struct actions *actions = array_pump(controller->array, world_clock(world, who));
+    look(world, who);
+    /* Now and then the process is stopped between deciding and doing. */
+    if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing &&
+        generator_chance(&world->chaos, 1, 20000)) {
+        controller->held = actions;
+        world_pause(world, who, world_between(&world->chaos, 1000, world->config.lease_ms * 3000u));
+        return;
+    }
+    perform(world, who, actions);
+}
+
+static void on_resume(struct world *world, uint8_t who)
+{
+    struct controller *controller = &world->controllers[who];
+    world_trace(world, "%c goes on", world_letter(who));
+    controller->paused = false;
+    const struct actions *held = controller->held;
+    controller->held = NULL;
+    if (held)
+        perform(world, who, held);
+    if (controller->running)
+        world_touch(world, who);
+}
+
+static void on_restart(struct world *world, const struct event *event)
+{
+    struct controller *controller = &world->controllers[event->who];
+    if (controller->running || controller->incarnation != event->stamp || world->finishing)
+        return;
+    /* A new process of the same controller first waits until the old one's store operations are
+     * over. */
+    if (controller->last_dead_ops > 0) {
+        world_event(world, world->now_us + 1000, EVENT_RESTART, event->who, 0, event->stamp);
+        return;
+    }
+    bool rebooted = controller->machine_down;
+    if (rebooted)
+        controller->clock_offset = world_between(&world->latency, 1, 1000000000);
+    world_start(world, event->who);
+    if (rebooted)
+        wires_prove(world, event->who, controller->last_dead);
+}
+
+/* ---- the loop ---- */
+
+/* Whether the event waits because the controller that it is for stands still. */
+static bool defer(struct world *world, struct event *event)
+{
+    if (event->who > 1 || !world->controllers[event->who].paused)
+        return false;
+    switch (event->kind) {
+    case EVENT_PUMP:
+    case EVENT_MESSAGE:
+    case EVENT_STATUS:
+    case EVENT_LINK_DOWN:
+    case EVENT_LINK_UP:
+    case EVENT_REGISTER_ANSWER:
+    case EVENT_PROOF:
+        event->at_us = world->controllers[event->who].resume_us + 1;
+        event_push(world, *event);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void dispatch(struct world *world, const struct event *event)
+{
+    struct controller *controller = event->who < 2 ? &world->controllers[event->who] : NULL;
+    switch (event->kind) {
+    case EVENT_PUMP:
+        if (controller->running && controller->pump_stamp == event->stamp)
+            on_pump(world, event->who);
+        break;
+    case EVENT_STORE_APPLY:
+        disks_on_apply(world, event->index);
+        break;
+    case EVENT_STORE_END:
+        if (!disks_on_end(world, event->index))
+            world_event(world, world->controllers[event->who].resume_us + 1, EVENT_STORE_END,
+                        event->who, event->index, event->stamp);
+        break;
+    case EVENT_MESSAGE:
+        wires_on_message(world, event);
+        break;
+    case EVENT_STATUS:
+        wires_on_status(world, event);
+        break;
+    case EVENT_LINK_DOWN:
+        wires_on_down(world, event);
+        break;
+    case EVENT_LOGIN:
+        wires_on_login(world, event);
+        break;
+    case EVENT_LINK_UP:
+        wires_on_up(world, event);
+        break;
+    case EVENT_REGISTER_APPLY:
+        wires_on_register_apply(world, event);
+        break;
+    case EVENT_REGISTER_ANSWER:
+        wires_on_register_answer(world, event);
+        break;
+    case EVENT_PROOF:
+        wires_on_proof(world, event);
+        break;
+    case EVENT_FENCE:
+        wires_on_fence(world, event);
+        break;
+    case EVENT_WARDEN:
+        wires_on_warden(world, event);
+        break;
+    case EVENT_RESTART:
+        on_restart(world, event);
+        break;
+    case EVENT_RESUME:
+        if (controller->running && controller->incarnation == event->stamp && controller->paused)
+            on_resume(world, event->who);
+        break;
+    case EVENT_FAULT:
+        faults_on_fault(world, event);
+        break;
+    case EVENT_OPERATOR:
+        faults_on_operator(world, event);
+        break;
+    case EVENT_HOST:
+        hosts_on_turn(world, event);
+        break;
+    }
+}
+
+bool world_resting(const struct world *world)
+{
+    for (uint8_t w = 0; w < 2; w++) {
+        const struct controller *controller = &world->controllers[w];
+        if (!controller->running || controller->paused || controller->role != ROLE_PAIRED)
+            return false;
+        if (world->operator_pending[w] > 0 || controller->stop_asked)
+            return false;
+    }
+    return world->controllers[0].epoch == world->controllers[1].epoch && hosts_waiting(world) == 0;
+}
+
+static bool faults_over(const struct world *world)
+{
+    return world->count.requests >= world->options.steps;
+}
+
+static bool both_down(const struct world *world)
+{
+    return !world->controllers[0].running && !world->controllers[1].running;
+}
+
+/* Steps until `done`, or fails with what was awaited. limit_us: UINT64_MAX when running out of time
+ * is no failure. */
+static void run_until(struct world *world, bool (*done)(const struct world *), uint64_t limit_us,
+                      const char *awaited)
+{
+    uint64_t end_us = world->now_us + limit_us;
+    for (uint64_t i = 0; i < EVENTS_A_PHASE && !done(world); i++) {
+        struct event event = event_pop(world);
+        if (event.at_us > end_us) {
+            event_push(world, event);
+            if (!awaited)
+                return;
+            char text[200] = "no request waits";
+            static struct array_status status[2];
+            for (uint8_t w = 0; w < 2; w++)
+                if (world->controllers[w].running)
+                    array_status(world->controllers[w].array, world_clock(world, w), &status[w]);
+            hosts_oldest(world, text, sizeof text);
+            world_fail(
+                world,
+                "liveness: %s within %" PRIu64 " s of calm; a %s %s (%.150s), b %s %s (%.150s); %s",
+                awaited, limit_us / 1000000, world->controllers[0].running ? "is" : "is down, was",
+                role_name(world->controllers[0].role), status[0].reason,
+                world->controllers[1].running ? "is" : "is down, was",
+                role_name(world->controllers[1].role), status[1].reason, text);
+        }
+        if (event.at_us > world->now_us) {
+            CHECK(event.at_us >= world->now_us);
+            world->now_us = event.at_us;
+        }
+        world->count.events++;
+        if (!defer(world, &event))
+            dispatch(world, &event);
+    }
+    if (awaited && !done(world))
+        world_fail(world, "liveness: %s within %d events", awaited, EVENTS_A_PHASE);
+}
+
+static void stop(struct world *world, uint8_t who)
+{
+    if (!world->controllers[who].running)
+        return;
+    world->controllers[who].stop_asked = true;
+    world_trace(world, "the operator stops %c", world_letter(who));
+    array_operator_stop(world->controllers[who].array, world_clock(world, who));
+    world_touch(world, who);
+}
+
+static bool a_down(const struct world *world)
+{
+    return !world->controllers[0].running;
+}
+
+static bool b_down(const struct world *world)
+{
+    return !world->controllers[1].running;
+}
+
+/* Both are stopped cleanly, in some order; then the stores alone must hold everything. */
+static void finish(struct world *world)
+{
+    world->finishing = true;
+    switch (generator_below(&world->draw, 3)) {
+    case 0:
+        stop(world, 0);
+        run_until(world, a_down, REST_US, "a stops cleanly");
+        stop(world, 1);
+        break;
+    case 1:
+        stop(world, 1);
+        run_until(world, b_down, REST_US, "b stops cleanly");
+        stop(world, 0);
+        break;
+    default:
+        stop(world, 0);
+        stop(world, 1);
+        break;
+    }
+    run_until(world, both_down, REST_US, "both stop cleanly");
+    if (world->record.unclean)
+        world_fail(world, "both stopped cleanly, but the register says that writes may be missing");
+    for (uint8_t s = 0; s < world->config.store_count; s++)
+        disks_lose_power(world, s);
+    for (uint8_t v = 0; v < world->config.volume_count; v++) {
+        const struct volume_config *volume = &world->config.volumes[v];
+        const char *wrong = oracle_check_store(
+            world->oracle, v, world->disks[volume->store].content + volume->store_offset_bytes);
+        if (wrong)
+            world_fail(world, "the store, after a clean stop: %s", wrong);
+    }
+}
+
+const char *world_run(struct world *world)
+{
+    failing = world;
+    check_on_failure(on_check);
+    if (setjmp(world->out)) {
+        failing = NULL;
+        check_on_failure(NULL);
+        return world->failure;
+    }
+    world_start(world, 0);
+    world_start(world, 1);
+    run_until(world, faults_over, FAULT_PHASE_US, NULL);
+    world_trace(world, "the faults stop");
+    faults_heal(world);
+    run_until(world, world_resting, REST_US, "all requests done and the pair paired again");
+    world_trace(world, "everything is read");
+    hosts_verify(world);
+    run_until(world, hosts_verified, REST_US, "everything read");
+    finish(world);
+    failing = NULL;
+    check_on_failure(NULL);
+    return NULL;
+}
+
+/* ---- the drawing ---- */
+
+static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
+{
+    return from[generator_below(generator, count)];
+}
+
+#define PICK(generator, ...)                                                                       \
+    pick((generator), (const uint64_t[]){__VA_ARGS__},                                             \
+         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+static void draw_volumes(struct world *world)
+{
+    struct generator *draw = &world->draw;
+    struct array_config *config = &world->config;
+    config->store_count = (uint32_t)PICK(draw, 1, 1, 2);
+    for (uint32_t s = 0; s < config->store_count; s++) {
+        config->stores[s].block_size_bytes = (uint32_t)PICK(draw, 512, 512, 4096);
+        config->stores[s].can_zero = generator_chance(draw, 3, 4);
+        world->disks[s].size = 0;
+    }
+    config->volume_count = (uint32_t)PICK(draw, 1, 2, 2, 3, 4);
+    for (uint32_t v = 0; v < config->volume_count; v++) {
+        struct volume_config *volume = &config->volumes[v];
+        volume->store = (uint8_t)generator_below(draw, config->store_count);
+        uint32_t block = config->stores[volume->store].block_size_bytes;
+        snprintf(volume->name, sizeof volume->name, "v%u", v);
+        volume->size_bytes = PICK(draw, 1, 8, 33, 64, 200, 512) * PAGE_SIZE_BYTES;
+        if (block == SECTOR_SIZE && generator_chance(draw, 1, 4))
+            volume->size_bytes += SECTOR_SIZE * world_between(draw, 1, 7);
+        struct disk *disk = &world->disks[volume->store];
+        disk->size += block * PICK(draw, 0, 0, 1, 7);
+        volume->store_offset_bytes = disk->size;
+        disk->size += volume->size_bytes;
+        volume->home = (uint8_t)generator_below(draw, 2);
+        volume->flush_destage = generator_chance(draw, 1, 4);
+    }
+}
+
+static void draw_config(struct world *world)
+{
+    struct generator *draw = &world->draw;
+    struct array_config *config = &world->config;
+    config->slot_count = (uint32_t)PICK(draw, 64, 128, 128, 256, 1024);
+    config->request_limit = (uint32_t)PICK(draw, 128, 256, 512);
+    config->destage_io_limit = (uint32_t)PICK(draw, 1, 2, 8, 32);
+    config->fetch_io_limit = (uint32_t)PICK(draw, 1, 4, 16, 64);
+    config->dirty_low_percent = (uint8_t)world_between(draw, 5, 45);
+    config->dirty_high_percent = (uint8_t)world_between(draw, config->dirty_low_percent + 5, 90);
+    config->destage_after_ms = (uint32_t)PICK(draw, 1, 20, 200, 5000);
+    config->lease_ms = (uint32_t)PICK(draw, 100, 200, 1000);
+    config->settle_ms = (uint32_t)PICK(draw, 100, 200);
+    config->auto_giveback = generator_chance(draw, 1, 2);
+    config->trace = world->options.core_trace;
+    /* array_config_check() wants them, although world_start() sets them again. */
+    config->self = 0;
+    config->incarnation = 1;
+    uint64_t skew = PICK(draw, 0, 100, 20000);
+    for (int w = 0; w < 2; w++) {
+        world->controllers[w].clock_rate = world_between(draw, 1000000 - skew, 1000000 + skew);
+        world->controllers[w].clock_offset = world_between(draw, 1, 1000000000);
+    }
+    draw_volumes(world);
+    const char *wrong = array_config_check(config);
+    if (wrong) {
+        fprintf(stderr, "seed %" PRIu64 " drew a configuration that the core refuses: %s\n",
+                world->options.seed, wrong);
+        abort();
+    }
+}
+
+struct world *world_create(const struct world_options *options)
+{
+    struct world *world = calloc(1, sizeof *world);
+    CHECK(world != NULL);
+    world->options = *options;
+    generator_seed(&world->draw, options->seed * 4);
+    generator_seed(&world->latency, options->seed * 4 + 1);
+    generator_seed(&world->chaos, options->seed * 4 + 2);
+    generator_seed(&world->traffic, options->seed * 4 + 3);
+    world->now_us = 1000;
+    for (int w = 0; w < 2; w++)
+        world->controllers[w].message = NO_INDEX;
+    draw_config(world);
+    uint64_t every = PICK(&world->draw, 1, 7, 50);
+    if (world->options.check_every == 0)
+        world->options.check_every = (uint32_t)every;
+    uint64_t sizes[VOLUME_LIMIT];
+    for (uint32_t v = 0; v < world->config.volume_count; v++)
+        sizes[v] = world->config.volumes[v].size_bytes;
+    world->oracle = oracle_create(world->config.volume_count, sizes);
+    faults_create(world);
+    disks_create(world);
+    wires_create(world);
+    hosts_create(world);
+    return world;
+}
+
+void world_destroy(struct world *world)
+{
+    hosts_destroy(world);
+    wires_destroy(world);
+    disks_destroy(world);
+    oracle_destroy(world->oracle);
+    for (int w = 0; w < 2; w++)
+        free(world->controllers[w].memory);
+    free(world->events);
+    free(world);
+}
+
+void world_print(const struct world *world)
+{
+    const struct array_config *config = &world->config;
+    printf("seed %" PRIu64 " steps %" PRIu64 "\n", world->options.seed, world->options.steps);
+    printf("cache: %u slots, dirty %u%%..%u%%, destage after %u ms, %u writes, %u fetches, %u "
+           "requests\n",
+           config->slot_count, config->dirty_low_percent, config->dirty_high_percent,
+           config->destage_after_ms, config->destage_io_limit, config->fetch_io_limit,
+           config->request_limit);
+    printf("roles: lease %u ms, settle %u ms, giveback %s, clocks %" PRIu64 " and %" PRIu64
+           " ppm\n",
+           config->lease_ms, config->settle_ms, config->auto_giveback ? "auto" : "manual",
+           world->controllers[0].clock_rate, world->controllers[1].clock_rate);
+    for (uint32_t s = 0; s < config->store_count; s++)
+        printf("store %u: block %u, %s zero\n", s, config->stores[s].block_size_bytes,
+               config->stores[s].can_zero ? "can" : "cannot");
+    for (uint32_t v = 0; v < config->volume_count; v++)
+        printf("volume %u: %" PRIu64 " bytes at %" PRIu64 " of store %u, home %c, flush=%s\n", v,
+               config->volumes[v].size_bytes, config->volumes[v].store_offset_bytes,
+               config->volumes[v].store, world_letter(config->volumes[v].home),
+               config->volumes[v].flush_destage ? "destage" : "mirror");
+    faults_print(world);
+    hosts_print(world);
+    printf("oracle: array_check() after every %u pumps\n", world->options.check_every);
+}

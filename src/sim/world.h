@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The world that two controllers live in: virtual time, stores, a register, a network, wardens and
+ * faults, all drawn from one seed. It is a second shell around the same core: it performs the
+ * core's actions in the order that array.h promises, and holds no copy of any of the core's logic.
+ * One thread, no clock, no randomness but the seed's: the same seed gives the same trace.
+ *
+ * Its parts: world.c (events and controllers), disks.c (stores), wires.c (link, warden, register),
+ * faults.c (what goes wrong and what the operator does), hosts.c (who reads and writes), oracle.c
+ * (what they may see). */
+
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "array/array.h"
+#include "base/generator.h"
+#include "sim/oracle.h"
+
+#include <setjmp.h>
+
+enum fault_kind {
+    FAULT_CRASH,     /* a controller's process dies; its warden lives */
+    FAULT_MACHINE,   /* its machine dies: process, warden, network, without a word */
+    FAULT_BOTH,      /* both processes at once */
+    FAULT_PAUSE,     /* a controller stands still, then goes on as if nothing had happened */
+    FAULT_BREAK,     /* one session of the link is reset */
+    FAULT_PARTITION, /* nothing gets through, both ways */
+    FAULT_ONE_WAY,   /* nothing gets through, one way */
+    FAULT_REGISTER,  /* the register is out of reach, of one or both */
+    FAULT_ERROR,     /* a range of a store fails */
+    FAULT_SLOW,      /* a store is slow to answer */
+    FAULT_POWER,     /* a store loses its power, and what was not flushed */
+    FAULT_CORRUPT,   /* a message arrives changed */
+    FAULT_MOVE,      /* the operator moves a volume */
+    FAULT_STOP,      /* the operator stops a controller cleanly */
+    FAULT_CUT,       /* a controller dies in the middle of performing its actions */
+    FAULT_COUNT
+};
+
+extern const char *const fault_name[FAULT_COUNT];
+
+struct world_options {
+    uint64_t seed;
+    uint64_t steps;       /* host requests until the faults stop */
+    bool trace;           /* print everything that happens */
+    bool core_trace;      /* and the core's own LOG_TRACE lines */
+    uint32_t without;     /* bits 1 << FAULT_*: never happens */
+    uint32_t check_every; /* array_check() after every so many pumps; 0: drawn */
+    /* Fault tests: the Nth of its kind fails; 0: none. */
+    uint64_t fail_store;
+    uint64_t fail_message;  /* lost with its session */
+    uint64_t fail_status;   /* delivered, but its answer is lost with the session */
+    uint64_t fail_register; /* no answer; done or not by turns */
+    bool scripted; /* no faults but these; a fixed script of operator actions and one crash */
+};
+
+enum event_kind {
+    EVENT_PUMP,
+    EVENT_STORE_APPLY,
+    EVENT_STORE_END,
+    EVENT_MESSAGE,
+    EVENT_STATUS,
+    EVENT_LINK_DOWN,
+    EVENT_LOGIN,
+    EVENT_LINK_UP,
+    EVENT_REGISTER_APPLY,
+    EVENT_REGISTER_ANSWER,
+    EVENT_PROOF,
+    EVENT_FENCE,
+    EVENT_WARDEN,
+    EVENT_RESTART,
+    EVENT_RESUME,
+    EVENT_FAULT,
+    EVENT_OPERATOR,
+    EVENT_HOST,
+};
+
+struct event {
+    uint64_t at_us, sequence;
+    enum event_kind kind;
+    uint8_t who;    /* the controller it is for; 2: nobody */
+    uint32_t index; /* of the operation, message or host */
+    uint64_t stamp; /* incarnation or generation: an event of an old one is dropped */
+};
+
+struct controller {
+    bool running, paused;
+    bool stop_asked;
+    bool machine_down;
+    bool warden_answers; /* as it was last told of its peer's */
+    uint64_t incarnation;
+    void *memory;
+    size_t memory_size;
+    struct array *array;
+    uint64_t resume_us;                /* while paused */
+    const struct actions *held;        /* paused between deciding and performing */
+    uint64_t clock_offset, clock_rate; /* its clock = offset + world time * rate / 1,000,000 */
+    uint64_t pump_us;                  /* when the next pump is due; UINT64_MAX: none */
+    uint64_t pump_stamp;               /* the pump event that counts */
+    uint64_t pumps_at_once;            /* in a row with a deadline that has passed already */
+    uint32_t message; /* the peer's message that waits for the next pump; NO_INDEX: none */
+    bool register_busy;
+    uint32_t writes_in_flight, reads_in_flight;
+    /* Seen after the last pump. */
+    enum role role;
+    uint64_t epoch;
+    uint64_t solo_epoch; /* the latest epoch in which it served alone */
+    uint64_t down_since_us;
+    uint64_t last_dead;      /* the incarnation that died last; 0: none */
+    uint64_t last_dead_ops;  /* its store operations that are still under way */
+    bool last_dead_provable; /* its warden outlived it */
+};
+
+/* One store operation under way. */
+struct operation {
+    bool used;
+    uint8_t who;
+    bool landed, over;
+    uint64_t incarnation, epoch;
+    struct store_action action;
+    uint8_t *data;          /* WRITE: what was given; READ: what was found */
+    struct iovec *iov;      /* where the core's bytes are */
+    uint64_t done_sequence; /* FLUSH: the writes reported done before it was submitted */
+    uint64_t log_entry;     /* WRITE: its entry in the store's log */
+    enum store_result result;
+    bool torn;
+    uint64_t land_us;
+};
+
+/* A write that stands in the store's own cache. */
+struct unflushed {
+    uint64_t number; /* in order of landing */
+    uint64_t done_sequence;
+    uint64_t offset, length;
+    uint8_t *data;
+    uint8_t who;
+};
+
+struct disk {
+    uint64_t size;
+    uint8_t *content; /* what a read finds */
+    uint8_t *durable; /* what a loss of power leaves; NULL: this seed has no such loss */
+    struct unflushed *log;
+    uint64_t log_count, log_room, next_number;
+    uint64_t done_sequence;
+    bool flush_lies[2]; /* power was lost since this controller's last flush: the next one fails */
+    uint64_t error_until_us, error_from, error_to;
+    bool error_reads, error_space;
+    uint64_t slow_until_us;
+};
+
+/* A message from one controller to the other. */
+struct message {
+    bool used;
+    uint8_t from;
+    uint8_t buffer_id;
+    bool corrupt, dropped, good;
+    uint64_t
+        number; /* which of all messages: an event about an older one in its place is dropped */
+    uint32_t length;
+    uint8_t *bytes;
+    struct iovec *iov; /* where the sender keeps them */
+    uint32_t iov_count;
+    uint64_t session;
+    uint64_t incarnation;
+};
+
+/* The iSCSI session in which one controller is the initiator. */
+struct session {
+    bool up;       /* the initiator believes so */
+    bool breaking; /* cut, and the initiator will hear of it */
+    bool lost;     /* and its target is gone: nothing sent on it arrives */
+    uint64_t generation;
+    uint32_t message; /* under way; NO_INDEX: none */
+    uint64_t number;  /* of that message */
+};
+
+struct register_operation {
+    bool used, applied, lost_request, lost_answer;
+    uint8_t who;
+    uint64_t incarnation;
+    struct register_action action;
+    enum register_result result;
+    struct register_record record;
+};
+
+struct rates {
+    uint64_t mean_us[FAULT_COUNT]; /* 0: never */
+    uint64_t link_us, link_jitter_us, link_spike_per_mille;
+    uint64_t read_us, write_us, flush_us;
+    uint64_t land_limit_us; /* a write lands within this of its submission, always */
+    bool late;              /* writes use all of that limit */
+    uint64_t torn_percent;
+    uint64_t restart_us;
+    uint64_t pump_delay_us;
+    uint64_t proof_missing_percent;
+    bool data_moves; /* callers use array_host_move_data() */
+};
+
+struct statistics {
+    uint64_t requests, completed, refused, crashes, pauses, takeovers, moves, stops, losses,
+        store_operations;
+    uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
+};
+
+struct hosts;
+
+struct world {
+    struct world_options options;
+    struct generator draw, latency, chaos,
+        traffic; /* of the configuration, delays, faults, hosts */
+    uint64_t now_us, sequence;
+    struct event *events;
+    uint32_t event_count, event_room;
+
+    struct array_config config;
+    struct rates rates;
+    struct controller controllers[2];
+    struct disk disks[STORE_LIMIT];
+    struct operation *operations;
+    uint32_t operation_room;
+    struct session sessions[2];
+    uint64_t path_heals_us[2]; /* from this controller to the other: nothing gets through before */
+    struct message *messages;
+    uint32_t message_room;
+    struct register_record record;
+    uint64_t member[2]; /* the incarnation that was in at the register's last change */
+    uint64_t register_down_us[2];
+    uint64_t register_slow_us;
+    struct register_operation register_operations[8];
+
+    bool healing;   /* no more faults; everything must come to rest */
+    bool finishing; /* clean stop of both; nobody restarts */
+    uint64_t incarnations, operator_handle, operator_pending[2];
+    uint64_t errors_injected, corrupt_next;
+    uint64_t offline_since_us;
+    bool cut_armed;
+
+    struct hosts *hosts;
+    struct oracle *oracle;
+    struct statistics count;
+
+    jmp_buf out;
+    char failure[1024];
+};
+
+/* Draws a world from the seed. */
+struct world *world_create(const struct world_options *options);
+void world_destroy(struct world *world);
+
+/* Prints every choice that was drawn. */
+void world_print(const struct world *world);
+
+/* Runs it to its end. NULL, or a sentence saying what was found. */
+const char *world_run(struct world *world);
+
+/* ---- for the world's parts ---- */
+
+_Noreturn void world_fail(struct world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void world_trace(struct world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+void world_event(struct world *world, uint64_t at_us, enum event_kind kind, uint8_t who,
+                 uint32_t index, uint64_t stamp);
+
+/* A number in [from, to]. */
+uint64_t world_between(struct generator *generator, uint64_t from, uint64_t to);
+
+/* The controller's clock. */
+uint64_t world_clock(const struct world *world, uint8_t who);
+
+/* Something happened to the core: it is pumped soon. */
+void world_touch(struct world *world, uint8_t who);
+
+void world_start(struct world *world, uint8_t who);
+/* `provable`: its warden lives and will say so. */
+void world_kill(struct world *world, uint8_t who, bool provable);
+void world_pause(struct world *world, uint8_t who, uint64_t for_us);
+
+/* Everything it was waiting for is done: pair paired, nothing under way. */
+bool world_resting(const struct world *world);
+
+char world_letter(uint8_t who);
+
+#endif
