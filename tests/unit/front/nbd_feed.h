@@ -168,6 +168,7 @@ static inline void feed_step(struct feed *feed)
     const uint8_t *end = feed->input + feed->filled;
     for (;;) {
         struct nbd_request request;
+        memset(&request, 0xA5, sizeof request); /* nothing of it outlives a step */
         size_t before = input.length;
         bool had_room = feed->out.used == 0;
         enum nbd_next next = nbd_step(&feed->conn, feed->exports, &input, &feed->out, &request);
