@@ -170,6 +170,9 @@ void array_on_register(struct array *array, uint64_t now_us, enum register_resul
  * any that was alive when the proof was asked for. */
 void array_on_peer_gone(struct array *array, uint64_t now_us, uint64_t incarnation);
 
+/* Whether the peer's parent process answers. While it does, a takeover waits for its proof and not for a time. */
+void array_on_warden(struct array *array, uint64_t now_us, bool answers);
+
 /* What an operator asks. Each is answered by one operator_reply, at once or when it is done. */
 void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t volume, uint8_t to);
 void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle, bool peer_is_dead);

@@ -29,9 +29,11 @@ enum {
     BATCH_DATA_BYTES = BATCH_HEADERS * PAGE_SIZE_BYTES,
     /* Headers kept for DROP so that a read can always evict, however busy the writers are. */
     BATCH_HEADERS_FOR_READS = 64,
+    BATCH_HEADERS_FOR_CONTROL = 16, /* and these for READY, PAIR, MOVE, LEAVE */
 
     HOST_IO_BYTES = 32 * 1024 * 1024, /* the largest host request; larger ones are refused by the front */
     RANGE_CHUNK_PAGES = 4096,         /* pages of one step of a TRIM or WRITE ZEROES */
+    RANGE_SMALL_PAGES = 16,           /* up to so many, WRITE ZEROES goes through the cache at memory speed */
     RANGE_OPS = 16,                   /* TRIM and WRITE ZEROES under way at a time; more wait */
 
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Every invariant that can be seen by looking at all of the state at once. For tests and the simulator: it costs a pass
+ * over the slot table. */
+
+#include "array/internal.h"
+
+static const char *audit_slot(const struct array *array, const struct slot *slot)
+{
+    const struct slot_table *table = &array->table;
+    bool image = slot_in_image(table, slot);
+    if (slot->state == SLOT_FREE) {
+        if (slot->valid || slot->counted || slot->waiters != NO_INDEX || slot->fetch)
+            return "a free slot holds something";
+        if (slot_is_mirrored(table, slot))
+            return "a free slot counts as mirrored";
+        return !image && slot->list != LIST_FREE ? "a free slot is not on the free list" : NULL;
+    }
+    if (slot->dirty & ~slot->valid)
+        return "a dirty sector is not valid";
+    if (slot->superseded != (slot_find(table, slot->key) != slot))
+        return "a slot is superseded and in the index, or neither";
+    if (slot->superseded && slot->state == SLOT_CLEAN)
+        return "a superseded slot is clean";
+    if (slot->state == SLOT_CLEAN && slot->dirty)
+        return "a clean slot has dirty sectors";
+    if (slot_is_dirty(slot) && !slot->superseded && !slot->dirty)
+        return "a dirty slot has no dirty sector";
+    if (slot->state == SLOT_CLEAN && !image && (slot->fetch == 0) != (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
+        return "a clean slot is on no replacement queue, or on one while it is fetched";
+    if (slot->state == SLOT_DIRTY && slot->list == LIST_NONE)
+        return "a dirty slot is on no list";
+    if ((slot->state == SLOT_FILLING || slot_is_carried(slot)) && slot->list != LIST_NONE)
+        return "a slot that is carried is on a list";
+    if ((slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) && image)
+        return "a slot of the image half travels";
+    if (array->role.state == ROLE_PAIRED && slot->state == SLOT_DIRTY && !image && !slot->superseded &&
+        !slot_is_mirrored(table, slot) && array->role.epoch != 0)
+        return "paired, and a dirty slot is not mirrored";
+    if (slot->elder != NO_INDEX) {
+        const struct slot *elder = slot_at(table, slot->elder);
+        if (elder->key != slot->key || !elder->superseded || !slot_is_dirty(elder))
+            return "a slot waits for an elder that is none";
+    }
+    return NULL;
+}
+
+static const char *audit_lists(const struct array *array)
+{
+    const struct lists *lists = &array->lists;
+    uint32_t filling = 0, travelling = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct list *list = &lists->list[i];
+        bool active = i != lists->filling;
+        for (uint32_t h = 0; h < list->count; h++) {
+            if (list->headers[h].type != HEADER_WRITE)
+                continue;
+            const struct slot *slot = slot_at(&array->table, list->headers[h].slot);
+            if (slot->state != (active ? SLOT_TRAVELLING : SLOT_FILLING))
+                return "a header names a slot that is not in its list's state";
+            filling += !active;
+            travelling += active;
+        }
+    }
+    if (filling != array->table.state_count[0][SLOT_FILLING] || travelling != array->table.state_count[0][SLOT_TRAVELLING])
+        return "a slot is filling or travelling without a header";
+    return NULL;
+}
+
+static const char *audit_dirty_counts(const struct array *array)
+{
+    const struct slot_table *table = &array->table;
+    uint64_t counted = 0;
+    uint64_t generation_sum = 0;
+    uint64_t volume_sum = 0;
+    for (uint32_t i = 0; i < table->total; i++)
+        counted += table->slots[i].counted;
+    for (int i = 0; i < FLUSH_GENERATIONS; i++)
+        generation_sum += array->destage.generations.count[i];
+    for (uint32_t i = 0; i < array->config.volume_count; i++)
+        volume_sum += array->volumes[i].dirty_pages;
+    if (counted != generation_sum)
+        return "the flush generations count other slots than are dirty";
+    if (counted != volume_sum)
+        return "the volumes count other pages than are dirty";
+    return NULL;
+}
+
+static const char *audit_requests(const struct array *array)
+{
+    uint64_t begun = 0, active = 0;
+    for (uint32_t i = 0; i < array->requests.limit; i++) {
+        const struct request *request = &array->requests.requests[i];
+        if (!request->used)
+            continue;
+        begun += request->begun;
+        bool at_store = request->range != 0 && (array->ranges[request->range - 1].state == RANGE_STORE ||
+                                                array->ranges[request->range - 1].state == RANGE_FLUSH);
+        if (!request->queued && !at_store)
+            return "a request waits for nothing";
+    }
+    for (uint32_t i = 0; i < array->config.volume_count; i++)
+        active += array->volumes[i].active;
+    return begun == active ? NULL : "the volumes count other requests than are active";
+}
+
+const char *array_check(const struct array *array)
+{
+    for (uint32_t i = 0; i < array->table.total; i++) {
+        const char *why = audit_slot(array, &array->table.slots[i]);
+        if (why != NULL)
+            return why;
+    }
+    const char *why = audit_lists(array);
+    if (why == NULL)
+        why = audit_dirty_counts(array);
+    if (why == NULL)
+        why = audit_requests(array);
+    if (why == NULL && array->flush_messages != 0)
+        why = "a destage sent a message";
+    return why;
+}

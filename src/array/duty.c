@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What the role orders and the operator asks, carried out on slots and volumes: takeover, filling a returned peer, moving
+ * a volume, a clean stop. Each is a small state machine that one pump moves as far as it can go. */
+
+#include "array/internal.h"
+
+enum {
+    MOVE_HOLD_LIMIT_US = 2 * 1000 * 1000, /* hosts are held no longer than this for a planned move */
+    MOVE_FEW_PAGES = 64,                  /* so few dirty pages drain within the hold */
+};
+
+static uint64_t next_stream(struct array *array)
+{
+    array->stream_count++;
+    return array->config.incarnation + array->stream_count;
+}
+
+static void send_control(struct array *array, enum header_type type, uint8_t volume, uint32_t slot, uint64_t page)
+{
+    struct header header = {.type = (uint8_t)type, .volume = volume, .slot = slot, .page = page};
+    lists_add(&array->lists, &header);
+    TRACE(array, "fill control %d volume %u", (int)type, volume);
+}
+
+/* ---- moves ---- */
+
+static void move_end(struct array *array, struct volume *volume, bool done, const char *text)
+{
+    volume->move = MOVE_NONE;
+    if (volume->move_answer)
+        array_reply(array, volume->move_handle, done, text);
+    volume->move_answer = false;
+    host_resume(array, &array->held);
+}
+
+static void abort_moves(struct array *array, const char *why)
+{
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        if (array->volumes[i].move != MOVE_NONE)
+            move_end(array, &array->volumes[i], false, why);
+    }
+}
+
+static void move_start(struct array *array, uint32_t index)
+{
+    struct volume *volume = &array->volumes[index];
+    volume->move = MOVE_DESTAGE;
+    volume->move_cut = generation_cut(&array->destage.generations);
+    volume->move_since_us = array->now_us;
+}
+
+static void move_step(struct array *array, uint32_t index)
+{
+    struct volume *volume = &array->volumes[index];
+    if (volume->move == MOVE_DESTAGE) {
+        if (volume->dirty_pages > MOVE_FEW_PAGES &&
+            !generation_is_over(&array->destage.generations, volume->move_cut))
+            return;
+        volume->move = MOVE_HOLD;
+        volume->move_since_us = array->now_us;
+    }
+    if (volume->move != MOVE_HOLD)
+        return;
+    bool drained = volume->active == 0 && volume->dirty_pages == 0 && volume->fetches == 0;
+    if (drained && lists_filling(&array->lists)->count < BATCH_HEADERS) {
+        volume->move = MOVE_SENT;
+        send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
+    } else if (array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US) {
+        move_end(array, volume, false, "the volume could not be drained in time; it stays where it is");
+    }
+}
+
+void duty_moved_here(struct array *array, uint8_t index)
+{
+    array_log(array, LOG_INFO, "volume %s: now served here", array->config.volumes[index].name);
+    host_resume(array, &array->held);
+}
+
+void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t index, uint8_t to)
+{
+    array_begin(array, now_us);
+    CHECK(index < array->config.volume_count);
+    CHECK(to < 2);
+    struct volume *volume = &array->volumes[index];
+    if (array->role.state != ROLE_PAIRED || array->stopping) {
+        array_reply(array, handle, false, "a volume can be moved only while both controllers are paired");
+    } else if (volume->owner == to) {
+        array_reply(array, handle, true, "it is there already");
+    } else if (!array_owns(array, index)) {
+        array_reply(array, handle, false, "the other controller serves this volume: ask there");
+    } else if (volume->move != MOVE_NONE) {
+        array_reply(array, handle, false, "it is being moved already");
+    } else {
+        move_start(array, index);
+        volume->move_answer = true;
+        volume->move_handle = handle;
+    }
+}
+
+/* ---- orders ---- */
+
+static void own_all(struct array *array)
+{
+    for (uint32_t i = 0; i < array->config.volume_count; i++)
+        array->volumes[i].owner = array->config.self;
+}
+
+static void leave_mirror(struct array *array, const char *why)
+{
+    abort_moves(array, why);
+    pages_mirror_void(array);
+    array->incoming.open = false;
+    array->refill = (struct refill){.state = REFILL_NONE};
+    array->leave_sent = false;
+    array->peer_stopping = false;
+}
+
+static void begin_solo(struct array *array)
+{
+    own_all(array);
+    array->solo_drained = false;
+    array->solo_cut = generation_cut(&array->destage.generations);
+    array->outgoing.hello_wanted = true;
+}
+
+/* The survivor is paired: the joiner hears it in the stream, and volumes go home. */
+static void lead_pair(struct array *array)
+{
+    array->incoming.open = false;
+    array->refill = (struct refill){.state = REFILL_NONE};
+    send_control(array, HEADER_PAIR, 0, 0, array->role.epoch);
+    bool home = array->homing || array->config.auto_giveback;
+    for (uint32_t i = 0; i < array->config.volume_count && home && !array->stopping; i++) {
+        if (array->config.volumes[i].home != array->config.self)
+            move_start(array, i);
+    }
+    array->homing = false;
+}
+
+static void join_pair(struct array *array)
+{
+    CHECK(!array->mirroring);
+    lists_reset(&array->lists, next_stream(array));
+    array->table.mirror_stamp++;
+    array->mirroring = true;
+    send_control(array, HEADER_START, 0, 0, array->role.epoch);
+}
+
+void duty_orders(struct array *array)
+{
+    uint32_t orders = array->role.orders;
+    array->role.orders = 0;
+    if (orders == 0)
+        return;
+    array_log(array, LOG_INFO, "%s: %s", role_name(array->role.state), array->role.reason);
+    if (orders & ORDER_HOLD)
+        abort_moves(array, "the peer was lost");
+    if (orders & ORDER_REFUSE) {
+        leave_mirror(array, "this controller is out");
+        host_refuse_all(array);
+        array->drop_pending = true;
+    }
+    if (orders & ORDER_ADOPT) {
+        leave_mirror(array, "the peer was lost");
+        array->homing = false;
+        begin_solo(array);
+    }
+    if (orders & ORDER_SERVE_FRESH) {
+        array->drop_pending = true;
+        array->homing = true;
+        begin_solo(array);
+    }
+    if (orders & ORDER_PAIRED_LEAD)
+        lead_pair(array);
+    if (orders & ORDER_PAIRED_JOIN)
+        join_pair(array);
+    if (orders & ORDER_FENCE_PEER)
+        array->actions.fence_peer = true;
+    if (orders & ORDER_RESUME)
+        host_resume(array, &array->held);
+    if (orders & ORDER_STOPPED) {
+        leave_mirror(array, "stopped");
+        host_refuse_all(array);
+        array->actions.stopped = true;
+    }
+}
+
+/* ---- filling a returned peer ---- */
+
+static bool peer_wants_filling(const struct array *array)
+{
+    const struct role_machine *role = &array->role;
+    bool out = role->peer.role == ROLE_WAITING || role->peer.role == ROLE_OFFLINE ||
+               role->peer.role == ROLE_STARTING || role->peer.role == ROLE_JOINING;
+    return array_is_solo(array) && !array->stopping && !array->drop_pending && array->outgoing.greeted &&
+           role->peer.known && role->peer.fits && out && !role->register_busy && !role->swap_unknown &&
+           array->now_us < role->peer.heard_us + role->config.lease_us;
+}
+
+/* The image half must be free for the peer's slots: what a takeover adopted there moves to our own half. */
+static void refill_close(struct array *array)
+{
+    struct slot_table *table = &array->table;
+    struct refill *refill = &array->refill;
+    for (uint32_t i = 0; i < REFILL_STEP && table->state_count[1][SLOT_FREE] < table->half; i++) {
+        struct slot *slot = slot_at(table, table->half + refill->cursor);
+        refill->cursor = (refill->cursor + 1) % table->half;
+        if (slot->fetch != 0 || slot->held)
+            continue;
+        if (slot->state == SLOT_CLEAN && slot->waiters == NO_INDEX)
+            slot_release(table, slot);
+        else if (slot->state == SLOT_DIRTY && !slot->superseded)
+            pages_relocate(array, slot);
+    }
+    if (table->state_count[1][SLOT_FREE] < table->half)
+        return;
+    table->mirror_stamp++;
+    lists_reset(&array->lists, next_stream(array));
+    array->mirroring = true;
+    array->role.joiner = array->role.peer.incarnation;
+    send_control(array, HEADER_START, 0, 0, array->role.epoch);
+    for (uint32_t i = 0; i < array->config.volume_count; i++)
+        send_control(array, HEADER_OWNER, (uint8_t)i, array->volumes[i].owner, 0);
+    *refill = (struct refill){.state = REFILL_SENDING};
+    array_log(array, LOG_INFO, "the peer is back: sending it every dirty page");
+}
+
+static void refill_send(struct array *array)
+{
+    struct slot_table *table = &array->table;
+    struct refill *refill = &array->refill;
+    for (uint32_t i = 0; i < REFILL_STEP && refill->cursor < table->half; i++, refill->cursor++) {
+        struct slot *slot = slot_at(table, refill->cursor);
+        if (slot_is_mirrored(table, slot) || slot->superseded)
+            continue;
+        if (slot->state == SLOT_DESTAGING)
+            refill->again = true; /* clean soon; or dirty again after an error, and then it must be sent */
+        if (slot->state != SLOT_DIRTY)
+            continue;
+        if (!lists_have_room(&array->lists, 1, false))
+            return;
+        pages_send(array, slot);
+    }
+    if (refill->cursor < table->half)
+        return;
+    if (refill->again) {
+        refill->cursor = 0;
+        refill->again = false;
+        return;
+    }
+    send_control(array, HEADER_READY, 0, 0, array->role.epoch + 1);
+    refill->state = REFILL_READY;
+}
+
+static void refill_step(struct array *array)
+{
+    switch (array->refill.state) {
+    case REFILL_NONE:
+        if (peer_wants_filling(array))
+            array->refill = (struct refill){.state = REFILL_CLOSING};
+        break;
+    case REFILL_CLOSING:
+        if (!peer_wants_filling(array))
+            array->refill.state = REFILL_NONE;
+        else
+            refill_close(array);
+        break;
+    case REFILL_SENDING:
+        refill_send(array);
+        break;
+    case REFILL_DONE:
+        role_on_refilled(&array->role, array->now_us);
+        break;
+    default:
+        break;
+    }
+}
+
+void duty_abort_refill(struct array *array)
+{
+    /* While "both" may already stand in the register the stream must go on: we may be paired. */
+    if (!array_is_solo(array) || array->role.pairing || array->refill.state == REFILL_NONE)
+        return;
+    pages_mirror_void(array);
+    array->refill = (struct refill){.state = REFILL_NONE};
+}
+
+/* ---- stopping ---- */
+
+static bool everything_destaged(const struct array *array)
+{
+    return slot_dirty_count(&array->table, 0) == 0 && slot_dirty_count(&array->table, 1) == 0 && stores_quiet(array);
+}
+
+static bool no_request_active(const struct array *array)
+{
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        if (array->volumes[i].active > 0)
+            return false;
+    }
+    return true;
+}
+
+static void stop_paired(struct array *array)
+{
+    if (array->leave_sent || (array->peer_stopping && array->config.self == 1))
+        return; /* both stop: b waits for a to leave, and is then the one that ends the array */
+    bool owns_any = false;
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        if (!array_owns(array, (uint8_t)i))
+            continue;
+        owns_any = true;
+        if (array->volumes[i].move == MOVE_NONE)
+            move_start(array, i);
+    }
+    if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0)
+        return;
+    send_control(array, HEADER_LEAVE, 0, 0, 0);
+    array->leave_sent = true;
+}
+
+static void stop_step(struct array *array)
+{
+    switch (array->role.state) {
+    case ROLE_PAIRED:
+        stop_paired(array);
+        break;
+    case ROLE_SOLO:
+        duty_abort_refill(array);
+        if (no_request_active(array) && everything_destaged(array))
+            role_stop(&array->role, array->now_us, false);
+        break;
+    case ROLE_RACING:
+    case ROLE_FENCING:
+    case ROLE_STOPPED:
+        break;
+    default:
+        role_stop(&array->role, array->now_us, false);
+    }
+}
+
+void array_operator_stop(struct array *array, uint64_t now_us)
+{
+    array_begin(array, now_us);
+    array->stopping = true;
+    array->outgoing.hello_wanted = true;
+}
+
+void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle, bool peer_is_dead)
+{
+    array_begin(array, now_us);
+    const char *why = role_accept_loss(&array->role, now_us, peer_is_dead);
+    array_reply(array, handle, why == NULL, why == NULL ? "accepted: the volumes are served from what the stores hold" : why);
+}
+
+/* ---- together ---- */
+
+void duty_acknowledged(struct array *array, const struct header *header)
+{
+    switch (header->type) {
+    case HEADER_READY:
+        if (array->refill.state == REFILL_READY)
+            array->refill.state = REFILL_DONE;
+        break;
+    case HEADER_MOVE: {
+        struct volume *volume = &array->volumes[header->volume];
+        volume->owner = (uint8_t)header->slot;
+        array_log(array, LOG_INFO, "volume %s: now served by controller %c", volume->config->name,
+                  'a' + volume->owner);
+        if (volume->move == MOVE_SENT)
+            move_end(array, volume, true, "moved");
+        break;
+    }
+    case HEADER_LEAVE:
+        role_stop(&array->role, array->now_us, true);
+        break;
+    default:
+        break;
+    }
+}
+
+static void note_drained(struct array *array)
+{
+    if (!array_is_solo(array))
+        return;
+    if (!array->solo_drained)
+        array->solo_drained = generation_is_over(&array->destage.generations, array->solo_cut) &&
+                              slot_list_count(&array->table, LIST_IMAGE) == 0;
+    if (array->solo_drained && array->refill.state == REFILL_NONE)
+        role_on_drained(&array->role, array->now_us);
+}
+
+void duty_pump(struct array *array)
+{
+    if (array->drop_pending && stores_quiet(array)) {
+        image_drop_all(array);
+        host_resume(array, &array->held);
+        if (array_is_solo(array))
+            array->solo_cut = generation_cut(&array->destage.generations);
+    }
+    if (array->role.state == ROLE_PAIRED) {
+        for (uint32_t i = 0; i < array->config.volume_count; i++) {
+            if (array->volumes[i].move != MOVE_NONE)
+                move_step(array, i);
+        }
+    }
+    if (array_is_solo(array))
+        refill_step(array);
+    note_drained(array);
+    if (array->stopping)
+        stop_step(array);
+}

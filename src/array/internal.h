@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The controller's insides, shared by the files of this folder and by nobody else.
+ *
+ *   array.c    life, the pump, the action lists         link.c    hellos, sealing, answers, messages
+ *   host.c     reads, writes, flushes                   image.c   a peer's batch: judged whole, then applied
+ *   range.c    TRIM and WRITE ZEROES                    duty.c    what the role orders: takeover, refill, moves, stop
+ *   pages.c    slots: taking, dirtying, settling        status.c  what is shown
+ *   stores.c   fetches, destages, flushes               audit.c   array_check() */
+
+#ifndef ARRAY_INTERNAL_H
+#define ARRAY_INTERNAL_H
+
+#include "array/array.h"
+#include "cache/replace.h"
+#include "cache/slot.h"
+#include "destage/destage.h"
+#include "mirror/lists.h"
+#include "mirror/wire.h"
+#include "role/role.h"
+#include "volume/request.h"
+
+enum {
+    LOG_LINES = 512,
+    OPERATOR_REPLIES = 16,
+    PAGES_PER_FETCH_IO = 8, /* scratch frames for each fetch in flight, beside one full-sized one */
+    REFILL_STEP = 2048,     /* slots looked at in one pump while refilling */
+};
+
+/* Which operation a store completion belongs to: the kind in the top bits, the index below. */
+enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE, IO_RANGE_FLUSH };
+enum { IO_KIND_SHIFT = 24 };
+
+struct fetch_io {
+    bool used;
+    uint32_t count;
+    uint32_t next_free;
+    uint16_t frames[STORE_IO_PAGES];
+    struct iovec iov[STORE_IO_PAGES];
+};
+
+/* Store reads land in scratch frames, so that a write to the page meanwhile disturbs nothing. */
+struct fetches {
+    struct fetch_io *ios;
+    uint32_t io_count, io_free;
+    uint32_t ios_used;
+    uint8_t *frames;
+    uint32_t *frame_slot; /* used: the slot it fills; free: the next free frame */
+    uint32_t frame_count, frame_free, frames_used;
+};
+
+enum range_state { RANGE_FREE, RANGE_QUIET, RANGE_STORE, RANGE_FLUSH, RANGE_DROP, RANGE_MIRROR, RANGE_DEAD };
+
+/* A TRIM or WRITE ZEROES under way over whole pages: no other request touches them until it is over. */
+struct range {
+    enum range_state state;
+    uint8_t volume;
+    bool trim, no_hole;
+    uint32_t request;
+    uint64_t first, end; /* pages of the present chunk */
+    uint64_t scan;       /* RANGE_QUIET: the next page to look at */
+};
+
+enum move_state { MOVE_NONE, MOVE_DESTAGE, MOVE_HOLD, MOVE_SENT };
+
+struct volume {
+    const struct volume_config *config;
+    uint64_t page_count;
+    uint8_t owner;
+    enum move_state move;
+    bool move_answer;        /* an operator waits */
+    uint64_t move_handle;
+    uint64_t move_cut;       /* MOVE_DESTAGE: the flush generation to wait for */
+    uint64_t move_since_us;
+    uint32_t active;         /* requests that have begun and not ended */
+    uint32_t fetches;        /* pages being fetched */
+    uint64_t dirty_pages;
+    struct volume_status status;
+};
+
+struct incoming {
+    bool open;
+    uint64_t stream;
+    uint64_t applied; /* number of the last batch applied */
+};
+
+struct outgoing {
+    bool link_up;
+    bool greeted;        /* the peer has answered our hello in this session */
+    bool hello_wanted;
+    bool hello_sent;     /* a hello is under way */
+    uint64_t hello_next_us;
+    uint64_t message_us; /* when the message under way was given to the link */
+    uint8_t hello[HELLO_SIZE];
+    struct iovec hello_iov;
+};
+
+enum refill_state { REFILL_NONE, REFILL_CLOSING, REFILL_SENDING, REFILL_READY, REFILL_DONE };
+
+struct refill {
+    enum refill_state state;
+    uint32_t cursor;
+    bool again; /* something was under way that may have to be sent after all */
+};
+
+struct array {
+    struct array_config config;
+    uint64_t now_us;
+
+    struct slot_table table;
+    struct replace replace;
+    struct destage destage;
+    struct lists lists;
+    struct role_machine role;
+    struct request_pool requests;
+    struct fetches fetches;
+    struct range ranges[RANGE_OPS];
+    uint32_t ranges_used;
+    struct volume volumes[VOLUME_LIMIT];
+    struct incoming incoming;
+    struct outgoing outgoing;
+    struct refill refill;
+
+    uint32_t batch_marks;
+    bool mirroring; /* writes go to the filling list: paired, or solo while refilling */
+    bool stopping, leave_sent, peer_stopping;
+    bool drop_pending;  /* what the memory holds is stale: forget it as soon as no store operation uses it */
+    bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
+    bool solo_drained;  /* since this solo began, everything acknowledged before it has become durable */
+    uint64_t solo_cut;
+    uint32_t high_slots, low_slots;
+    uint64_t stream_count;
+    uint32_t config_crc;
+    bool misfit_logged;
+
+    struct request_queue run;         /* to be run in the next pump */
+    struct request_queue room_writes; /* in arrival order, until there is room */
+    struct request_queue room_reads;
+    struct request_queue held;        /* until the role serves again, or the move is over */
+    struct request_queue range_wait;  /* until a range is over */
+    struct request_queue flush_wait;  /* until a generation is durable */
+    uint32_t store_waiting;           /* writes in REQUEST_STORE */
+    bool room_turn;                   /* the request being run is the first of room_writes */
+
+    struct request *synchronous; /* the request array_host() is dealing with */
+    struct host_outcome outcome;
+    struct request *last_held;
+
+    struct stream_status sent, received;
+    uint64_t host_pages, flush_messages;
+
+    struct actions actions;
+    bool drained; /* the last actions have been handed out */
+    struct store_action *store_actions;
+    uint32_t store_action_limit;
+    struct completion *completions;
+    struct operator_reply operators[OPERATOR_REPLIES];
+    struct log_line log[LOG_LINES];
+    uint32_t log_lost;
+};
+
+/* ---- array.c ---- */
+void array_begin(struct array *array, uint64_t now_us); /* first thing in every entry: time, fresh action lists */
+__attribute__((format(printf, 3, 4))) void array_log(struct array *array, enum log_level level, const char *format, ...);
+#define TRACE(array, ...)                                                                          \
+    do {                                                                                           \
+        if (__builtin_expect((array)->config.trace, 0))                                            \
+            array_log((array), LOG_TRACE, __VA_ARGS__);                                            \
+    } while (0)
+void array_store_action(struct array *array, const struct store_action *action);
+void array_reply(struct array *array, uint64_t handle, bool done, const char *text);
+
+static inline bool array_is_solo(const struct array *array)
+{
+    return array->role.state == ROLE_SOLO;
+}
+
+static inline bool array_owns(const struct array *array, uint8_t volume)
+{
+    return array->volumes[volume].owner == array->config.self;
+}
+
+static inline uint32_t io_id(enum io_kind kind, uint32_t index)
+{
+    return (uint32_t)kind << IO_KIND_SHIFT | index;
+}
+
+/* Sectors of a page that lie inside its volume. */
+static inline uint8_t page_mask(const struct volume *volume, uint64_t page)
+{
+    uint64_t left = (volume->config->size_bytes - page * PAGE_SIZE_BYTES) / SECTOR_SIZE;
+    return left >= PAGE_SECTORS ? SLOT_SECTORS_ALL : (uint8_t)((1u << left) - 1);
+}
+
+/* ---- host.c ---- */
+void host_run(struct array *array, struct request *request);
+void host_complete(struct array *array, struct request *request, enum host_result result);
+void host_resume(struct array *array, struct request_queue *queue); /* all of it to `run` */
+void host_pump(struct array *array);
+void host_refuse_all(struct array *array);
+void host_wait_slot(struct array *array, struct request *request, struct slot *slot);
+/* One page's part [from, to) of a write (`data` NULL: zeros). False: the request now waits somewhere. */
+bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from, uint32_t to, const uint8_t *data);
+void host_write_applied(struct array *array, struct request *request);
+/* The slot's data may be seen now (mirrored, fetched, durable): waiters take what they need, or run again. */
+void host_slot_settled(struct array *array, struct slot *slot, bool durable);
+void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry);
+
+/* ---- range.c ---- */
+void range_run(struct array *array, struct request *request);
+bool range_covers(const struct array *array, uint8_t volume, uint64_t page, const struct request *except);
+void range_on_store(struct array *array, uint32_t index, enum store_result result, bool flush);
+void range_acknowledged(struct array *array, struct request *request);
+
+/* ---- pages.c ---- */
+struct slot *pages_find(struct array *array, uint64_t key);
+struct slot *pages_take(struct array *array, uint64_t key, bool for_read);
+/* The slot that a write of `touched` sectors of the page may change, or NULL: wait for room. */
+struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched);
+void pages_written(struct array *array, struct slot *slot, uint8_t touched);
+void pages_acknowledged(struct array *array, struct slot *slot);
+void pages_mirror_void(struct array *array);
+void pages_durable(struct array *array, struct slot *slot);
+void pages_send(struct array *array, struct slot *slot); /* DIRTY becomes FILLING, whole */
+void pages_join_dirty(struct array *array, struct slot *slot, bool oldest); /* enters the counts of dirty pages */
+void pages_forget_dirty(struct array *array, struct slot *slot); /* leaves the counts; about to be superseded or released */
+bool pages_relocate(struct array *array, struct slot *slot);
+
+/* ---- stores.c ---- */
+void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count);
+/* Fetch the page of `slot` (in the index, no fetch yet), and those that follow of the same volume up to `end_page` that
+ * are absent, in one read. False: no fetch or no frame free. */
+bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page);
+void stores_pump(struct array *array);
+uint64_t stores_deadline(const struct array *array);
+bool stores_quiet(const struct array *array); /* no store operation under way */
+
+/* ---- link.c ---- */
+void link_pump(struct array *array);
+uint64_t link_deadline(const struct array *array);
+
+/* ---- image.c ---- */
+bool image_message(struct array *array, const uint8_t *bytes, uint32_t length);
+void image_drop_all(struct array *array);
+
+/* ---- duty.c ---- */
+void duty_orders(struct array *array);
+void duty_pump(struct array *array);
+void duty_acknowledged(struct array *array, const struct header *header);
+void duty_moved_here(struct array *array, uint8_t volume);
+void duty_abort_refill(struct array *array);
+
+#endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What becomes of slots: taking one for a page, making it dirty, and each step until the store has it. The rules of who
+ * may change which bytes are kept here (invariant 3): a slot that something carries is never written; the page takes a
+ * fresh one. So is invariant 7: a slot whose copy at the peer is valid changes its identity only together with a header. */
+
+#include "array/internal.h"
+
+struct slot *pages_find(struct array *array, uint64_t key)
+{
+    struct slot *slot = slot_find(&array->table, key);
+    if (slot == NULL || !slot_in_image(&array->table, slot) || array_is_solo(array))
+        return slot;
+    /* Left over from when the peer owned this volume. Its owner destaged everything before it gave the volume away,
+     * and any change since would have come through here: the store holds the same bytes. */
+    slot_release(&array->table, slot);
+    return NULL;
+}
+
+/* Make sure that a slot of our own half is FREE. */
+static bool make_free(struct array *array, bool for_read)
+{
+    struct slot_table *table = &array->table;
+    if (slot_list_count(table, LIST_FREE) > 0)
+        return true;
+    /* The header is paid for before the slot is given up. */
+    if (for_read && array->mirroring && !lists_have_room(&array->lists, 1, true))
+        return false;
+    struct slot *victim = replace_victim(&array->replace, table);
+    if (victim == NULL)
+        return false;
+    if (for_read && array->mirroring && slot_is_mirrored(table, victim)) {
+        struct header drop = {.type = HEADER_DROP, .slot = slot_index(table, victim)};
+        lists_add(&array->lists, &drop);
+        array->sent.drops++;
+        TRACE(array, "drop slot %u", drop.slot);
+    }
+    slot_release(table, victim);
+    return true;
+}
+
+struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
+{
+    return make_free(array, for_read) ? slot_take(&array->table, key) : NULL;
+}
+
+void pages_join_dirty(struct array *array, struct slot *slot, bool oldest)
+{
+    if (slot->counted)
+        return;
+    array->volumes[slot_key_volume(slot->key)].dirty_pages++;
+    if (oldest)
+        generation_join_oldest(&array->destage.generations, slot);
+    else
+        generation_join(&array->destage.generations, slot);
+}
+
+void pages_forget_dirty(struct array *array, struct slot *slot)
+{
+    if (!slot->counted)
+        return;
+    uint64_t *dirty = &array->volumes[slot_key_volume(slot->key)].dirty_pages;
+    CHECK(*dirty > 0);
+    (*dirty)--;
+    generation_leave(&array->destage.generations, slot);
+}
+
+static bool dirty_room(const struct array *array)
+{
+    return slot_dirty_count(&array->table, 0) < array->high_slots;
+}
+
+/* The page's newest data moves to a fresh slot, because its present one is being carried. */
+static struct slot *replace_carried(struct array *array, struct slot *old)
+{
+    struct slot_table *table = &array->table;
+    if (!make_free(array, false))
+        return NULL;
+    slot_supersede(table, old);
+    struct slot *heir = slot_take(table, old->key);
+    memcpy(slot_frame(table, heir), slot_frame(table, old), PAGE_SIZE_BYTES);
+    heir->valid = old->valid;
+    heir->dirty = old->dirty;
+    heir->frequency = old->frequency;
+    slot_set_mirrored(table, old, false); /* the heir's header frees the peer's copy */
+    if (old->state == SLOT_DESTAGING) {
+        heir->elder = slot_index(table, old);
+    } else {
+        heir->elder = old->elder;
+        old->elder = NO_INDEX;
+        generation_inherit(&array->destage.generations, old, heir);
+    }
+    if (old->fetch != 0) {
+        heir->fetch = old->fetch;
+        array->fetches.frame_slot[old->fetch - 1] = slot_index(table, heir);
+        old->fetch = 0;
+        host_slot_settled(array, old, false); /* its waiters look at the heir */
+    }
+    TRACE(array, "slot %u supersedes slot %u", slot_index(table, heir), slot_index(table, old));
+    return heir;
+}
+
+struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched)
+{
+    struct slot *slot = pages_find(array, key);
+    if (slot != NULL && slot->state == SLOT_FILLING)
+        return slot;
+    if (array->mirroring && !lists_have_room(&array->lists, 1, false))
+        return NULL;
+    if (slot != NULL && slot->state == SLOT_DIRTY)
+        return slot;
+    if (slot != NULL && slot_in_image(&array->table, slot) && !slot_is_carried(slot))
+        return slot; /* adopted: it has its room already */
+    if (!dirty_room(array))
+        return NULL;
+    if (slot == NULL)
+        return pages_take(array, key, false);
+    return slot_is_carried(slot) ? replace_carried(array, slot) : slot;
+}
+
+static void add_write_header(struct array *array, struct slot *slot, uint8_t touched)
+{
+    struct slot_table *table = &array->table;
+    CHECK(!slot_in_image(table, slot));
+    slot->fresh = !slot_is_mirrored(table, slot);
+    slot->send = slot->fresh ? slot->dirty : touched;
+    slot_set_mirrored(table, slot, true);
+    slot_set_state(table, slot, SLOT_FILLING);
+    struct header header = {.type = HEADER_WRITE,
+                            .flags = slot->fresh ? HEADER_FRESH : 0,
+                            .volume = slot_key_volume(slot->key),
+                            .slot = slot_index(table, slot),
+                            .page = slot_key_page(slot->key)};
+    lists_add(&array->lists, &header);
+    array->sent.writes++;
+    TRACE(array, "fill write slot %u volume %u page %llu%s", header.slot, header.volume,
+          (unsigned long long)header.page, slot->fresh ? " fresh" : "");
+}
+
+void pages_written(struct array *array, struct slot *slot, uint8_t touched)
+{
+    struct slot_table *table = &array->table;
+    bool adopted = slot->list == LIST_IMAGE;
+    slot->valid |= touched;
+    slot->dirty |= touched;
+    slot->unsafe = true;
+    array->host_pages++;
+    pages_join_dirty(array, slot, adopted);
+    if (slot->state == SLOT_FILLING) {
+        slot->send |= touched;
+        array->sent.folds++;
+        return;
+    }
+    slot_list_remove(table, slot);
+    if (array->mirroring) {
+        add_write_header(array, slot, touched);
+        return;
+    }
+    if (slot->state != SLOT_DIRTY)
+        slot_set_state(table, slot, SLOT_DIRTY);
+    slot_list_append(table, LIST_URGENT, slot);
+}
+
+void pages_send(struct array *array, struct slot *slot)
+{
+    CHECK(slot->state == SLOT_DIRTY);
+    slot_list_remove(&array->table, slot);
+    add_write_header(array, slot, slot->dirty);
+}
+
+/* A slot that no list carries any more, still newer than the store. */
+static void back_to_dirty(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    slot->send = 0;
+    if (slot->superseded) {
+        host_slot_settled(array, slot, false);
+        pages_forget_dirty(array, slot);
+        slot_release(table, slot);
+        return;
+    }
+    slot_set_state(table, slot, SLOT_DIRTY);
+    slot->dirty_ms = (uint32_t)(array->now_us / 1000);
+    slot_list_append(table, slot->unsafe ? LIST_URGENT : LIST_BACKLOG, slot);
+}
+
+void pages_acknowledged(struct array *array, struct slot *slot)
+{
+    CHECK(slot->state == SLOT_TRAVELLING);
+    slot->unsafe = array_is_solo(array); /* solo: no host may see it before the store has it */
+    if (!slot->unsafe)
+        host_slot_settled(array, slot, false); /* a superseded slot too: its readers get this version */
+    back_to_dirty(array, slot);
+}
+
+void pages_mirror_void(struct array *array)
+{
+    struct lists *lists = &array->lists;
+    for (int i = 0; i < 2; i++) {
+        /* The older list first, so that pages keep their order. */
+        struct list *list = i == 0 ? lists_active(lists) : lists_filling(lists);
+        for (uint32_t h = 0; h < list->count; h++) {
+            if (list->headers[h].type == HEADER_WRITE)
+                back_to_dirty(array, slot_at(&array->table, list->headers[h].slot));
+        }
+        for (struct request *request; (request = request_queue_pop(&array->requests, &list->waiting)) != NULL;)
+            request_queue_append(&array->requests, &array->run, request);
+    }
+    lists_reset(lists, 0);
+    array->table.mirror_stamp++;
+    array->mirroring = false;
+}
+
+void pages_durable(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    CHECK(slot->state == SLOT_DESTAGING);
+    pages_forget_dirty(array, slot);
+    slot->dirty = 0;
+    slot->unsafe = slot->failed = false;
+    struct slot *heir = slot_find(table, slot->key);
+    if (heir != NULL && heir->elder == slot_index(table, slot))
+        heir->elder = NO_INDEX;
+    if (slot->superseded) {
+        host_slot_settled(array, slot, true);
+        slot_release(table, slot);
+        return;
+    }
+    slot_set_state(table, slot, SLOT_CLEAN);
+    host_slot_settled(array, slot, true);
+    if (slot->fetch == 0)
+        replace_insert(&array->replace, table, slot);
+}
+
+bool pages_relocate(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    CHECK(slot->state == SLOT_DIRTY);
+    CHECK(slot_in_image(table, slot));
+    enum slot_list_id list = slot->list == LIST_FAILED || slot->list == LIST_URGENT ? slot->list : LIST_BACKLOG;
+    if (slot->fetch != 0 || !make_free(array, false))
+        return false;
+    pages_join_dirty(array, slot, true);
+    slot_list_remove(table, slot);
+    slot_supersede(table, slot);
+    struct slot *heir = slot_take(table, slot->key);
+    memcpy(slot_frame(table, heir), slot_frame(table, slot), PAGE_SIZE_BYTES);
+    heir->valid = slot->valid;
+    heir->dirty = slot->dirty;
+    heir->unsafe = slot->unsafe;
+    heir->failed = slot->failed;
+    heir->held = slot->held;
+    heir->frequency = slot->frequency;
+    heir->elder = slot->elder;
+    slot->elder = NO_INDEX;
+    heir->dirty_ms = (uint32_t)(array->now_us / 1000);
+    slot_set_state(table, heir, SLOT_DIRTY);
+    generation_inherit(&array->destage.generations, slot, heir);
+    slot_list_append(table, list, heir);
+    host_slot_settled(array, slot, false);
+    slot_release(table, slot);
+    return true;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* TRIM and WRITE ZEROES over whole pages, in chunks of RANGE_CHUNK_PAGES. The order of the steps is what keeps a page's
+ * old data from ever coming back:
+ *
+ *   QUIET   nothing may be reading from or writing to the store within the range; what is dirty there is held back
+ *   STORE   the store discards or zeroes
+ *   FLUSH   ... durably. Until here both memories still hold the old data: a takeover finds the old state
+ *   DROP    every slot of the range leaves the cache, and one RANGE header makes the peer do the same
+ *   MIRROR  the peer has applied it: over
+ *
+ * All other requests to these pages wait until it is over, reads too: a read that saw zeros in between could see the old
+ * data again after a takeover. Ends that are not whole pages, and small WRITE ZEROES, are written through the cache. */
+
+#include "array/internal.h"
+
+bool range_covers(const struct array *array, uint8_t volume, uint64_t page, const struct request *except)
+{
+    for (uint32_t i = 0; i < RANGE_OPS; i++) {
+        const struct range *range = &array->ranges[i];
+        if (range->state != RANGE_FREE && range->volume == volume && page >= range->first && page < range->end &&
+            (except == NULL || except->range != i + 1))
+            return true;
+    }
+    return false;
+}
+
+static bool overlaps(const struct array *array, uint8_t volume, uint64_t first, uint64_t end)
+{
+    for (uint32_t i = 0; i < RANGE_OPS; i++) {
+        const struct range *range = &array->ranges[i];
+        if (range->state != RANGE_FREE && range->volume == volume && first < range->end && range->first < end)
+            return true;
+    }
+    return false;
+}
+
+static uint64_t range_bytes(const struct array *array, const struct range *range)
+{
+    uint64_t end = min_u64(range->end * PAGE_SIZE_BYTES, array->config.volumes[range->volume].size_bytes);
+    return end - range->first * PAGE_SIZE_BYTES;
+}
+
+static void set_held(struct array *array, const struct range *range, bool held)
+{
+    for (uint64_t page = range->first; page < range->end; page++) {
+        struct slot *slot = slot_find(&array->table, slot_key(range->volume, page));
+        if (slot != NULL)
+            slot->held = held;
+    }
+}
+
+static void range_over(struct array *array, struct request *request, struct range *range)
+{
+    request->done_bytes += range_bytes(array, range);
+    request->range = 0;
+    range->state = RANGE_FREE;
+    array->ranges_used--;
+    host_resume(array, &array->range_wait);
+}
+
+/* Whether nothing within the range is on its way from or to the store. Else the request waits for the first such slot. */
+static bool range_is_quiet(struct array *array, struct request *request, struct range *range)
+{
+    for (; range->scan < range->end; range->scan++) {
+        struct slot *slot = pages_find(array, slot_key(range->volume, range->scan));
+        if (slot == NULL)
+            continue;
+        if (slot->state == SLOT_DESTAGING || slot->fetch != 0) {
+            host_wait_slot(array, request, slot);
+            return false;
+        }
+        if (slot->elder != NO_INDEX) {
+            host_wait_slot(array, request, slot_at(&array->table, slot->elder));
+            return false;
+        }
+        slot->held = true;
+    }
+    return true;
+}
+
+static void ask_store(struct array *array, const struct range *range)
+{
+    const struct volume_config *config = &array->config.volumes[range->volume];
+    uint32_t index = (uint32_t)(range - array->ranges);
+    array_store_action(array, &(struct store_action){
+                                  .io = io_id(IO_RANGE, index),
+                                  .op = range->trim || !range->no_hole ? STORE_TRIM : STORE_ZERO,
+                                  .store = config->store,
+                                  .offset_bytes = config->store_offset_bytes + range->first * PAGE_SIZE_BYTES,
+                                  .length_bytes = range_bytes(array, range),
+                                  .not_after_us = role_serve_until(&array->role)});
+}
+
+static void drop_page(struct array *array, struct slot *slot)
+{
+    slot->held = false;
+    if (slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) {
+        pages_forget_dirty(array, slot);
+        slot_set_mirrored(&array->table, slot, false);
+        slot_supersede(&array->table, slot); /* released when the list that carries it is acknowledged */
+        return;
+    }
+    pages_forget_dirty(array, slot);
+    host_slot_settled(array, slot, true);
+    slot_release(&array->table, slot);
+}
+
+/* Every slot of the range goes. False: the filling list is full, and the request waits. */
+static bool range_drop(struct array *array, struct request *request, struct range *range)
+{
+    if (array->mirroring && !lists_have_room(&array->lists, 1, true)) {
+        request_queue_append(&array->requests, &array->room_reads, request);
+        return false;
+    }
+    for (uint64_t page = range->first; page < range->end; page++) {
+        struct slot *slot = slot_find(&array->table, slot_key(range->volume, page));
+        if (slot != NULL)
+            drop_page(array, slot);
+    }
+    if (array->mirroring) {
+        struct header header = {.type = HEADER_RANGE,
+                                .volume = range->volume,
+                                .page = range->first,
+                                .count = range->end - range->first};
+        lists_add(&array->lists, &header);
+        array->sent.ranges++;
+        TRACE(array, "fill range volume %u page %llu count %llu", header.volume, (unsigned long long)header.page,
+              (unsigned long long)header.count);
+    }
+    return true;
+}
+
+/* As far as the range can go now; true when it is over. */
+static bool range_step(struct array *array, struct request *request, struct range *range)
+{
+    switch (range->state) {
+    case RANGE_QUIET:
+        if (!range_is_quiet(array, request, range))
+            return false;
+        range->state = RANGE_STORE;
+        ask_store(array, range);
+        return false;
+    case RANGE_DROP:
+        if (!range_drop(array, request, range))
+            return false;
+        if (array->mirroring) {
+            range->state = RANGE_MIRROR;
+            request_queue_append(&array->requests, &lists_filling(&array->lists)->waiting, request);
+            return false;
+        }
+        range_over(array, request, range);
+        return true;
+    case RANGE_MIRROR: /* acknowledged, or the mirror is gone and need not know */
+        range_over(array, request, range);
+        return true;
+    default:
+        CHECK(false);
+        return false;
+    }
+}
+
+void range_on_store(struct array *array, uint32_t index, enum store_result result, bool flush)
+{
+    CHECK(index < RANGE_OPS);
+    struct range *range = &array->ranges[index];
+    if (range->state == RANGE_DEAD) {
+        range->state = RANGE_FREE;
+        array->ranges_used--;
+        host_resume(array, &array->range_wait);
+        return;
+    }
+    CHECK(range->state == (flush ? RANGE_FLUSH : RANGE_STORE));
+    struct request *request = &array->requests.requests[range->request];
+    if (result == STORE_DONE && !flush) {
+        range->state = RANGE_FLUSH;
+        array_store_action(array, &(struct store_action){.io = io_id(IO_RANGE_FLUSH, index),
+                                                         .op = STORE_FLUSH,
+                                                         .store = array->config.volumes[range->volume].store,
+                                                         .not_after_us = role_serve_until(&array->role)});
+        return;
+    }
+    if (result == STORE_DONE) {
+        range->state = RANGE_DROP;
+    } else if (result == STORE_NOT_SENT) {
+        range->state = RANGE_QUIET; /* the lease was over: begin again when this controller serves again */
+        range->scan = range->first;
+    } else {
+        /* The store cannot. What it holds now is old data or zeros; the cache has lost nothing. A WRITE ZEROES
+         * goes through the cache instead, where a failing store is met with patience; a TRIM is only advice, but
+         * must not leave half of its pages zero beside a mirror that knows the old ones: it is zeroed too. */
+        array->destage.errors++;
+        set_held(array, range, false);
+        request->by_write = true;
+        request->range = 0;
+        range->state = RANGE_FREE;
+        array->ranges_used--;
+        host_resume(array, &array->range_wait);
+    }
+    request_queue_append(&array->requests, &array->run, request);
+}
+
+/* A range over the whole pages from `page` on. False: the request waits for another range. */
+static bool range_start(struct array *array, struct request *request, uint64_t page, uint64_t end)
+{
+    end = min_u64(end, page + RANGE_CHUNK_PAGES);
+    if (array->ranges_used == RANGE_OPS || overlaps(array, request->host.volume, page, end)) {
+        request_queue_append(&array->requests, &array->range_wait, request);
+        return false;
+    }
+    uint32_t index = 0;
+    while (array->ranges[index].state != RANGE_FREE)
+        index++;
+    array->ranges[index] = (struct range){.state = RANGE_QUIET,
+                                          .volume = request->host.volume,
+                                          .trim = request->host.op == HOST_TRIM,
+                                          .no_hole = (request->host.flags & HOST_NO_HOLE) != 0,
+                                          .request = request_index(&array->requests, request),
+                                          .first = page,
+                                          .end = end,
+                                          .scan = page};
+    array->ranges_used++;
+    request->range = (uint8_t)(index + 1);
+    return true;
+}
+
+void range_run(struct array *array, struct request *request)
+{
+    const struct volume_config *config = &array->config.volumes[request->host.volume];
+    bool trim = request->host.op == HOST_TRIM;
+    uint64_t offset = request->host.offset_bytes;
+    uint64_t end = offset + request->host.length_bytes;
+    uint64_t whole_end = end == config->size_bytes ? array->volumes[request->host.volume].page_count : end / PAGE_SIZE_BYTES;
+    bool store_can = array->config.stores[config->store].can_zero;
+    if (trim && !store_can)
+        request->done_bytes = request->host.length_bytes;
+    for (;;) {
+        if (request->range != 0) {
+            if (!range_step(array, request, &array->ranges[request->range - 1]))
+                return;
+            continue;
+        }
+        uint64_t at = offset + request->done_bytes;
+        if (at >= end)
+            break;
+        uint64_t page = at / PAGE_SIZE_BYTES;
+        bool whole = at % PAGE_SIZE_BYTES == 0 && page < whole_end;
+        bool worth = trim || whole_end - page > RANGE_SMALL_PAGES || request->range != 0;
+        if (whole && worth && store_can && !request->by_write) {
+            if (!range_start(array, request, page, whole_end))
+                return;
+            continue;
+        }
+        uint64_t to = min_u64(end, (page + 1) * PAGE_SIZE_BYTES);
+        if (!trim || (whole && request->by_write)) {
+            if (!host_write_page(array, request, page, (uint32_t)(at % PAGE_SIZE_BYTES),
+                                 (uint32_t)(to - page * PAGE_SIZE_BYTES), NULL))
+                return;
+            request->wrote = true;
+        }
+        request->done_bytes += to - at;
+    }
+    if (request->wrote)
+        host_write_applied(array, request);
+    else
+        host_complete(array, request, HOST_OK);
+}

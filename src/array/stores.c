@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What goes between the slots and the stores: fetches on a miss, destages, flushes. Every operation carries the time until
+ * which this controller may touch a store; nothing is asked for once that has passed (invariant 8). */
+
+#include "array/internal.h"
+
+enum { DESTAGE_SPARE_TURNS = 16 };
+
+void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count)
+{
+    uint32_t frame_count = min_u32(io_count * PAGES_PER_FETCH_IO + STORE_IO_PAGES, UINT16_MAX - 1);
+    struct fetch_io *ios = arena_array(arena, struct fetch_io, io_count);
+    uint32_t *frame_slot = arena_array(arena, uint32_t, frame_count);
+    uint8_t *frames = arena_take(arena, (size_t)frame_count * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
+    if (arena->base == NULL)
+        return;
+    *fetches = (struct fetches){.ios = ios,
+                                .io_count = io_count,
+                                .frames = frames,
+                                .frame_slot = frame_slot,
+                                .frame_count = frame_count};
+    for (uint32_t i = 0; i < io_count; i++)
+        ios[i].next_free = i + 1 < io_count ? i + 1 : NO_INDEX;
+    for (uint32_t i = 0; i < frame_count; i++)
+        frame_slot[i] = i + 1 < frame_count ? i + 1 : NO_INDEX;
+}
+
+static uint32_t page_read_bytes(const struct array *array, uint8_t volume, uint64_t page)
+{
+    return (uint32_t)min_u64(PAGE_SIZE_BYTES, array->config.volumes[volume].size_bytes - page * PAGE_SIZE_BYTES);
+}
+
+static void fetch_add(struct array *array, struct fetch_io *io, struct slot *slot)
+{
+    struct fetches *fetches = &array->fetches;
+    uint32_t frame = fetches->frame_free;
+    CHECK(frame != NO_INDEX);
+    fetches->frame_free = fetches->frame_slot[frame];
+    fetches->frames_used++;
+    fetches->frame_slot[frame] = slot_index(&array->table, slot);
+    slot->fetch = (uint16_t)(frame + 1);
+    array->volumes[slot_key_volume(slot->key)].fetches++;
+    if (slot->state == SLOT_CLEAN)
+        slot_list_remove(&array->table, slot); /* not to be given up meanwhile */
+    io->frames[io->count] = (uint16_t)frame;
+    io->iov[io->count++] =
+        (struct iovec){.iov_base = fetches->frames + (size_t)frame * PAGE_SIZE_BYTES,
+                       .iov_len = page_read_bytes(array, slot_key_volume(slot->key), slot_key_page(slot->key))};
+}
+
+bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
+{
+    struct fetches *fetches = &array->fetches;
+    CHECK(slot->fetch == 0);
+    if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX)
+        return false;
+    uint32_t index = fetches->io_free;
+    struct fetch_io *io = &fetches->ios[index];
+    fetches->io_free = io->next_free;
+    fetches->ios_used++;
+    io->used = true;
+    io->count = 0;
+    uint8_t volume = slot_key_volume(slot->key);
+    uint64_t first = slot_key_page(slot->key);
+    fetch_add(array, io, slot);
+    for (uint64_t page = first + 1; page < end_page && io->count < STORE_IO_PAGES; page++) {
+        uint64_t key = slot_key(volume, page);
+        if (fetches->frame_free == NO_INDEX || slot_find(&array->table, key) != NULL ||
+            range_covers(array, volume, page, NULL))
+            break;
+        struct slot *next = pages_take(array, key, true);
+        if (next == NULL)
+            break;
+        fetch_add(array, io, next);
+    }
+    uint64_t length = 0;
+    for (uint32_t i = 0; i < io->count; i++)
+        length += io->iov[i].iov_len;
+    const struct volume_config *config = &array->config.volumes[volume];
+    array_store_action(array, &(struct store_action){
+                                  .io = io_id(IO_FETCH, index),
+                                  .op = STORE_READ,
+                                  .store = config->store,
+                                  .offset_bytes = config->store_offset_bytes + first * PAGE_SIZE_BYTES,
+                                  .length_bytes = length,
+                                  .iov = io->iov,
+                                  .iov_count = io->count,
+                                  .not_after_us = role_serve_until(&array->role)});
+    return true;
+}
+
+/* The store's bytes fill what is not valid: whatever was written meanwhile is newer. */
+static void fetch_merge(struct array *array, struct slot *slot, const uint8_t *from)
+{
+    uint8_t *to = slot_frame(&array->table, slot);
+    if (slot->valid == 0) {
+        memcpy(to, from, PAGE_SIZE_BYTES);
+    } else {
+        for (uint32_t sector = 0; sector < PAGE_SECTORS; sector++) {
+            if (!(slot->valid & 1u << sector))
+                memcpy(to + sector * SECTOR_SIZE, from + sector * SECTOR_SIZE, SECTOR_SIZE);
+        }
+    }
+    slot->valid |= page_mask(&array->volumes[slot_key_volume(slot->key)], slot_key_page(slot->key));
+}
+
+static void fetch_done(struct array *array, struct fetch_io *io, enum store_result result)
+{
+    struct fetches *fetches = &array->fetches;
+    CHECK(io->used);
+    for (uint32_t i = 0; i < io->count; i++) {
+        uint32_t frame = io->frames[i];
+        struct slot *slot = slot_at(&array->table, fetches->frame_slot[frame]);
+        fetches->frame_slot[frame] = fetches->frame_free;
+        fetches->frame_free = frame;
+        fetches->frames_used--;
+        CHECK(slot->fetch == frame + 1);
+        slot->fetch = 0;
+        array->volumes[slot_key_volume(slot->key)].fetches--;
+        if (result == STORE_DONE) {
+            fetch_merge(array, slot, fetches->frames + (size_t)frame * PAGE_SIZE_BYTES);
+            host_slot_settled(array, slot, false);
+        } else {
+            host_slot_fetch_failed(array, slot, result == STORE_NOT_SENT);
+            if (slot->state == SLOT_DIRTY)
+                destage_defer(&array->destage, &array->table, slot, array->now_us);
+        }
+        if (slot->state == SLOT_CLEAN && slot->valid == 0)
+            slot_release(&array->table, slot);
+        else if (slot->state == SLOT_CLEAN)
+            replace_insert(&array->replace, &array->table, slot);
+    }
+    if (result == STORE_ERROR || result == STORE_NO_SPACE)
+        array->destage.errors++;
+    io->used = false;
+    io->next_free = fetches->io_free;
+    fetches->io_free = (uint32_t)(io - fetches->ios);
+    fetches->ios_used--;
+}
+
+static void run_written(struct array *array, struct run *run, enum store_result result)
+{
+    if (result == STORE_DONE) {
+        destage_written(&array->destage, run);
+        return;
+    }
+    if (result != STORE_NOT_SENT)
+        array_log(array, LOG_WARNING, "store %u: a write of %llu bytes at %llu failed: its pages stay dirty and will be tried again",
+                  run->store, (unsigned long long)run->length_bytes, (unsigned long long)run->offset_bytes);
+    destage_failed(&array->destage, &array->table, run, array->now_us);
+}
+
+static void flushed(struct array *array, uint32_t store, enum store_result result)
+{
+    destage_flushed(&array->destage, store);
+    if (result != STORE_DONE && result != STORE_NOT_SENT)
+        array_log(array, LOG_WARNING, "store %u: a flush failed: what it was to make durable will be written again", store);
+    for (uint32_t i = 0; i < array->destage.run_count; i++) {
+        struct run *run = &array->destage.runs[i];
+        if (run->state != RUN_FLUSHING || run->store != store)
+            continue;
+        if (result != STORE_DONE) {
+            destage_failed(&array->destage, &array->table, run, array->now_us);
+            continue;
+        }
+        bool had_failed = false;
+        for (uint32_t s = 0; s < run->count; s++) {
+            struct slot *slot = slot_at(&array->table, run->slots[s]);
+            had_failed |= slot->failed;
+            pages_durable(array, slot);
+        }
+        destage_done(&array->destage, run);
+        if (had_failed)
+            destage_recovered(&array->destage, &array->table);
+    }
+}
+
+void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum store_result result)
+{
+    array_begin(array, now_us);
+    uint32_t index = io & ((1u << IO_KIND_SHIFT) - 1);
+    TRACE(array, "store done io %u:%u result %d", io >> IO_KIND_SHIFT, index, (int)result);
+    switch (io >> IO_KIND_SHIFT) {
+    case IO_RUN:
+        CHECK(index < array->destage.run_count);
+        run_written(array, &array->destage.runs[index], result);
+        break;
+    case IO_FLUSH:
+        CHECK(index < STORE_LIMIT);
+        flushed(array, index, result);
+        break;
+    case IO_FETCH:
+        CHECK(index < array->fetches.io_count);
+        fetch_done(array, &array->fetches.ios[index], result);
+        break;
+    case IO_RANGE:
+        range_on_store(array, index, result, false);
+        break;
+    case IO_RANGE_FLUSH:
+        range_on_store(array, index, result, true);
+        break;
+    default:
+        CHECK(false);
+    }
+}
+
+/* Someone waits for the stores, or nothing is gained by waiting: destage all there is. */
+static bool destage_eagerly(const struct array *array)
+{
+    if (array_is_solo(array) || array->flush_wait.count > 0 || array->store_waiting > 0 || array->stopping)
+        return true;
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        if (array->volumes[i].move != MOVE_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* Pages that are still being written to are spared a round, unless they are old. */
+static void spare_hot_pages(struct array *array, uint32_t now_ms)
+{
+    struct slot_table *table = &array->table;
+    for (int i = 0; i < DESTAGE_SPARE_TURNS; i++) {
+        struct slot *slot = slot_list_first(table, LIST_BACKLOG);
+        if (slot == NULL || slot->frequency < 2 || now_ms - slot->dirty_ms > array->config.destage_after_ms)
+            return;
+        slot->frequency /= 2;
+        slot_list_remove(table, slot);
+        slot_list_append(table, LIST_BACKLOG, slot);
+    }
+}
+
+static bool backlog_is_due(struct array *array, bool eager)
+{
+    struct slot *oldest = slot_list_first(&array->table, LIST_BACKLOG);
+    if (oldest == NULL)
+        return false;
+    uint32_t now_ms = (uint32_t)(array->now_us / 1000);
+    if (eager || now_ms - oldest->dirty_ms >= array->config.destage_after_ms)
+        return true;
+    /* What is already on its way to the store counts as gone. */
+    uint32_t waiting = slot_dirty_count(&array->table, 0) - array->table.state_count[0][SLOT_DESTAGING];
+    if (waiting <= array->low_slots)
+        return false;
+    spare_hot_pages(array, now_ms);
+    return true;
+}
+
+static bool destage_from(struct array *array, enum slot_list_id list)
+{
+    struct slot *fill;
+    struct run *run = destage_pick(&array->destage, &array->table, list, array_is_solo(array), &fill);
+    if (fill != NULL)
+        stores_fetch(array, fill, 0); /* it may go once it is filled */
+    if (run == NULL)
+        return false;
+    for (uint32_t i = 0; i < run->count; i++)
+        pages_join_dirty(array, slot_at(&array->table, run->slots[i]), true);
+    uint32_t index = (uint32_t)(run - array->destage.runs);
+    array_store_action(array, &(struct store_action){.io = io_id(IO_RUN, index),
+                                                     .op = STORE_WRITE,
+                                                     .store = run->store,
+                                                     .offset_bytes = run->offset_bytes,
+                                                     .length_bytes = run->length_bytes,
+                                                     .iov = run->iov,
+                                                     .iov_count = run->count,
+                                                     .not_after_us = role_serve_until(&array->role)});
+    TRACE(array, "destage store %u offset %llu pages %u", run->store, (unsigned long long)run->offset_bytes,
+          run->count);
+    return true;
+}
+
+static int compare_offset(const struct store_action *a, const struct store_action *b)
+{
+    if (a->store != b->store)
+        return a->store < b->store ? -1 : 1;
+    return a->offset_bytes < b->offset_bytes ? -1 : a->offset_bytes > b->offset_bytes;
+}
+
+/* The writes chosen in this pump go to each store in the order of its blocks. Few at a time: insertion sort. */
+static void sort_writes(struct array *array, uint32_t first)
+{
+    struct store_action *actions = array->store_actions;
+    for (uint32_t i = first + 1; i < array->actions.store_count; i++) {
+        struct store_action moving = actions[i];
+        uint32_t at = i;
+        for (; at > first && compare_offset(&moving, &actions[at - 1]) < 0; at--)
+            actions[at] = actions[at - 1];
+        actions[at] = moving;
+    }
+}
+
+void stores_pump(struct array *array)
+{
+    if (!role_may_serve(&array->role, array->now_us))
+        return;
+    bool eager = destage_eagerly(array);
+    uint32_t first = array->actions.store_count;
+    destage_retry(&array->destage, &array->table, array->now_us);
+    while (slot_list_count(&array->table, LIST_URGENT) > 0 && destage_from(array, LIST_URGENT))
+        ;
+    while (array_is_solo(array) && slot_list_count(&array->table, LIST_IMAGE) > 0 && destage_from(array, LIST_IMAGE))
+        ;
+    while (backlog_is_due(array, eager) && destage_from(array, LIST_BACKLOG))
+        ;
+    sort_writes(array, first);
+    for (uint32_t store = 0; store < array->config.store_count; store++) {
+        if (!destage_flush(&array->destage, store, eager || slot_list_count(&array->table, LIST_URGENT) > 0))
+            continue;
+        array_store_action(array, &(struct store_action){.io = io_id(IO_FLUSH, store),
+                                                         .op = STORE_FLUSH,
+                                                         .store = (uint8_t)store,
+                                                         .not_after_us = role_serve_until(&array->role)});
+        TRACE(array, "flush store %u", store);
+    }
+}
+
+uint64_t stores_deadline(const struct array *array)
+{
+    uint64_t deadline = array->destage.retry_at_us;
+    const struct slot *oldest = slot_list_first(&array->table, LIST_BACKLOG);
+    if (oldest != NULL && array->destage.writing < array->destage.write_limit) {
+        uint32_t age_ms = (uint32_t)(array->now_us / 1000) - oldest->dirty_ms;
+        uint32_t left_ms = age_ms < array->config.destage_after_ms ? array->config.destage_after_ms - age_ms : 0;
+        if (left_ms > 0)
+            deadline = min_u64(deadline, array->now_us + (uint64_t)left_ms * 1000);
+    }
+    return deadline;
+}
+
+bool stores_quiet(const struct array *array)
+{
+    for (uint32_t i = 0; i < RANGE_OPS; i++) {
+        if (array->ranges[i].state != RANGE_FREE)
+            return false;
+    }
+    for (uint32_t i = 0; i < array->config.store_count; i++) {
+        if (array->destage.stores[i].flushing)
+            return false;
+    }
+    return array->destage.writing == 0 && array->fetches.ios_used == 0;
+}

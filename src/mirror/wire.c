@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See wire.h: bytes to structs and back, nothing else. What a message means, and whether it fits what came before, is
+ * judged where it is applied; here only what can be said from the bytes alone. */
+
+#include "mirror/wire.h"
+
+#include "base/crc32c.h"
+
+enum {
+    BATCH_MAGIC = 0x48464254, /* "HFBT" */
+    HELLO_MAGIC = 0x48464849, /* "HFHI" */
+    WIRE_VERSION = 1,
+    HEAD_CRC_AT = 64,
+    HELLO_CRC_AT = 60,
+};
+
+static bool all_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+static uint32_t batch_crc(const uint8_t *bytes, uint32_t header_count)
+{
+    static const uint8_t zero[4];
+    uint32_t crc = crc32c_more(CRC32C_START, bytes, HEAD_CRC_AT);
+    crc = crc32c_more(crc, zero, sizeof zero);
+    size_t rest = BATCH_HEAD_SIZE - HEAD_CRC_AT - 4 + (size_t)header_count * HEADER_SIZE;
+    return crc32c_end(crc32c_more(crc, bytes + HEAD_CRC_AT + 4, rest));
+}
+
+void wire_put_batch_head(uint8_t *bytes, const struct batch_head *head)
+{
+    memset(bytes, 0, BATCH_HEAD_SIZE);
+    put_u32(bytes, BATCH_MAGIC);
+    put_u16(bytes + 4, WIRE_VERSION);
+    put_u16(bytes + 6, head->flags);
+    put_u64(bytes + 8, head->epoch);
+    put_u64(bytes + 16, head->stream);
+    put_u64(bytes + 24, head->sender);
+    put_u64(bytes + 32, head->receiver);
+    put_u64(bytes + 40, head->number);
+    put_u64(bytes + 48, head->time_us);
+    put_u32(bytes + 56, head->header_count);
+    put_u32(bytes + 60, head->data_bytes);
+    put_u32(bytes + HEAD_CRC_AT, batch_crc(bytes, head->header_count));
+}
+
+const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct batch_head *head)
+{
+    if (length < BATCH_HEAD_SIZE)
+        return "batch shorter than its head";
+    if (get_u32(bytes) != BATCH_MAGIC)
+        return "batch without its magic";
+    if (get_u16(bytes + 4) != WIRE_VERSION)
+        return "batch of another version";
+    *head = (struct batch_head){.flags = get_u16(bytes + 6),
+                                .epoch = get_u64(bytes + 8),
+                                .stream = get_u64(bytes + 16),
+                                .sender = get_u64(bytes + 24),
+                                .receiver = get_u64(bytes + 32),
+                                .number = get_u64(bytes + 40),
+                                .time_us = get_u64(bytes + 48),
+                                .header_count = get_u32(bytes + 56),
+                                .data_bytes = get_u32(bytes + 60)};
+    if (head->flags & ~BATCH_STOPPING)
+        return "batch with unknown flags";
+    if (!all_zero(bytes + HEAD_CRC_AT + 4, BATCH_HEAD_SIZE - HEAD_CRC_AT - 4))
+        return "batch head with reserved bytes set";
+    if (head->header_count > BATCH_HEADERS)
+        return "batch with too many headers";
+    if (head->data_bytes > BATCH_DATA_BYTES)
+        return "batch with too much data";
+    if (length != BATCH_HEAD_SIZE + head->header_count * HEADER_SIZE + head->data_bytes)
+        return "batch whose length disagrees with its head";
+    if (get_u32(bytes + HEAD_CRC_AT) != batch_crc(bytes, head->header_count))
+        return "batch head checksum is wrong";
+    return NULL;
+}
+
+void wire_put_header(uint8_t *bytes, const struct header *header)
+{
+    bytes[0] = header->type;
+    bytes[1] = header->flags;
+    bytes[2] = header->volume;
+    bytes[3] = header->sectors;
+    put_u32(bytes + 4, header->slot);
+    put_u64(bytes + 8, header->page);
+    put_u64(bytes + 16, header->count);
+    put_u32(bytes + 24, header->data_crc);
+    put_u32(bytes + 28, 0);
+}
+
+/* Which fields a header's type uses; the others must be zero. */
+static const struct header_use {
+    bool flags, volume, sectors, slot, page, count, crc;
+} header_uses[HEADER_TYPE_COUNT] = {
+    [HEADER_WRITE] = {.flags = true, .volume = true, .sectors = true, .slot = true, .page = true, .crc = true},
+    [HEADER_DROP] = {.slot = true},
+    [HEADER_RANGE] = {.volume = true, .page = true, .count = true},
+    [HEADER_START] = {.page = true},
+    [HEADER_OWNER] = {.volume = true, .slot = true},
+    [HEADER_READY] = {.page = true},
+    [HEADER_PAIR] = {.page = true},
+    [HEADER_MOVE] = {.volume = true, .slot = true},
+    [HEADER_LEAVE] = {.flags = false},
+};
+
+const char *wire_get_header(const uint8_t *bytes, struct header *header)
+{
+    *header = (struct header){.type = bytes[0],
+                              .flags = bytes[1],
+                              .volume = bytes[2],
+                              .sectors = bytes[3],
+                              .slot = get_u32(bytes + 4),
+                              .page = get_u64(bytes + 8),
+                              .count = get_u64(bytes + 16),
+                              .data_crc = get_u32(bytes + 24)};
+    if (header->type == 0 || header->type >= HEADER_TYPE_COUNT)
+        return "header of unknown type";
+    if (get_u32(bytes + 28) != 0)
+        return "header with reserved bytes set";
+    const struct header_use *use = &header_uses[header->type];
+    if ((!use->flags && header->flags) || (header->flags & ~HEADER_FRESH))
+        return "header with unknown flags";
+    if ((!use->volume && header->volume) || (!use->sectors && header->sectors) ||
+        (!use->slot && header->slot) || (!use->page && header->page) ||
+        (!use->count && header->count) || (!use->crc && header->data_crc))
+        return "header with a field set that its type does not have";
+    if (use->sectors && header->sectors == 0)
+        return "write header without sectors";
+    if (use->count && header->count == 0)
+        return "range header without pages";
+    return NULL;
+}
+
+void wire_put_hello(uint8_t bytes[HELLO_SIZE], const struct hello *hello)
+{
+    memset(bytes, 0, HELLO_SIZE);
+    put_u32(bytes, HELLO_MAGIC);
+    put_u16(bytes + 4, WIRE_VERSION);
+    bytes[6] = hello->controller;
+    bytes[7] = hello->role;
+    put_u64(bytes + 8, hello->epoch);
+    put_u64(bytes + 16, hello->incarnation);
+    put_u64(bytes + 24, hello->peer_incarnation);
+    put_u32(bytes + 32, hello->slots);
+    put_u32(bytes + 36, hello->config_crc);
+    put_u16(bytes + 40, hello->flags);
+    put_u32(bytes + HELLO_CRC_AT, crc32c(bytes, HELLO_CRC_AT));
+}
+
+const char *wire_get_hello(const uint8_t *bytes, uint32_t length, struct hello *hello)
+{
+    if (length != HELLO_SIZE)
+        return "hello of a wrong length";
+    if (get_u32(bytes) != HELLO_MAGIC)
+        return "hello without its magic";
+    if (get_u16(bytes + 4) != WIRE_VERSION)
+        return "hello of another version";
+    if (get_u32(bytes + HELLO_CRC_AT) != crc32c(bytes, HELLO_CRC_AT))
+        return "hello checksum is wrong";
+    if (!all_zero(bytes + 42, HELLO_CRC_AT - 42))
+        return "hello with reserved bytes set";
+    *hello = (struct hello){.controller = bytes[6],
+                            .role = bytes[7],
+                            .epoch = get_u64(bytes + 8),
+                            .incarnation = get_u64(bytes + 16),
+                            .peer_incarnation = get_u64(bytes + 24),
+                            .slots = get_u32(bytes + 32),
+                            .config_crc = get_u32(bytes + 36),
+                            .flags = get_u16(bytes + 40)};
+    if (hello->controller > 1)
+        return "hello of an unknown controller";
+    if (hello->flags & ~HELLO_STOPPING)
+        return "hello with unknown flags";
+    if (hello->incarnation == 0)
+        return "hello without an incarnation";
+    return NULL;
+}
