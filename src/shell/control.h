@@ -94,6 +94,9 @@ struct control_extra {
 MUST_CHECK bool control_parse_request(const char *line, size_t length,
                                       struct control_request *request, char why[TRACE_LINE]);
 
+/* An answer is sent when the thing is done: `stop` is answered after actions.stopped, before the
+ * process exits. */
+
 /* Each returns one line that ends in a newline, from malloc(); the caller frees it. NULL: out of
  * memory. */
 char *control_format_status(const struct config *config, const struct control_extra *extra,
