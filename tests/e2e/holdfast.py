@@ -213,7 +213,8 @@ class Controller:
             return None
         if result.returncode != 0:
             return None
-        return json.loads(result.stdout)
+        status = json.loads(result.stdout)
+        return status.get("status", status)
 
     def role(self):
         status = self.status()

@@ -92,6 +92,12 @@ class HostPath:
         session = self.session
         return session.target[0] if session else None
 
+    def first_after(self, moment, times):
+        """Seconds from `moment` to the first of `times` (of answers) after the login that followed it."""
+        login = min((t for t, _ in self.logins if t > moment), default=moment)
+        later = [t for t in times if t > login]
+        return min(later) - moment if later else None
+
     # ---- the thread ----
 
     def _wake(self):

@@ -235,6 +235,6 @@ class Load:
         return sum(1 for stamp in self.acknowledged if stamp)
 
     def first_answer_after(self, moment):
-        """Seconds from `moment` until a write that was issued after it, or was without answer then, was answered."""
-        later = [done for _, done in self.write_times if done > moment]
-        return min(later) - moment if later else None
+        """Seconds from `moment` until a write was answered by the controller that the path went to after it (by any,
+        when it stayed where it was): what the host saw of a takeover."""
+        return self.path.first_after(moment, [done for _, done in self.write_times])

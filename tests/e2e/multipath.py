@@ -51,8 +51,9 @@ class Multipath:
             path.stop()
 
     def first_answer_after(self, moment):
-        later = [t for t in self.answers if t > moment]
-        return min(later) - moment if later else None
+        """Seconds from `moment` until a write was answered by the controller that the host went to after it."""
+        found = [path.first_after(moment, self.answers) for path in self.paths]
+        return min((seconds for seconds in found if seconds is not None), default=None)
 
     def count_wrong(self, pread, chunk=1024 * 1024):
         """How many acknowledged sectors `pread(offset, length)` does not give back."""
@@ -97,7 +98,7 @@ class Multipath:
             magic, option, length = struct.unpack(">8sII", _take(connection, 16))
             if magic != b"IHAVEOPT" or length > 65536:
                 raise EOFError
-            data = _take(connection, length)
+            _take(connection, length)
             if option == 1:
                 connection.sendall(struct.pack(">QH", self.size, _FLAGS))
                 return True
@@ -112,7 +113,6 @@ class Multipath:
                 return False
             else:
                 connection.sendall(struct.pack(">QIII", 0x3E889045565A9, option, 0x80000001, 0))
-            del data
 
     def _transmit(self, connection, path):
         sending = threading.Lock()

@@ -326,11 +326,12 @@ def test_overlapping_writes_in_flight_end_as_one_of_them(handle):
         for fill in range(1, 65):
             handle.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([fill]) * size), offset,
                               completion=lambda error: 1)
-        wait_for("all answers", lambda: handle.aio_in_flight() == 0 or handle.poll(10) is None)
         while handle.aio_in_flight():
             handle.poll(100)
         data = handle.pread(size, offset)
-        assert len(set(data[:4096 - offset % 4096])) == 1
+        for start in range(0, size, 4096):  # NBD promises no more than whole pages here
+            end = min(start + 4096 - (offset + start) % 4096, size)
+            assert len(set(data[start:end])) == 1
 
 
 def test_what_one_connection_wrote_another_reads(shared_pair):
@@ -357,8 +358,8 @@ def test_the_other_controller_refuses_and_says_so(shared_pair):
     for controller, volume in ((shared_pair.b, "alpha"), (shared_pair.a, "beta")):
         try:
             handle = controller.connect(volume)
-        except nbd.Error as error:
-            assert "127.0.0.1" not in str(error) or str(error)
+        except nbd.Error:
+            pass  # refused when the volume was asked for
         else:
             handle.set_strict_mode(0)
             refused(lambda: handle.pread(4096, 0), errno.ESHUTDOWN)
