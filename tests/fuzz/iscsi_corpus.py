@@ -1,0 +1,106 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Writes the seed corpus of iscsi_fuzz.c: one honest stream for each state that is worth starting from.
+With --check it only compares what it would write with what is there."""
+
+import pathlib
+import struct
+import sys
+
+NONE = 0xFFFFFFFF
+
+
+def pdu(opcode, flags=0x80, itt=1, word20=0, words=(), data=b"", lun=b"\0" * 8, byte23=b"\0\0"):
+    head = struct.pack(">BB2sI", opcode, flags, byte23, len(data)) + lun
+    head += struct.pack(">II", itt, word20)
+    head += b"".join(struct.pack(">I", w) if isinstance(w, int) else w for w in words)
+    return head.ljust(48, b"\0") + data + b"\0" * (-len(data) % 4)
+
+
+def text(*pairs):
+    return b"".join(p.encode() + b"\0" for p in pairs)
+
+
+NAMES = ("InitiatorName=iqn.a", "TargetName=iqn.t", "SessionType=Normal")
+ISID = b"\x80" + b"\0" * 7
+
+
+def login(flags, *pairs):
+    return pdu(0x43, flags, 0, 0, (1, 0), text(*pairs), ISID)
+
+
+def answer(flags, stat_sn, *pairs, tsih=0, status=0):
+    isid = b"\x80" + b"\0" * 5 + struct.pack(">H", tsih)
+    return pdu(0x23, flags, 0, 0, (stat_sn, 1, 1, status << 16), text(*pairs), isid)
+
+
+def write_buffer(length, immediate, cmd_sn=1, final=True):
+    cdb = bytes([0x3B, 2, 0, 0, 0, 0]) + length.to_bytes(3, "big") + b"\0" * 7
+    return pdu(0x01, (0x80 if final else 0) | 0x21, 5, length, (cmd_sn, 4, cdb), b"d" * immediate)
+
+
+def data_out(ttt, sn, offset, size, final):
+    return pdu(0x05, 0x80 if final else 0, 5, ttt, (0, 4, 0, sn, offset), b"d" * size)
+
+
+OPERATIONAL = ("HeaderDigest=None", "DataDigest=CRC32C,None", "InitialR2T=No", "ImmediateData=Yes",
+               "MaxBurstLength=16777215", "FirstBurstLength=65536", "MaxConnections=1",
+               "DefaultTime2Wait=2", "MaxRecvDataSegmentLength=8192", "X-odd=1")
+LOGIN = login(0x81, *NAMES, "AuthMethod=None") + login(0x87, *OPERATIONAL)
+CHAP = (login(0x00, *NAMES, "AuthMethod=CHAP") + login(0x00, "CHAP_A=7,5") +
+        login(0x81, "CHAP_N=x", "CHAP_R=0x" + "ab" * 32, "CHAP_I=9", "CHAP_C=0x" + "cd" * 16))
+CDB_INQUIRY = bytes([0x12, 0, 0, 0, 96]) + b"\0" * 11
+ANSWERS = ("HeaderDigest=None", "DataDigest=None", "MaxConnections=1", "InitialR2T=No",
+           "ImmediateData=Yes", "MaxBurstLength=16777215", "FirstBurstLength=16777215",
+           "DefaultTime2Wait=2", "DefaultTime2Retain=0", "MaxOutstandingR2T=1",
+           "DataPDUInOrder=Yes", "DataSequenceInOrder=Yes", "ErrorRecoveryLevel=0",
+           "MaxRecvDataSegmentLength=8192")
+
+SEEDS = {
+    "target-login": bytes([0, 0]) + LOGIN + write_buffer(100, 100),
+    "target-login-pieces": bytes([0, 7]) + LOGIN + write_buffer(100, 100),
+    "target-chap": bytes([2, 0]) + CHAP,
+    "target-skip": bytes([2, 0]) + login(0x87, *NAMES, *OPERATIONAL),
+    "target-small": bytes([16, 0]) + write_buffer(301, 301) + write_buffer(5, 5, 2),
+    "target-unsolicited": bytes([16 + 32, 50]) + write_buffer(1000, 300, 1, False) +
+    data_out(NONE, 0, 300, 300, False) + data_out(NONE, 1, 600, 400, True),
+    "target-r2t": bytes([16 + 8, 0]) + write_buffer(1536, 512) + data_out(1, 0, 512, 600, False) +
+    data_out(1, 1, 1112, 424, True),
+    "target-too-large": bytes([16, 9]) + write_buffer(5000, 100),
+    "target-others": bytes([16, 0]) + pdu(0x40, 0x80, 9, NONE, (1, 4), b"ping") +
+    pdu(0x01, 0xC1, 6, 96, (1, 4, CDB_INQUIRY)) + pdu(0x01, 0x81, 7, 0, (2, 4)) +
+    pdu(0x44, 0x80, 8, NONE, (3, 4), text("SendTargets=All", "MaxRecvDataSegmentLength=600")) +
+    pdu(0x42, 0x81, 9, 5, (3, 4)) + pdu(0x10, 0x80, 9) + pdu(0x46, 0x80, 9, 0, (3, 4)),
+    "initiator-login": bytes([1, 0]) + answer(0x81, 1, "AuthMethod=None", "TargetPortalGroupTag=1")
+    + answer(0x87, 2, *ANSWERS, tsih=1) + pdu(0x21, 0x80, 1, 0, (3, 2, 2)),
+    "initiator-chap": bytes([3, 0]) + answer(0, 1, "AuthMethod=CHAP") +
+    answer(0, 2, "CHAP_A=5", "CHAP_I=1", "CHAP_C=0b" + "QUJD" * 8) +
+    answer(0x81, 3, "CHAP_N=x", "CHAP_R=0x" + "11" * 16),
+    "initiator-refused": bytes([1, 5]) + answer(0, 1, status=0x0201),
+    "initiator-status": bytes([17, 0]) + pdu(0x21, 0x80, 1, 0, (3, 2, 2)) +
+    pdu(0x21, 0x80, 2, 0, (4, 3, 3), b"\0\x12\x70\0\x0b" + b"\0" * 15, byte23=b"\0\2"),
+    "initiator-r2t": bytes([17 + 8, 0]) + pdu(0x31, 0x80, 1, 7, (3, 2, 1, 0, 512, 1024)) +
+    pdu(0x31, 0x80, 1, 8, (3, 2, 1, 1, 1536, 1000)),
+    "initiator-others": bytes([17, 0]) + pdu(0x20, 0x80, NONE, 3, (3, 2, 2)) +
+    pdu(0x3F, 0x80, NONE, 0, (3, 2, 2), b"\0" * 48, byte23=b"\4\0"),
+}
+
+
+def main():
+    folder = pathlib.Path(__file__).parent / "corpus" / "iscsi"
+    wrong = 0
+    for name, content in SEEDS.items():
+        path = folder / name
+        if "--check" in sys.argv:
+            if not path.exists() or path.read_bytes() != content:
+                print(f"{path}: differs")
+                wrong = 1
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
