@@ -349,7 +349,10 @@ def test_wireshark_reads_the_link(make_pair, tmp_path):
     assert any("TargetName=iqn.2026-11.holdfast:e2e.link" in key for key in login), login
     assert any(key.startswith("CHAP_A=") for key in login)
     assert not any(SECRET in key for key in login)
-    commands = sum(row[0].count("0x3b") for row in rows("scsi.spc.opcode == 0x3b", "scsi.spc.opcode"))
+    commands = sum(row[0].split(",").count("0x01")
+                   for row in rows("iscsi.opcode == 0x01 && scsi_sbc.opcode == 0x3b", "iscsi.opcode"))
+    others = rows("iscsi.opcode == 0x01 && !(scsi_sbc.opcode == 0x3b)", "frame.number")
+    assert not others, "WRITE BUFFER is the only command"
     responses = [status for row in rows("iscsi.opcode == 0x21", "iscsi.scsiresponse.status")
                  for status in row[0].split(",")]
     print(f"{commands} WRITE BUFFER commands, {len(responses)} responses")
