@@ -90,11 +90,13 @@ static enum iscsi_link_event on_login(struct iscsi_initiator *initiator,
 /* Sense data: two bytes of length, then fixed or descriptor format (SPC-4 4.5). */
 static void take_sense(struct iscsi_result *result, const uint8_t *data, uint32_t size)
 {
-    const uint8_t *sense = data + 2;
+    const uint8_t *sense;
     uint32_t sense_size;
 
     if (size < 2)
-        return;
+        return; /* autosense is optional (RFC 7143 11.4.7.2), and without data there is no pointer
+                 */
+    sense = data + 2;
     sense_size = min_u32(get_u16(data), size - 2);
     if (sense_size < 8)
         return;

@@ -728,9 +728,9 @@ static enum iscsi_login_event initiator_on_text(struct iscsi_login *login,
         wrong = initiator_security(login, &heard, &out, &transit);
         if (wrong)
             return initiator_fail(login, ISCSI_LOGIN_AUTHENTICATION_FAILURE, wrong, "");
-        if (pdu->final && login->security != SECURITY_DONE)
-            return initiator_fail(login, ISCSI_LOGIN_AUTHENTICATION_FAILURE,
-                                  "the target skipped the authentication", "");
+        /* A transit was checked to be asked for, and it is asked for only after the challenge was
+         * answered. */
+        CHECK_IMPLIES(pdu->final, login->security == SECURITY_DONE);
         if (pdu->final) {
             login->stage = STAGE_OPERATIONAL;
             iscsi_negotiation_offer(&login->negotiation, &out);

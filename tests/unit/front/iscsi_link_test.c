@@ -751,6 +751,33 @@ static void a_ping_from_the_target_is_answered_between_pdus(void **state)
     assert_int_equal(iov[0].iov_len, 48);
 }
 
+/* A PDU of more pieces than a list holds goes on in the next list, whatever waits beside it. */
+static void an_answer_waits_for_the_end_of_a_pdu_over_two_lists(void **state)
+{
+    struct iscsi_pdu pdu;
+    struct iovec *iov;
+    uint32_t count;
+
+    start();
+    connect_both();
+    run();
+    for (unsigned i = 0; i < 2000; i++)
+        pieces[i] = (struct iovec){.iov_base = source + i, .iov_len = 1};
+    iscsi_initiator_command(&initiator, 0, pieces, 2000, 2000);
+    count = iscsi_initiator_output(&initiator, &iov);
+    assert_in_range(count, 1000, ISCSI_IOV_LIMIT);
+    iscsi_initiator_sent(&initiator, 48 + count - 1);
+    pdu = from_target(ISCSI_NOP_IN);
+    pdu.itt = ISCSI_NO_TAG;
+    pdu.ttt = 1;
+    assert_int_equal(hear(pdu, NULL), ISCSI_LINK_MORE);
+    assert_int_equal(iscsi_initiator_output(&initiator, &iov), 2000 - (count - 1));
+    assert_ptr_equal(iov[0].iov_base, source + count - 1);
+    iscsi_initiator_sent(&initiator, 2000 - (count - 1));
+    assert_int_equal(iscsi_initiator_output(&initiator, &iov), 1);
+    assert_int_equal(iov[0].iov_len, 48);
+}
+
 static void a_closed_window_holds_the_command(void **state)
 {
     struct iscsi_pdu pdu;
@@ -861,6 +888,12 @@ static void sense_is_read_in_both_formats(void **state)
     pdu.data_size = sizeof cut;
     assert_int_equal(hear(pdu, cut), ISCSI_LINK_STATUS);
     assert_false(initiator.result.has_sense);
+    initiator_command(100);
+    pdu.itt = initiator.itt;
+    pdu.stat_sn = initiator.exp_stat_sn;
+    pdu.data_size = 0;
+    assert_int_equal(hear(pdu, NULL), ISCSI_LINK_STATUS);
+    assert_false(initiator.result.has_sense);
 }
 
 /* A peer that asks and never reads fills the queue; then its input waits, and nothing is lost. */
@@ -935,6 +968,7 @@ int main(void)
         cmocka_unit_test(commands_that_break_the_rules_end_the_session),
         cmocka_unit_test(commands_out_of_the_window_are_ignored),
         cmocka_unit_test(a_ping_from_the_target_is_answered_between_pdus),
+        cmocka_unit_test(an_answer_waits_for_the_end_of_a_pdu_over_two_lists),
         cmocka_unit_test(a_closed_window_holds_the_command),
         cmocka_unit_test(a_target_that_breaks_the_rules_is_left),
         cmocka_unit_test(sense_is_read_in_both_formats),

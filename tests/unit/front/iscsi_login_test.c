@@ -229,7 +229,7 @@ static const char *found(const char *key)
 static void an_initiator_that_reflects_is_refused(void **state)
 {
     struct iscsi_login_config b = config_of();
-    char text[2048], challenge[256];
+    char text[4096], challenge[2048];
     int size;
 
     b.initiator_name = NULL;
