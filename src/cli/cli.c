@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The commands: their words, their help, and what each asks of a controller. A command is a row of
+ * a table; the row says which options and how many names it takes, so that nothing else is
+ * accepted. Answers go to stdout, what went wrong to stderr. */
+
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "cli/show.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OPTION_CONFIG = 1,
+    OPTION_CONTROLLER = 2,
+    OPTION_SOCKET = 4,
+    OPTION_JSON = 8,
+    OPTION_PEER_IS_DEAD = 16,
+    OPTION_TIMEOUT = 32,
+    OPTIONS_ASK = OPTION_CONFIG | OPTION_CONTROLLER | OPTION_SOCKET | OPTION_TIMEOUT,
+};
+
+enum { NAME_LIMIT = 2, TIMEOUT_LIMIT_S = 86400 };
+
+/* One call, taken apart. */
+struct call {
+    const struct command *command;
+    const struct cli_hooks *hooks;
+    const char *config;
+    int controller;     /* -1: none named */
+    const char *socket; /* NULL: by the configuration */
+    bool json;
+    bool peer_is_dead;
+    uint32_t timeout_ms;
+    uint32_t name_count;
+    const char *names[NAME_LIMIT];
+};
+
+struct command {
+    const char *words; /* "volume move" */
+    const char *names; /* for the usage line */
+    uint32_t name_min, name_max;
+    unsigned options; /* OPTION_* */
+    uint32_t timeout_s;
+    const char *line; /* for the list of commands */
+    const char *help;
+    int (*run)(const struct call *call);
+};
+
+static int run_run(const struct call *call);
+static int run_check(const struct call *call);
+static int run_status(const struct call *call);
+static int run_move(const struct call *call);
+static int run_stop(const struct call *call);
+static int run_accept_loss(const struct call *call);
+
+static const struct command commands[] = {
+    {"run", "", 0, 0, OPTION_CONFIG | OPTION_CONTROLLER, 0, "be one controller, in the foreground",
+     "Becomes controller a or b and serves until it is stopped. It logs to stderr and tells "
+     "systemd when it is\n"
+     "ready. SIGTERM stops it cleanly: its volumes go to the other controller, or everything is "
+     "destaged. A\n"
+     "second SIGTERM ends it now; the other controller takes over.\n",
+     run_run},
+    {"check", "[FILE]", 0, 1, OPTION_CONFIG, 0, "check a configuration",
+     "Reads the configuration and names every mistake in it with its line and what would be "
+     "right.\n",
+     run_check},
+    {"status", "", 0, 0, OPTIONS_ASK | OPTION_JSON, 5, "show what a controller is doing, and why",
+     "Without --controller it shows both. It ends with 1 when one of those asked did not answer.\n",
+     run_status},
+    {"volume move", "NAME a|b", 2, 2, OPTIONS_ASK, 120, "hand a volume over to a controller",
+     "Moves a volume while hosts use it: the owner destages it, holds its hosts for a few "
+     "milliseconds, and the\n"
+     "other controller serves it. Returns when it has moved, or says why not. Without --controller "
+     "the\n"
+     "controllers are asked in turn.\n",
+     run_move},
+    {"stop", "", 0, 0, OPTIONS_ASK, 600, "stop cleanly",
+     "Hands the volumes over to the other controller where it can, else destages everything, and "
+     "ends the\n"
+     "controller. Without --controller it stops both: a, then b.\n",
+     run_stop},
+    {"accept-loss", "", 0, 0, OPTIONS_ASK | OPTION_PEER_IS_DEAD, 60,
+     "serve again although writes were lost",
+     "After both controllers died with writes that were on no store, the volumes stay offline; "
+     "`status` says\n"
+     "what is missing. This command accepts that loss: the volumes are served as the stores hold "
+     "them.\n"
+     "\n"
+     "--peer-is-dead says that the other controller cannot be reached and certainly does not run "
+     "any more.\n"
+     "If it does run, both would write to the stores, and data is destroyed.\n",
+     run_accept_loss},
+};
+
+/* ---- help ---- */
+
+static void print_help(const struct command *command)
+{
+    printf("usage: holdfast %s%s%s", command->words, *command->names ? " " : "", command->names);
+    static const struct {
+        unsigned option;
+        const char *usage;
+        const char *help;
+    } options[] = {
+        {OPTION_CONFIG, "[--config FILE]",
+         "--config FILE       the configuration; else " CLI_CONFIG_PATH},
+        {OPTION_CONTROLLER, "[--controller a|b]", "--controller a|b    which controller"},
+        {OPTION_SOCKET, "[--socket PATH]",
+         "--socket PATH       its control socket; no configuration is read"},
+        {OPTION_TIMEOUT, "[--timeout SECONDS]",
+         "--timeout SECONDS   how long to wait for an answer"},
+        {OPTION_JSON, "[--json]",
+         "--json              for programs; docs/status-json.md names the keys"},
+        {OPTION_PEER_IS_DEAD, "[--peer-is-dead]",
+         "--peer-is-dead      the other controller does not run any more"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
+        if (command->options & options[i].option)
+            printf(" %s", options[i].usage);
+    printf("\n\n%s\n", command->help);
+    for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
+        if (command->options & options[i].option)
+            printf("  %s\n", options[i].help);
+    printf("  --help              this text\n");
+}
+
+static void print_overview(void)
+{
+    printf("usage: holdfast COMMAND ...\n\n"
+           "Two controllers, one mirrored write-back cache in front of the stores that both "
+           "reach.\n\n");
+    for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+        printf("  %-13s %s\n", commands[i].words, commands[i].line);
+    printf("\n`holdfast COMMAND --help` explains one; the manual is holdfast(1) and "
+           "holdfast.conf(5).\n");
+}
+
+/* ---- words ---- */
+
+static int usage(const struct command *command, const char *what, const char *word)
+{
+    fprintf(stderr, "holdfast%s%s: %s%s%s\n", command ? " " : "", command ? command->words : "",
+            what, word ? ": " : "", word ? word : "");
+    fprintf(stderr, "`holdfast%s%s --help` shows how.\n", command ? " " : "",
+            command ? command->words : "");
+    return CLI_USAGE;
+}
+
+/* The command whose words begin at argv[1]; *used gets how many they are. NULL: none. */
+static const struct command *find_command(int argc, char **argv, int *used)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
+        const char *space = strchr(commands[i].words, ' ');
+        size_t first = space ? (size_t)(space - commands[i].words) : strlen(commands[i].words);
+        if (strlen(argv[1]) != first || strncmp(argv[1], commands[i].words, first) != 0)
+            continue;
+        *used = space ? 2 : 1;
+        if (!space || (argc > 2 && strcmp(argv[2], space + 1) == 0))
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static const struct option {
+    const char *name;
+    unsigned bit;
+    bool takes_value;
+} options[] = {
+    {"--config", OPTION_CONFIG, true}, {"--controller", OPTION_CONTROLLER, true},
+    {"--socket", OPTION_SOCKET, true}, {"--timeout", OPTION_TIMEOUT, true},
+    {"--json", OPTION_JSON, false},    {"--peer-is-dead", OPTION_PEER_IS_DEAD, false},
+};
+
+/* Takes the option; an exit status when its value makes no sense, else CLI_DONE. */
+static int take_option(struct call *call, const struct option *option, const char *value)
+{
+    switch (option->bit) {
+    case OPTION_CONFIG:
+        call->config = value;
+        break;
+    case OPTION_CONTROLLER:
+        if (strcmp(value, "a") != 0 && strcmp(value, "b") != 0)
+            return usage(call->command, "--controller is a or b, not", value);
+        call->controller = value[0] - 'a';
+        break;
+    case OPTION_SOCKET:
+        call->socket = value;
+        break;
+    case OPTION_TIMEOUT: {
+        char *end;
+        long seconds = strtol(value, &end, 10);
+        if (*value == '\0' || *end != '\0' || seconds < 1 || seconds > TIMEOUT_LIMIT_S)
+            return usage(call->command, "--timeout is 1 to 86400 seconds, not", value);
+        call->timeout_ms = (uint32_t)seconds * 1000;
+        break;
+    }
+    case OPTION_JSON:
+        call->json = true;
+        break;
+    case OPTION_PEER_IS_DEAD:
+        call->peer_is_dead = true;
+        break;
+    default:
+        CHECK(false);
+    }
+    return CLI_DONE;
+}
+
+/* One word that begins with "--"; *at moves on when its value is the next word. */
+static int parse_option(struct call *call, int argc, char **argv, int *at)
+{
+    const char *word = argv[*at];
+    size_t length = strcspn(word, "=");
+    for (size_t i = 0; i < ARRAY_LENGTH(options); i++) {
+        const struct option *option = &options[i];
+        if (strlen(option->name) != length || memcmp(option->name, word, length) != 0)
+            continue;
+        if (!(call->command->options & option->bit))
+            return usage(call->command, "does not take", option->name);
+        if (!option->takes_value)
+            return word[length] ? usage(call->command, "takes no value", option->name)
+                                : take_option(call, option, NULL);
+        if (word[length])
+            return take_option(call, option, word + length + 1);
+        if (*at + 1 >= argc)
+            return usage(call->command, "needs a value", option->name);
+        return take_option(call, option, argv[++*at]);
+    }
+    return usage(call->command, "no such option", word);
+}
+
+/* Everything behind the command's words. *help: it asks for the help and nothing else matters. */
+static int parse_rest(struct call *call, int argc, char **argv, int at, bool *help)
+{
+    bool options_over = false;
+    for (; at < argc; at++) {
+        const char *word = argv[at];
+        if (!options_over && strcmp(word, "--") == 0) {
+            options_over = true;
+        } else if (!options_over && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
+            *help = true;
+            return CLI_DONE;
+        } else if (!options_over && word[0] == '-') {
+            int status = parse_option(call, argc, argv, &at);
+            if (status != CLI_DONE)
+                return status;
+        } else if (call->name_count == call->command->name_max) {
+            return usage(call->command, "one word too many", word);
+        } else {
+            call->names[call->name_count++] = word;
+        }
+    }
+    if (call->name_count < call->command->name_min)
+        return usage(call->command, "more words are needed", call->command->names);
+    return CLI_DONE;
+}
+
+int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
+{
+    if (argc < 2) {
+        print_overview();
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_overview();
+        return CLI_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("holdfast %s\n", hooks->version);
+        return CLI_DONE;
+    }
+    int used = 0;
+    struct call call = {.hooks = hooks, .config = CLI_CONFIG_PATH, .controller = -1};
+    call.command = find_command(argc, argv, &used);
+    if (!call.command && strcmp(argv[1], "volume") == 0)
+        return usage(NULL, "volume has one command", "volume move NAME a|b");
+    if (!call.command)
+        return usage(NULL, "no such command", argv[1]);
+    call.timeout_ms = call.command->timeout_s * 1000;
+    bool help = false;
+    int status = parse_rest(&call, argc, argv, used + 1, &help);
+    if (help) {
+        print_help(call.command);
+        return CLI_DONE;
+    }
+    return status == CLI_DONE ? call.command->run(&call) : status;
+}
+
+/* ---- asking ---- */
+
+/* Whom a call asks. */
+struct targets {
+    uint32_t count;
+    int controller[CLI_CONTROLLERS]; /* -1: not known, by its socket */
+    char socket[CLI_CONTROLLERS][CLI_SOCKET_SIZE];
+};
+
+static int find_targets(const struct call *call, struct targets *targets)
+{
+    if (call->socket) {
+        targets->count = 1;
+        targets->controller[0] = call->controller;
+        if (strlen(call->socket) >= CLI_SOCKET_SIZE)
+            return usage(call->command, "longer than a socket's path can be", call->socket);
+        snprintf(targets->socket[0], CLI_SOCKET_SIZE, "%s", call->socket);
+        return CLI_DONE;
+    }
+    char sockets[CLI_CONTROLLERS][CLI_SOCKET_SIZE];
+    if (!call->hooks->sockets(call->config, sockets))
+        return CLI_FAILED;
+    targets->count = 0;
+    for (int i = 0; i < CLI_CONTROLLERS; i++) {
+        if (call->controller >= 0 && call->controller != i)
+            continue;
+        targets->controller[targets->count] = i;
+        memcpy(targets->socket[targets->count], sockets[i], CLI_SOCKET_SIZE);
+        targets->count++;
+    }
+    return CLI_DONE;
+}
+
+/* "controller a", or the socket. */
+static const char *target_name(const struct targets *targets, uint32_t index)
+{
+    static const char *const names[] = {"controller a", "controller b"};
+    int controller = targets->controller[index];
+    return controller < 0 ? targets->socket[index] : names[controller];
+}
+
+/* The answer to a request; takes `request` over. NULL with a sentence when there is none. */
+static json_t *ask(const struct call *call, const char *path, json_t *request, char why[TRACE_LINE])
+{
+    char *text = json_dumps(request, JSON_COMPACT);
+    json_decref(request);
+    CHECK(text);
+    size_t length = strlen(text);
+    char *line = realloc(text, length + 2);
+    CHECK(line);
+    memcpy(line + length, "\n", 2);
+    char *answer = client_ask(path, line, call->timeout_ms, why);
+    free(line);
+    if (!answer)
+        return NULL;
+    json_t *reply = json_loads(answer, JSON_REJECT_DUPLICATES, NULL);
+    free(answer);
+    if (json_is_object(reply) && json_is_boolean(json_object_get(reply, "ok")))
+        return reply;
+    json_decref(reply);
+    snprintf(why, TRACE_LINE, "%.100s: the answer is not one of a controller", path);
+    return NULL;
+}
+
+/* Asks target `index` and prints its answer. CLI_DONE when it is "ok"; *reached tells whether it
+ * answered at all. */
+static int ask_and_print(const struct call *call, const struct targets *targets, uint32_t index,
+                         json_t *request, bool *reached)
+{
+    char why[TRACE_LINE];
+    json_t *reply = ask(call, targets->socket[index], request, why);
+    *reached = reply != NULL;
+    if (!reply) {
+        fprintf(stderr, "%s: not reached: %s\n", target_name(targets, index), why);
+        return CLI_FAILED;
+    }
+    bool ok = json_is_true(json_object_get(reply, "ok"));
+    const char *text = json_string_value(json_object_get(reply, "text"));
+    fprintf(ok ? stdout : stderr, "%s: %s%s\n", target_name(targets, index),
+            ok ? "" : "refused: ", text ? text : "done");
+    json_decref(reply);
+    return ok ? CLI_DONE : CLI_FAILED;
+}
+
+/* ---- the commands ---- */
+
+static int run_run(const struct call *call)
+{
+    if (call->controller < 0)
+        return usage(call->command, "which controller is it? Needs",
+                     "--controller a or --controller b");
+    return call->hooks->run(call->config, call->controller);
+}
+
+static int run_check(const struct call *call)
+{
+    return call->hooks->check(call->name_count > 0 ? call->names[0] : call->config);
+}
+
+/* The status object of one target; takes no reference away from the reply that it is part of. */
+static json_t *ask_status(const struct call *call, const char *path, char why[TRACE_LINE])
+{
+    json_t *reply = ask(call, path, json_pack("{ss}", "command", "status"), why);
+    if (!reply)
+        return NULL;
+    json_t *status = json_incref(json_object_get(reply, "status"));
+    if (!json_is_object(status)) {
+        const char *text = json_string_value(json_object_get(reply, "text"));
+        snprintf(why, TRACE_LINE, "%.150s", text ? text : "the answer holds no status");
+        json_decref(status);
+        status = NULL;
+    }
+    json_decref(reply);
+    return status;
+}
+
+static void print_json(const json_t *value)
+{
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+    putchar('\n');
+}
+
+static int run_status(const struct call *call)
+{
+    struct targets targets;
+    int found = find_targets(call, &targets);
+    if (found != CLI_DONE)
+        return found;
+    int result = CLI_DONE;
+    json_t *both = json_object();
+    for (uint32_t i = 0; i < targets.count; i++) {
+        char why[TRACE_LINE] = "";
+        json_t *status = ask_status(call, targets.socket[i], why);
+        if (!status)
+            result = CLI_FAILED;
+        if (call->json && targets.count > 1) {
+            static const char *const keys[] = {"a", "b"};
+            json_object_set_new(both, keys[targets.controller[i]],
+                                status ? json_incref(status) : json_pack("{ss}", "error", why));
+        } else if (call->json && status) {
+            print_json(status);
+        } else if (!call->json && status) {
+            if (i > 0)
+                putchar('\n');
+            show_status(stdout, status);
+        }
+        if (!status) {
+            fflush(stdout);
+            fprintf(stderr, "%s%s: no answer: %s\n", !call->json && i > 0 ? "\n" : "",
+                    target_name(&targets, i), why);
+        }
+        json_decref(status);
+    }
+    if (call->json && targets.count > 1)
+        print_json(both);
+    json_decref(both);
+    return result;
+}
+
+static int run_move(const struct call *call)
+{
+    const char *to = call->names[1];
+    if (strcmp(to, "a") != 0 && strcmp(to, "b") != 0)
+        return usage(call->command, "a volume moves to a or b, not to", to);
+    struct targets targets;
+    int result = find_targets(call, &targets);
+    if (result != CLI_DONE)
+        return result;
+    /* The owner moves a volume; without knowing which that is, the first that agrees is enough. */
+    result = CLI_FAILED;
+    for (uint32_t i = 0; i < targets.count && result != CLI_DONE; i++) {
+        json_t *request =
+            json_pack("{ssssss}", "command", "move", "volume", call->names[0], "to", to);
+        if (!request)
+            return usage(call->command, "not the name of a volume", call->names[0]);
+        bool reached;
+        result = ask_and_print(call, &targets, i, request, &reached);
+    }
+    return result;
+}
+
+static int run_stop(const struct call *call)
+{
+    struct targets targets;
+    int result = find_targets(call, &targets);
+    if (result != CLI_DONE)
+        return result;
+    uint32_t stopped = 0;
+    for (uint32_t i = 0; i < targets.count; i++) {
+        bool reached;
+        int one = ask_and_print(call, &targets, i, json_pack("{ss}", "command", "stop"), &reached);
+        if (one == CLI_DONE)
+            stopped++;
+        else if (reached || targets.count == 1)
+            result = CLI_FAILED;
+    }
+    /* One that does not run needs no stop; but if neither does, nothing was done. */
+    return stopped > 0 ? result : CLI_FAILED;
+}
+
+static int run_accept_loss(const struct call *call)
+{
+    struct targets targets;
+    int result = find_targets(call, &targets);
+    if (result != CLI_DONE)
+        return result;
+    if (targets.count != 1)
+        return usage(call->command, "which controller shall serve? Needs",
+                     "--controller a or --controller b");
+    bool reached;
+    json_t *request =
+        json_pack("{sssb}", "command", "accept-loss", "peer_is_dead", (int)call->peer_is_dead);
+    return ask_and_print(call, &targets, 0, request, &reached);
+}

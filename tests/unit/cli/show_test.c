@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What a person reads: an ordinary status is laid out as expected, line by line; and no status,
+ * however long its names and however large its numbers, makes a line of more than 100 columns or
+ * sends a terminal a control code. */
+
+#include "cli/show.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static char *shown(const char *json)
+{
+    json_error_t error;
+    json_t *status = json_loads(json, 0, &error);
+    if (!status)
+        fail_msg("%s", error.text);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    show_status(out, status);
+    fclose(out);
+    json_decref(status);
+    return text;
+}
+
+static const char ordinary[] =
+    "{'version':'0.1.0','array':'demo','controller':'a','pid':4711,'uptime_seconds':3725.5,'role':'"
+    "paired',"
+    "'reason':'the mirror is up','epoch':12,'refilling':false,'stopping':false,'takeover_count':1,"
+    "'takeover_last_us':41000,'flush_messages':0,"
+    "'link':{'up':true,'peer_address':'10.0.0.2:3260','peer_role':'paired','authenticated':true,'"
+    "logins':2,"
+    "'error':null},'warden':{'state':'connected','error':null},"
+    "'cache':{'slots':65536,'slots_clean':40000,'slots_dirty':16384,'slots_free':9152,'slots_image'"
+    ":256,"
+    "'requests_waiting_for_room':0},"
+    "'sent':{'batches':1000,'headers':8500,'data_bytes':34816000,'writes':8000,'drops':450,'ranges'"
+    ":50,'folds':700,"
+    "'resends':1,'refused':0,'headers_waiting':0},"
+    "'received':{'batches':0,'headers':0,'data_bytes':0,'writes':0,'drops':0,'ranges':0,'folds':0,'"
+    "resends':0,"
+    "'refused':0,'headers_waiting':0},"
+    "'destage':{'store_writes':120,'pages_written':6000,'joined_pages':5880,'flushes':40,'host_"
+    "pages':8000,"
+    "'in_flight':3,'backlog_pages':16384,'errors':2,'failed_pages':256},"
+    "'nbd':{'addresses':['10.0.0.1:10809'],'connections':3,'connections_total':30,'connections_"
+    "refused':2},"
+    "'stores':[{'name':'disk','path':'/srv/"
+    "disk.img','state':'failing','io':'direct','block_size_bytes':4096,"
+    "'size_bytes':42949672960,'error':'Input/output error'}],"
+    "'volumes':[{'name':'vol0','owner':'a','moving':false,'size_bytes':21474836480,'dirty_pages':"
+    "16384,"
+    "'hit_rate':0.753,'read_iops':1234.0,'write_iops':122000.0,'read_latency_us':{'count':9,'p50':"
+    "19,'p99':152,"
+    "'p999':1216},'write_latency_us':{'count':9,'p50':76,'p99':304,'p999':41000}},"
+    "{'name':'a-volume-with-a-long-name','owner':null,'moving':true,'size_bytes':512,'dirty_pages':"
+    "0,"
+    "'hit_rate':null,'read_iops':0.0,'write_iops':0.0,'read_latency_us':{'count':0},"
+    "'write_latency_us':{'count':0}}]}";
+
+static const char *const ordinary_lines[] = {
+    "array demo, controller a: paired",
+    "  reason      the mirror is up",
+    "  epoch       12",
+    "  process     4711, version 0.1.0, up 1 h 2 min",
+    "  takeovers   1, the last took 41ms",
+    "  link        up to 10.0.0.2:3260, the peer is paired, authenticated, 2 logins",
+    "  parent      connected",
+    "  cache       256M: 64M dirty (25 %), 156M clean; 1.0M mirrored for the peer; 0 writes wait "
+    "for room",
+    "  nbd         3 connections, 30 since the start, 2 turned away",
+    "",
+    "  volume           owner    size  dirty hit% read/s writ/s  read p50/p99/p999 write "
+    "p50/p99/p999",
+    "  vol0             a         20G    64M   75   1234   122k   19us/152us/1.2ms    "
+    "76us/304us/41ms",
+    "  a-volume-with-a~ - move    512      0    -      0      0                  -                 "
+    " -",
+    "",
+    "  stream      batches headers  writes   drops  ranges  folded  resent refused    data h/batch",
+    "  sent           1000    8500    8000     450      50     700       1       0     33M     8.5",
+    "  received          0       0       0       0       0       0       0       0       0     0.0",
+    "",
+    "  destage     120 store writes of 6000 pages (5880 joined), for 8000 pages from hosts; 40 "
+    "flushes",
+    "              64M to go, 3 writes in flight; 0 messages to the peer for it",
+    "              ERRORS: 2 so far, 256 pages wait to be tried again",
+    "  store       disk: failing, direct, 40G in blocks of 4096, /srv/disk.img",
+    "              last error: Input/output error",
+};
+
+/* JSON with ' for ", so that it can be read here. */
+static char *quoted(const char *json)
+{
+    char *text = strdup(json);
+    assert_non_null(text);
+    for (char *at = text; *at; at++)
+        if (*at == '\'')
+            *at = '"';
+    return text;
+}
+
+static void an_ordinary_status_reads_as_laid_out(void **state)
+{
+    char *json = quoted(ordinary);
+    char *text = shown(json);
+    char *rest = text;
+    for (size_t i = 0; i < ARRAY_LENGTH(ordinary_lines); i++) {
+        char *line = strsep(&rest, "\n");
+        assert_non_null(rest);
+        assert_string_equal(line, ordinary_lines[i]);
+    }
+    assert_string_equal(rest, "");
+    free(text);
+    free(json);
+}
+
+static void check_columns(const char *text)
+{
+    size_t column = 0;
+    for (const char *at = text; *at; at++) {
+        column = *at == '\n' ? 0 : column + 1;
+        assert_true(column <= SHOW_COLUMNS);
+        assert_true(*at == '\n' || (*at >= 0x20 && *at != 0x7f));
+    }
+}
+
+/* Every string and number of the status made as wide as it can be. */
+static void widen(json_t *value, const char *wide)
+{
+    const char *key;
+    json_t *child;
+    size_t index;
+    void *next;
+    if (json_is_object(value)) {
+        json_object_foreach_safe(value, next, key, child)
+        {
+            if (json_is_string(child))
+                json_object_set_new(value, key, json_string(wide));
+            else if (json_is_integer(child))
+                json_object_set_new(value, key, json_integer(INT64_MAX));
+            else if (json_is_real(child))
+                json_object_set_new(value, key, json_real(1e300));
+            else if (json_is_false(child))
+                json_object_set_new(value, key, json_true());
+            else
+                widen(child, wide);
+        }
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, index, child) widen(child, wide);
+    }
+}
+
+static void no_line_is_wider_than_100_columns(void **state)
+{
+    static char words[600], one_word[600], codes[600];
+    for (size_t i = 0; i + 1 < sizeof words; i++) {
+        words[i] = i % 13 == 12 ? ' ' : 'w';
+        one_word[i] = 'o';
+        codes[i] = i % 2 ? '\n' : '\x1b';
+    }
+    const char *const wide[] = {words, one_word, codes};
+    char *json = quoted(ordinary);
+    for (size_t i = 0; i < ARRAY_LENGTH(wide); i++) {
+        json_t *status = json_loads(json, 0, NULL);
+        widen(status, wide[i]);
+        char *all = json_dumps(status, 0);
+        char *text = shown(all);
+        check_columns(text);
+        free(text);
+        free(all);
+        json_decref(status);
+    }
+    free(json);
+}
+
+static void what_is_not_there_is_shown_as_none(void **state)
+{
+    static const char *const statuses[] = {"{}", "{\"volumes\":[{}],\"stores\":[{}]}",
+                                           "{\"volumes\":{},\"link\":7}"};
+    for (size_t i = 0; i < ARRAY_LENGTH(statuses); i++) {
+        char *text = shown(statuses[i]);
+        assert_non_null(strstr(text, "array -, controller ?: -"));
+        check_columns(text);
+        free(text);
+    }
+}
+
+static void numbers_fit_six_columns_and_round_well(void **state)
+{
+    static const struct {
+        uint64_t us;
+        const char *duration, *count, *size;
+    } rows[] = {
+        {0, "0us", "0", "0"},
+        {999, "999us", "999", "999"},
+        {1000, "1.0ms", "1000", "1.0K"},
+        {1024, "1.0ms", "1024", "1.0K"},
+        {9949, "9.9ms", "9949", "9.7K"},
+        {9950, "10ms", "9950", "9.7K"},
+        {99999, "100ms", "99999", "98K"},
+        {100000, "100ms", "100k", "98K"},
+        {999499, "999ms", "999k", "976K"},
+        {999500, "1.0s", "1.0M", "976K"},
+        {123456789, "123s", "123M", "118M"},
+        {10000000000, ">999s", "10G", "9.3G"},
+        {UINT64_MAX, ">999s", "99999T", "16E"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        char text[SHOW_SHORT];
+        show_duration(text, rows[i].us);
+        assert_string_equal(text, rows[i].duration);
+        show_count(text, rows[i].us);
+        assert_string_equal(text, rows[i].count);
+        show_size(text, rows[i].us);
+        assert_string_equal(text, rows[i].size);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_ordinary_status_reads_as_laid_out),
+        cmocka_unit_test(no_line_is_wider_than_100_columns),
+        cmocka_unit_test(what_is_not_there_is_shown_as_none),
+        cmocka_unit_test(numbers_fit_six_columns_and_round_well),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
