@@ -17,6 +17,11 @@
 
 static void connection_open(struct watch *watch);
 
+static bool is_open(const struct watch *watch)
+{
+    return watch->descriptor >= 0 && !watch->closing;
+}
+
 static void set_answering(struct watch *watch, bool answering)
 {
     if (watch->answering == answering)
@@ -65,7 +70,7 @@ static void say(struct watch *watch, enum warden_word word, uint64_t number)
 
 static void fence_if_possible(struct watch *watch)
 {
-    if (!watch->fence || watch->closing || watch->connection_alive == 0)
+    if (!watch->fence || !is_open(watch) || watch->connection_alive == 0)
         return;
     if (!watch->events.fence_wanted(watch->events.context)) {
         watch->fence = false;
@@ -156,9 +161,9 @@ static void received(struct op *op, int result, unsigned flags)
     struct warden_line line;
     const char *why = NULL;
     int next = 0;
-    while (!watch->closing && (next = warden_wire_next(&watch->wire, &line, &why)) > 0)
+    while (is_open(watch) && (next = warden_wire_next(&watch->wire, &line, &why)) > 0)
         on_line(watch, &line);
-    if (watch->closing)
+    if (!is_open(watch))
         return;
     if (next < 0) {
         log_say(LOG_ERROR, "the peer's parent at %s: %s",
@@ -185,7 +190,7 @@ static void connected(struct op *op, int result, unsigned flags)
     watch->heard_us = watch->loop->now_us;
     socket_no_delay(watch->descriptor);
     say(watch, WARDEN_HEAD, 0);
-    if (!watch->closing)
+    if (is_open(watch))
         receive(watch);
 }
 
@@ -206,7 +211,7 @@ static void tick(struct timer *timer)
     }
     if (watch->connection_alive != 0) {
         say(watch, WARDEN_PING, ++watch->ping_count);
-        if (!watch->closing)
+        if (is_open(watch))
             fence_if_possible(watch);
     }
 }
