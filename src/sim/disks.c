@@ -153,10 +153,9 @@ static void check_fence(struct world *world, uint8_t who, uint64_t epoch,
                    op_name(action->op), world_letter(who), epoch, what, world_letter(!who),
                    other->solo_epoch);
     const struct controller *self = &world->controllers[who];
-    uint32_t volume = volume_of(world, action);
-    if (self->running && !self->paused && self->role == ROLE_PAIRED && other->running &&
-        !other->paused && other->role == ROLE_PAIRED && self->epoch == other->epoch &&
-        array_owner(other->array, (uint8_t)volume) == 1)
+    uint8_t volume = (uint8_t)volume_of(world, action);
+    if (self->running && self->role == ROLE_PAIRED && world_serves(world, !who, volume) &&
+        !other->moving[volume])
         world_fail(world, "a store %s of %c %s, but %c serves volume %u", op_name(action->op),
                    world_letter(who), what, world_letter(!who), volume);
 }
@@ -255,22 +254,9 @@ static bool in_error(const struct world *world, const struct operation *operatio
            action->offset_bytes + action->length_bytes > disk->error_from;
 }
 
-/* Sector by sector; `some`: each with one chance in two. */
-static void land(struct world *world, struct operation *operation, bool some)
-{
-    struct disk *disk = &world->disks[operation->action.store];
-    const struct store_action *action = &operation->action;
-    for (uint64_t at = 0; at < action->length_bytes; at += SECTOR_SIZE) {
-        if (some && generator_chance(&world->latency, 1, 2))
-            continue;
-        if (operation->data)
-            memcpy(disk->content + action->offset_bytes + at, operation->data + at, SECTOR_SIZE);
-        else
-            memset(disk->content + action->offset_bytes + at, 0, SECTOR_SIZE);
-    }
-}
-
-static void log_write(struct disk *disk, struct operation *operation)
+/* What lands is entered in the store's log, to be lost with its power until it is flushed. */
+static void log_write(struct disk *disk, const struct operation *operation, uint64_t at,
+                      uint64_t length)
 {
     if (!disk->durable)
         return;
@@ -279,18 +265,54 @@ static void log_write(struct disk *disk, struct operation *operation)
         disk->log = realloc(disk->log, disk->log_room * sizeof *disk->log);
         CHECK(disk->log != NULL);
     }
-    uint64_t length = operation->action.length_bytes;
     uint8_t *data = calloc(1, length);
     CHECK(data != NULL);
     if (operation->data)
-        memcpy(data, operation->data, length);
-    operation->log_entry = ++disk->next_number;
+        memcpy(data, operation->data + at, length);
     disk->log[disk->log_count++] = (struct unflushed){.number = operation->log_entry,
                                                       .done_sequence = UINT64_MAX,
-                                                      .offset = operation->action.offset_bytes,
+                                                      .offset = operation->action.offset_bytes + at,
                                                       .length = length,
                                                       .data = data,
                                                       .who = operation->who};
+}
+
+static void land_part(struct disk *disk, const struct operation *operation, uint64_t at,
+                      uint64_t length)
+{
+    uint8_t *to = disk->content + operation->action.offset_bytes + at;
+    if (operation->data)
+        memcpy(to, operation->data + at, length);
+    else
+        memset(to, 0, length);
+    log_write(disk, operation, at, length);
+}
+
+/* Sector by sector; `some`: each with one chance in two. */
+static void land(struct world *world, struct operation *operation, bool some)
+{
+    struct disk *disk = &world->disks[operation->action.store];
+    uint64_t length = operation->action.length_bytes;
+    operation->log_entry = ++disk->next_number;
+    if (!some) {
+        land_part(disk, operation, 0, length);
+        return;
+    }
+    for (uint64_t at = 0; at < length; at += SECTOR_SIZE)
+        if (generator_chance(&world->latency, 1, 2))
+            land_part(disk, operation, at, SECTOR_SIZE);
+}
+
+/* The first `count` entries of the log become durable. */
+static void flush_first(struct disk *disk, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        memcpy(disk->durable + disk->log[i].offset, disk->log[i].data, disk->log[i].length);
+        free(disk->log[i].data);
+    }
+    disk->log_count -= count;
+    if (disk->log_count > 0 && count > 0)
+        memmove(disk->log, disk->log + count, disk->log_count * sizeof *disk->log);
 }
 
 /* Everything up to the last write that was reported done before the flush began becomes durable. */
@@ -300,18 +322,23 @@ static void flush(struct disk *disk, uint64_t done_sequence)
     for (uint64_t i = 0; i < disk->log_count; i++)
         if (disk->log[i].done_sequence <= done_sequence)
             count = i + 1;
-    for (uint64_t i = 0; i < count; i++) {
-        memcpy(disk->durable + disk->log[i].offset, disk->log[i].data, disk->log[i].length);
-        free(disk->log[i].data);
-    }
-    disk->log_count -= count;
-    if (disk->log_count > 0)
-        memmove(disk->log, disk->log + count, disk->log_count * sizeof *disk->log);
+    flush_first(disk, count);
+}
+
+/* What a read has found is not lost any more: the half-done writes of a dead controller, which
+ * nobody answers for, would else be seen and then go back. */
+static void flush_seen(struct disk *disk, const struct store_action *action)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < disk->log_count; i++)
+        if (disk->log[i].offset < action->offset_bytes + action->length_bytes &&
+            disk->log[i].offset + disk->log[i].length > action->offset_bytes)
+            count = i + 1;
+    flush_first(disk, count);
 }
 
 static void apply_change(struct world *world, struct operation *operation, uint32_t index)
 {
-    struct disk *disk = &world->disks[operation->action.store];
     if (operation->torn) {
         operation->torn = false;
         check_fence(world, operation->who, operation->epoch, &operation->action, "lands");
@@ -326,7 +353,6 @@ static void apply_change(struct world *world, struct operation *operation, uint3
         return;
     }
     land(world, operation, false);
-    log_write(disk, operation);
 }
 
 void disks_on_apply(struct world *world, uint32_t index)
@@ -346,6 +372,8 @@ void disks_on_apply(struct world *world, uint32_t index)
     }
     operation->landed = true;
     if (operation->action.op == STORE_READ) {
+        if (disk->durable)
+            flush_seen(disk, &operation->action);
         memcpy(operation->data, disk->content + operation->action.offset_bytes,
                operation->action.length_bytes);
         if (operation->result != STORE_DONE)

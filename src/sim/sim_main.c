@@ -36,7 +36,11 @@ static void usage(FILE *to)
                 "  --without KIND   leave out a kind of fault:");
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         fprintf(to, " %s", fault_name[kind]);
-    fprintf(to, "\n  --seconds N      start no further seed after this long\n");
+    fprintf(to,
+            "\n  --seconds N      start no further seed after this long\n"
+            "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
+            "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
+            "                   the Nth of its kind fails\n");
 }
 
 static bool parse_kinds(const char *text, uint32_t *kinds)
@@ -68,6 +72,11 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"check-every", required_argument, NULL, 'c'},
         {"seconds", required_argument, NULL, 'S'},
         {"help", no_argument, NULL, 'h'},
+        {"scripted", no_argument, NULL, 'F'},
+        {"fail-store", required_argument, NULL, '1'},
+        {"fail-message", required_argument, NULL, '2'},
+        {"fail-status", required_argument, NULL, '3'},
+        {"fail-register", required_argument, NULL, '4'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -103,6 +112,21 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
                 fprintf(stderr, "holdfast-sim: no such kind of fault in '%s'\n", optarg);
                 return false;
             }
+            break;
+        case 'F':
+            arguments->options.scripted = true;
+            break;
+        case '1':
+            arguments->options.fail_store = strtoull(optarg, NULL, 0);
+            break;
+        case '2':
+            arguments->options.fail_message = strtoull(optarg, NULL, 0);
+            break;
+        case '3':
+            arguments->options.fail_status = strtoull(optarg, NULL, 0);
+            break;
+        case '4':
+            arguments->options.fail_register = strtoull(optarg, NULL, 0);
             break;
         case 'h':
             usage(stdout);

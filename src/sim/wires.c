@@ -358,6 +358,12 @@ void wires_on_proof(struct world *world, const struct event *event)
     const struct controller *dead = &world->controllers[!event->who];
     if (dead->running && dead->incarnation == event->stamp)
         world_fail(world, "the simulator proves the death of a living controller");
+    /* A warden speaks for its own child only: a watcher that came later never hears of an earlier
+     * one. */
+    bool told = dead->last_dead == event->stamp &&
+                (!dead->running || controller->incarnation == dead->last_watcher);
+    if (!told)
+        return;
     if (!wires_path_up(world, !event->who) || !controller->running) {
         if (dead->last_dead == event->stamp)
             world_event(world, world->now_us + 10000, EVENT_PROOF, event->who, 0, event->stamp);

@@ -23,6 +23,7 @@
 enum {
     PUMPS_AT_ONCE = 1000,               /* more without time passing is a loop that never ends */
     FAULT_PHASE_US = 600 * 1000 * 1000, /* the hosts may be held for long; not for ever */
+    SCRIPT_US = 1700 * 1000,            /* the fixed run of a fault test */
     REST_US = 120 * 1000 * 1000, /* after the faults stopped, everything is done within this */
     EVENTS_A_PHASE = 40 * 1000 * 1000, /* a bound on the simulator itself */
 };
@@ -204,6 +205,8 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     controller->pump_us = UINT64_MAX;
     controller->pump_stamp++;
     controller->last_dead = controller->incarnation;
+    controller->last_watcher =
+        world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     controller->last_dead_provable = provable;
     controller->machine_down = !provable;
     controller->down_since_us = world->now_us;
@@ -252,6 +255,33 @@ void world_touch(struct world *world, uint8_t who)
     pump_at(world, who, world->now_us + delay);
 }
 
+/* It says that it serves the volume, in the same epoch as the other. */
+bool world_serves(const struct world *world, uint8_t who, uint8_t volume)
+{
+    const struct controller *controller = &world->controllers[who];
+    const struct controller *other = &world->controllers[!who];
+    return controller->running && !controller->paused && controller->role == ROLE_PAIRED &&
+           other->running && other->role == ROLE_PAIRED && controller->epoch == other->epoch &&
+           array_owner(controller->array, volume) == 1;
+}
+
+void world_check_completion(struct world *world, uint8_t who, uint8_t volume)
+{
+    const struct controller *controller = &world->controllers[who];
+    const struct controller *other = &world->controllers[!who];
+    if (other->solo_epoch > controller->epoch)
+        world_fail(world,
+                   "%c completes host I/O in epoch %" PRIu64
+                   ", but %c served alone in epoch %" PRIu64,
+                   world_letter(who), controller->epoch, world_letter(!who), other->solo_epoch);
+    /* While a volume moves, the former owner may not know yet that the new one has it; it holds its
+     * hosts. */
+    if (controller->role == ROLE_PAIRED && world_serves(world, !who, volume) &&
+        !other->moving[volume])
+        world_fail(world, "%c completes host I/O of volume %u, which %c serves", world_letter(who),
+                   volume, world_letter(!who));
+}
+
 /* What must hold of both controllers together, and of this one by itself. */
 static void look(struct world *world, uint8_t who)
 {
@@ -271,13 +301,13 @@ static void look(struct world *world, uint8_t who)
     if (status.flush_messages != 0)
         world_fail(world, "%c sent %" PRIu64 " messages for destages", world_letter(who),
                    status.flush_messages);
-    if (other->running && !other->paused && status.role == ROLE_PAIRED &&
-        other->role == ROLE_PAIRED && status.epoch == other->epoch)
-        for (uint32_t v = 0; v < world->config.volume_count; v++)
-            if (array_owner(controller->array, (uint8_t)v) == 1 &&
-                array_owner(other->array, (uint8_t)v) == 1)
-                world_fail(world, "both controllers serve volume %u in epoch %" PRIu64, v,
-                           status.epoch);
+    for (uint32_t v = 0; v < world->config.volume_count; v++) {
+        controller->moving[v] = status.volumes[v].moving;
+        if (world_serves(world, who, (uint8_t)v) && world_serves(world, !who, (uint8_t)v) &&
+            !controller->moving[v] && !other->moving[v])
+            world_fail(world, "both controllers serve volume %u in epoch %" PRIu64, v,
+                       status.epoch);
+    }
     if (status.role == ROLE_OFFLINE && world->record.unclean) {
         /* Data may only be given up for lost when everyone who held it died. */
         for (uint8_t m = 0; m < 2; m++)
@@ -304,19 +334,6 @@ static void on_stopped(struct world *world, uint8_t who)
     world->count.stops++;
     world_trace(world, "%c has stopped", world_letter(who));
     world_kill(world, who, true);
-}
-
-static void perform_completion(struct world *world, uint8_t who,
-                               const struct completion *completion)
-{
-    struct controller *controller = &world->controllers[who];
-    struct controller *other = &world->controllers[!who];
-    if (completion->result == HOST_OK && other->solo_epoch > controller->epoch)
-        world_fail(world,
-                   "%c completes host I/O in epoch %" PRIu64
-                   ", but %c served alone in epoch %" PRIu64,
-                   world_letter(who), controller->epoch, world_letter(!who), other->solo_epoch);
-    hosts_on_completion(world, who, completion);
 }
 
 static void perform_peer(struct world *world, uint8_t who, const struct actions *actions)
@@ -367,7 +384,7 @@ static void perform(struct world *world, uint8_t who, const struct actions *acti
     for (uint32_t i = 0; i < actions->operator_count && cut > 0; i++)
         faults_on_reply(world, who, &actions->operators[i]);
     for (uint32_t i = 0; i < actions->completion_count && cut > 0; i++, cut--)
-        perform_completion(world, who, &actions->completions[i]);
+        hosts_on_completion(world, who, &actions->completions[i]);
     if (cut == 0) {
         world_trace(world, "%c dies in the middle of its actions", world_letter(who));
         world->count.faults[FAULT_CUT]++;
@@ -542,6 +559,8 @@ bool world_resting(const struct world *world)
 
 static bool faults_over(const struct world *world)
 {
+    if (world->options.scripted)
+        return world->now_us >= SCRIPT_US;
     return world->count.requests >= world->options.steps;
 }
 

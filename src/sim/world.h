@@ -105,9 +105,11 @@ struct controller {
     /* Seen after the last pump. */
     enum role role;
     uint64_t epoch;
+    bool moving[VOLUME_LIMIT];
     uint64_t solo_epoch; /* the latest epoch in which it served alone */
     uint64_t down_since_us;
     uint64_t last_dead;      /* the incarnation that died last; 0: none */
+    uint64_t last_watcher;   /* the peer's incarnation that was there to see it */
     uint64_t last_dead_ops;  /* its store operations that are still under way */
     bool last_dead_provable; /* its warden outlived it */
 };
@@ -228,7 +230,7 @@ struct world {
     uint64_t member[2]; /* the incarnation that was in at the register's last change */
     uint64_t register_down_us[2];
     uint64_t register_slow_us;
-    struct register_operation register_operations[8];
+    struct register_operation register_operations[512];
 
     bool healing;   /* no more faults; everything must come to rest */
     bool finishing; /* clean stop of both; nobody restarts */
@@ -278,6 +280,12 @@ void world_start(struct world *world, uint8_t who);
 /* `provable`: its warden lives and will say so. */
 void world_kill(struct world *world, uint8_t who, bool provable);
 void world_pause(struct world *world, uint8_t who, uint64_t for_us);
+
+/* It says that it serves the volume, in the same epoch as the other. */
+bool world_serves(const struct world *world, uint8_t who, uint8_t volume);
+
+/* A request was completed well: was this controller allowed to? */
+void world_check_completion(struct world *world, uint8_t who, uint8_t volume);
 
 /* Everything it was waiting for is done: pair paired, nothing under way. */
 bool world_resting(const struct world *world);
