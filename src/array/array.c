@@ -203,8 +203,9 @@ static uint64_t next_deadline(const struct array *array)
 {
     if (array->run.count > 0 || array->role.orders != 0)
         return array->now_us;
-    uint64_t deadline = min_u64(role_deadline(&array->role), stores_deadline(array));
-    deadline = min_u64(deadline, link_deadline(array));
+    uint64_t deadline = min_u64(role_deadline(&array->role), link_deadline(array));
+    if (role_may_serve(&array->role, array->now_us))
+        deadline = min_u64(deadline, stores_deadline(array));
     bool waiting = array->refill.state == REFILL_CLOSING || array->refill.state == REFILL_SENDING || array->stopping ||
                    array->drop_pending;
     for (uint32_t i = 0; i < array->config.volume_count && !waiting; i++)

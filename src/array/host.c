@@ -328,14 +328,16 @@ static bool host_admit(struct array *array, struct request *request)
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
     }
-    bool serving = role_may_serve(&array->role, array->now_us) && !array->drop_pending;
+    /* A role that was entered in this burst serves only once its orders have been carried out. */
+    bool ready = array->role.orders == 0 && !array->drop_pending;
+    bool serving = ready && role_may_serve(&array->role, array->now_us);
     struct volume *volume = &array->volumes[request->host.volume];
     if (request->begun) {
         if (!serving)
             wait_in(array, &array->held, request);
         return serving;
     }
-    bool settled = array->role.state == ROLE_PAIRED || array->role.state == ROLE_SOLO;
+    bool settled = ready && (array->role.state == ROLE_PAIRED || array->role.state == ROLE_SOLO);
     if (settled && (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
@@ -385,7 +387,7 @@ static void run_queue(struct array *array)
 void host_pump(struct array *array)
 {
     run_queue(array);
-    if (array->held.count > 0 && role_may_serve(&array->role, array->now_us)) {
+    if (array->held.count > 0 && array->role.orders == 0 && role_may_serve(&array->role, array->now_us)) {
         host_resume(array, &array->held); /* what still may not go is held again */
         run_queue(array);
     }

@@ -90,6 +90,7 @@ struct outgoing {
     bool greeted;        /* the peer has answered our hello in this session */
     bool hello_wanted;
     bool hello_sent;     /* a hello is under way */
+    bool batch_sent;     /* a batch is under way, even when its list was voided since */
     uint64_t hello_next_us;
     uint64_t message_us; /* when the message under way was given to the link */
     uint8_t hello[HELLO_SIZE];

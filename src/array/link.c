@@ -67,6 +67,7 @@ static void send_batch(struct array *array)
 {
     struct lists *lists = &array->lists;
     lists->on_the_way = true;
+    array->outgoing.batch_sent = true;
     lists->sealed_us = array->now_us;
     array->actions.send_wanted = true;
     array->actions.send = (struct send_action){.buffer_id = MESSAGE_BATCH,
@@ -111,7 +112,7 @@ void link_pump(struct array *array)
 {
     struct lists *lists = &array->lists;
     struct outgoing *outgoing = &array->outgoing;
-    if (outgoing->hello_sent || lists->on_the_way)
+    if (outgoing->hello_sent || outgoing->batch_sent)
         return;
     if (hello_is_due(array)) {
         send_hello(array);
@@ -134,7 +135,7 @@ void link_pump(struct array *array)
 uint64_t link_deadline(const struct array *array)
 {
     const struct outgoing *outgoing = &array->outgoing;
-    if (!outgoing->link_up || outgoing->hello_sent || array->lists.on_the_way)
+    if (!outgoing->link_up || outgoing->hello_sent || outgoing->batch_sent)
         return UINT64_MAX;
     if (!array->mirroring)
         return outgoing->hello_next_us;
@@ -186,8 +187,9 @@ void array_on_status(struct array *array, uint64_t now_us, bool good)
         outgoing->greeted = good;
         return;
     }
+    outgoing->batch_sent = false;
     if (!array->lists.on_the_way)
-        return;
+        return; /* the mirror was voided while it travelled */
     if (good) {
         acknowledged(array);
         return;

@@ -207,6 +207,8 @@ void pages_mirror_void(struct array *array)
         for (struct request *request; (request = request_queue_pop(&array->requests, &list->waiting)) != NULL;)
             request_queue_append(&array->requests, &array->run, request);
     }
+    if (lists->on_the_way)
+        array->actions.link_reset = true; /* its bytes are ours to change from here on */
     lists_reset(lists, 0);
     array->table.mirror_stamp++;
     array->mirroring = false;

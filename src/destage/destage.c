@@ -51,10 +51,12 @@ static struct hull hull_of(const struct destage *destage, const struct slot *slo
     return (struct hull){.first = (uint8_t)first, .end = (uint8_t)((last / block + 1) * block)};
 }
 
+/* A superseded slot is here only because its write failed once: the newer slot of its page holds all that it holds, and is
+ * mirrored in its place. */
 static bool may_go(const struct slot_table *table, const struct slot *slot, bool solo)
 {
     return slot->state == SLOT_DIRTY && slot->elder == NO_INDEX && slot->fetch == 0 && !slot->held &&
-           (solo || slot_is_mirrored(table, slot));
+           (solo || slot->superseded || slot_is_mirrored(table, slot));
 }
 
 static struct run *run_take(struct destage *destage)

@@ -84,7 +84,9 @@ static void begin_swap(struct role_machine *role, enum role_swap swap, uint64_t 
     role->register_busy = true;
     role->register_asked = false;
     role->swap = swap;
-    role->expected = role->record;
+    role->expected = swap == SWAP_TAKEOVER
+                         ? (struct register_record){.epoch = role->epoch, .in = REGISTER_IN_BOTH, .unclean = true}
+                         : role->record;
     role->wanted = (struct register_record){.epoch = epoch, .in = in, .unclean = unclean};
 }
 
@@ -102,7 +104,16 @@ static bool peer_is_gone(const struct role_machine *role)
     if (role->partner != 0)
         return role->gone_incarnation == role->partner ||
                (role->peer.known && role->peer.incarnation != role->partner);
-    return role->gone_incarnation != 0 && (!role->peer.known || role->peer.incarnation == role->gone_incarnation);
+    if (role->state == ROLE_FENCING)
+        return role->gone_incarnation != 0; /* whoever it was: forgotten when the fencing began */
+    return role->peer.known && role->gone_incarnation == role->peer.incarnation;
+}
+
+/* The record is the one by which the peer that is proven gone was serving. A later start of the peer would have made a
+ * record of its own: a proof about an older one says nothing about that. */
+static bool holder_is_gone(const struct role_machine *role)
+{
+    return peer_is_gone(role) && role->peer.serving_memory && role->peer.epoch == role->record.epoch;
 }
 
 /* Out, and the register has just been read: what now? Each row of conditions is met by exactly one case. */
@@ -112,7 +123,7 @@ static void decide(struct role_machine *role)
     uint8_t mine = bit_of(role->config.self);
     char peer = letter_of_peer(role);
     bool owed = record->unclean;
-    bool gone = peer_is_gone(role);
+    bool gone = record->in == REGISTER_IN_BOTH ? peer_is_gone(role) : holder_is_gone(role);
     bool peer_empty = role->peer.known && !role->peer.serving_memory;
 
     if (!owed && (record->in == 0 || record->in == mine || record->in == REGISTER_IN_BOTH || gone)) {
@@ -151,7 +162,6 @@ static void lose_peer(struct role_machine *role, uint64_t now_us, const char *wh
     enter(role, ROLE_RACING, "%s: asking the register", why);
     role->orders |= ORDER_HOLD;
     role->lost_us = now_us;
-    begin_swap(role, SWAP_TAKEOVER, role->epoch + 1, bit_of(role->config.self), true);
 }
 
 static uint64_t fence_deadline(const struct role_machine *role)
@@ -175,11 +185,10 @@ static void try_end_fencing(struct role_machine *role, uint64_t now_us)
     bool gone = peer_is_gone(role);
     if (!gone && (role->warden_answers || now_us < fence_deadline(role)))
         return;
-    bool adopt = role->partner != 0;
-    if (adopt)
+    if (role->adopt)
         role->takeover_count++;
-    go_solo(role, now_us, adopt ? ORDER_ADOPT : ORDER_SERVE_FRESH,
-            !adopt ? "the loss was accepted" : gone ? "took over: the peer is gone" : "took over: the peer's lease is over");
+    go_solo(role, now_us, role->adopt ? ORDER_ADOPT : ORDER_SERVE_FRESH,
+            !role->adopt ? "the loss was accepted" : gone ? "took over: the peer is gone" : "took over: the peer's lease is over");
 }
 
 static void on_swapped(struct role_machine *role, uint64_t now_us)
@@ -195,11 +204,18 @@ static void on_swapped(struct role_machine *role, uint64_t now_us)
         role->lost_us = now_us;
         role->answered_us = now_us; /* our former self may have answered until just now */
         enter(role, ROLE_FENCING, "the loss was accepted: waiting until the peer certainly is out");
+        role->adopt = false;
+        role->partner = role->peer.known ? role->peer.incarnation : 0;
+        if (role->peer_is_dead)
+            role->gone_incarnation = role->peer.known ? role->partner : UINT64_MAX;
+        else if (role->partner == 0)
+            role->gone_incarnation = 0;
         role->orders |= ORDER_FENCE_PEER;
         try_end_fencing(role, now_us);
         break;
     case SWAP_TAKEOVER:
         enter(role, ROLE_FENCING, "won the register: waiting until the peer certainly touches no store");
+        role->adopt = true;
         if (!peer_is_gone(role))
             role->orders |= ORDER_FENCE_PEER;
         try_end_fencing(role, now_us);
@@ -236,9 +252,7 @@ static void on_swap_lost(struct role_machine *role, uint64_t now_us)
         role->register_next_us = now_us;
         break;
     case SWAP_TAKEOVER:
-        if (unchanged)
-            begin_swap(role, SWAP_TAKEOVER, role->epoch + 1, bit_of(role->config.self), true);
-        else
+        if (!unchanged) /* else role_tick() tries again */
             go_out(role, now_us, "the other controller won the register");
         break;
     case SWAP_PAIR:
@@ -349,6 +363,9 @@ void role_tick(struct role_machine *role, uint64_t now_us)
     default:
         break;
     }
+    /* A read from before may still be out. */
+    if (role->state == ROLE_RACING && !role->register_busy && role->swap == SWAP_NONE)
+        begin_swap(role, SWAP_TAKEOVER, role->epoch + 1, bit_of(role->config.self), true);
 }
 
 uint64_t role_deadline(const struct role_machine *role)
@@ -492,8 +509,7 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
     if (!role->record.unclean && role->record.in != theirs)
         return "nothing is lost: the register says that the stores hold everything";
     begin_swap(role, SWAP_ACCEPT_LOSS, role->record.epoch + 1, bit_of(role->config.self), false);
-    if (peer_is_dead && role->peer.known)
-        role->gone_incarnation = role->peer.incarnation;
+    role->peer_is_dead = peer_is_dead;
     return NULL;
 }
 
