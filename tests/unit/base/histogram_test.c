@@ -74,6 +74,16 @@ static void the_percentile_is_the_entry_of_that_rank(void **state)
     assert_int_equal(histogram_percentile(&histogram, 1000), 7);
 }
 
+static void a_rank_between_two_entries_is_the_upper_one(void **state)
+{
+    struct histogram histogram = {0};
+    for (int i = 0; i < 9; i++)
+        histogram_add(&histogram, 1);
+    histogram_add(&histogram, 3);
+    assert_int_equal(histogram_percentile(&histogram, 900), 1);
+    assert_int_equal(histogram_percentile(&histogram, 901), 3);
+}
+
 static void an_empty_one_says_zero(void **state)
 {
     struct histogram histogram = {0};
@@ -88,6 +98,7 @@ int main(void)
         cmocka_unit_test(larger_values_never_come_into_lower_buckets),
         cmocka_unit_test(what_no_bucket_holds_counts_in_the_last),
         cmocka_unit_test(the_percentile_is_the_entry_of_that_rank),
+        cmocka_unit_test(a_rank_between_two_entries_is_the_upper_one),
         cmocka_unit_test(an_empty_one_says_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
