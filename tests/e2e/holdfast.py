@@ -194,6 +194,13 @@ class Controller:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
 
+    def destroy(self):
+        """SIGKILL to both processes; nothing is waited for."""
+        child = self.child_pid()
+        for pid in filter(None, (child, self.process.pid if self.running() else None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     # ---- questions ----
 
     def cli(self, *words, timeout=20.0, check=True):

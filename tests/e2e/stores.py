@@ -57,7 +57,7 @@ class FaultyStore:
 
     def _say(self, letter):
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(20)
+            control.settimeout(10)
             control.connect(str(self.control))
             control.sendall(letter)
             answer = control.recv(1)
@@ -73,13 +73,18 @@ class FaultyStore:
     def heal(self):
         self.trigger.unlink(missing_ok=True)
 
-    def end(self):
-        """After the controllers have ended."""
+    def let_go(self):
+        """Whole and awake again, whatever it was, so that processes that wait for it can end."""
+        self.heal()
         if self.nbdkit.poll() is None:
             try:
                 self.resume()
             except (OSError, AssertionError):
                 pass
+
+    def end(self):
+        """After the controllers have ended."""
+        self.let_go()
         subprocess.run(["fusermount3", "-u", "-z", self.mount], stderr=subprocess.DEVNULL, timeout=10)
         for process in (self.fuse, self.nbdkit):
             if process.poll() is None:
