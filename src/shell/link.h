@@ -37,6 +37,7 @@ struct link_outgoing {
     unsigned pending;   /* operations under way */
     bool connected, up; /* up: logged in, and the core knows */
     bool closing;
+    bool send_waits; /* the socket had no room: the next send waits for some */
     uint64_t since_us;
     uint32_t retry_ms;
     struct timer retry;
@@ -54,7 +55,7 @@ struct link_incoming {
     struct link *link;
     int descriptor; /* -1: free */
     unsigned pending;
-    bool sending, closing;
+    bool sending, closing, send_waits;
     uint64_t since_us;
     uint64_t number; /* higher is newer */
     bool logged_in;

@@ -68,6 +68,8 @@ void link_incoming_flush(struct link_incoming *incoming)
     incoming->send_message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(incoming->link->loop);
     io_uring_prep_sendmsg(sqe, incoming->descriptor, &incoming->send_message, MSG_NOSIGNAL);
+    if (!incoming->send_waits)
+        loop_send_now(incoming->link->loop, sqe);
     loop_own(sqe, &incoming->send);
     incoming->sending = true;
     incoming->pending++;
@@ -220,6 +222,7 @@ static void sent(struct op *op, int result, unsigned flags)
     struct link_incoming *incoming =
         (struct link_incoming *)((char *)op - offsetof(struct link_incoming, send));
     incoming->sending = false;
+    incoming->send_waits = result < 0 || (size_t)result < incoming->send_message.msg_iov->iov_len;
     if (!operation_ended(incoming))
         return;
     if (result < 0 && result != -EINTR && result != -EAGAIN) {
@@ -285,6 +288,7 @@ static void session_start(struct link *link, int descriptor)
     incoming->since_us = link->loop->now_us;
     incoming->number = ++number;
     incoming->input_start = incoming->input_end = 0;
+    incoming->send_waits = incoming->sending = false;
     socket_no_delay(descriptor);
     login_config(incoming);
     iscsi_link_target_start(&incoming->session, &incoming->login, incoming->assembly,

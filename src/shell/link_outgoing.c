@@ -76,6 +76,8 @@ static void flush(struct link *link)
     out->message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(link->loop);
     io_uring_prep_sendmsg(sqe, out->descriptor, &out->message, MSG_NOSIGNAL);
+    if (!out->send_waits)
+        loop_send_now(link->loop, sqe);
     loop_own(sqe, &out->send);
     out->pending++;
 }
@@ -176,11 +178,21 @@ static void received(struct op *op, int result, unsigned flags)
     go_on(link, !(flags & IORING_CQE_F_SOCK_NONEMPTY));
 }
 
+static size_t message_size(const struct msghdr *message)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        size += message->msg_iov[i].iov_len;
+    return size;
+}
+
 static void sent(struct op *op, int result, unsigned flags)
 {
     struct link *link = (struct link *)((char *)op - offsetof(struct link, out.send));
     struct link_outgoing *out = &link->out;
+    size_t wanted = message_size(&out->message);
     out->message.msg_iov = NULL;
+    out->send_waits = result < 0 || (size_t)result < wanted;
     if (!operation_ended(link))
         return;
     if (result < 0 && result != -EINTR && result != -EAGAIN) {
@@ -206,6 +218,7 @@ static void connected(struct op *op, int result, unsigned flags)
     }
     out->connected = true;
     out->input_end = 0;
+    out->send_waits = false;
     socket_no_delay(out->descriptor);
     iscsi_initiator_start(&out->session, &out->login);
     receive(link, true);

@@ -171,7 +171,9 @@ static void wait_for_work(struct loop *loop, uint64_t until_us)
     };
     struct io_uring_cqe *cqe;
     loop->enters++;
-    int result = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1,
+    unsigned least = 1 + loop->sends_now; /* those complete in any case: wait for one more */
+    loop->sends_now = 0;
+    int result = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, least,
                                                   until_us == UINT64_MAX ? NULL : &timeout, NULL);
     CHECK(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
           result == -EAGAIN);

@@ -453,6 +453,8 @@ static void send_on(struct nbd_connection *connection)
 {
     struct io_uring_sqe *sqe = loop_sqe(connection->server->loop);
     output_prepare(&connection->output, sqe, connection->descriptor);
+    if (!connection->send_waits)
+        loop_send_now(connection->server->loop, sqe);
     loop_own(sqe, &connection->send);
     connection->sending = true;
 }
@@ -490,7 +492,8 @@ static void sent(struct op *op, int result, unsigned flags)
     }
     connection->sent_us = connection->server->loop->now_us;
     bool was_full = connection->output.waiting_bytes > NBD_OUTPUT_HIGH;
-    if (!output_sent(&connection->output, result > 0 ? (size_t)result : 0)) {
+    connection->send_waits = !output_sent(&connection->output, result > 0 ? (size_t)result : 0);
+    if (connection->send_waits) {
         send_on(connection);
     } else if (output_gathered(&connection->output) || connection->draining) {
         nbd_server_dirty(connection->server, connection);

@@ -19,6 +19,7 @@ struct nbd_connection {
     bool receiving, sending; /* operations under way */
     bool draining;           /* nothing more is read; closed when all is answered and sent */
     bool closing;            /* shut down; freed when nothing is under way */
+    bool send_waits;         /* the socket had no room: this send waits for some */
     bool poll_first;         /* the last receive emptied the socket */
     uint32_t requests;       /* in the core */
     uint64_t since_us;       /* accepted, or draining since */
