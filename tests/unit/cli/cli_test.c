@@ -274,6 +274,12 @@ static void move_goes_on_to_the_one_that_agrees(void **state)
 
     fake_start(0, "{\"ok\":true,\"text\":\"moved\"}\n");
     fake_start(1, status_answer);
+    assert_int_equal(type("holdfast volume move v b"), CLI_DONE);
+    fake_stop(0);
+    assert_string_equal(fake_stop(1), "");
+
+    fake_start(0, "{\"ok\":true,\"text\":\"moved\"}\n");
+    fake_start(1, status_answer);
     assert_int_equal(type("holdfast volume move --controller a v b --config c"), CLI_DONE);
     fake_stop(0);
     assert_string_equal(fake_stop(1), "");

@@ -459,6 +459,11 @@ static const struct row rows[] = {
      {"f:33: [volume vol1]: overlaps [volume vol0] on store disk, which ends at 1073741824; write "
       "an offset there "
       "or after it"}},
+    /* a volume whose own place is wrong collides with nothing */
+    {"store = disk\nsize = 1G\nowner = a\n[volume vol1]\nstore = disk\noffset = 1G\n",
+     "store = disc\nsize = 1G\nowner = a\n[volume vol1]\nstore = disk\noffset = 0\n",
+     {"f:30: [volume vol0] store = disc: no such store; write a [store disc] or one that is "
+      "there"}},
     {"owner = a\n",
      "owner = c\n",
      {"f:32: [volume vol0] owner = c: not a choice here; write a or b"}},
@@ -599,6 +604,16 @@ static void other_editors_files_read_the_same(void **state)
     assert_int_equal(config.volumes[0].size_bytes, 1 << 20);
 }
 
+static void volumes_of_two_stores_do_not_collide(void **state)
+{
+    char *text = changed(good, "[volume vol1]\nstore = disk\noffset = 1G\n",
+                         "[store more]\npath = /s/more\n[volume vol1]\nstore = more\n");
+    assert_true(parse(text));
+    assert_int_equal(config.volumes[0].store_offset_bytes, config.volumes[1].store_offset_bytes);
+    assert_int_equal(config.volumes[1].store, 1);
+    free(text);
+}
+
 static void load_reads_a_file_and_names_it(void **state)
 {
     char path[] = "/tmp/holdfast-config-test-XXXXXX";
@@ -636,6 +651,7 @@ int main(void)
         cmocka_unit_test(long_and_endless_input_is_bounded),
         cmocka_unit_test(as_many_stores_and_volumes_as_the_limits_and_no_more),
         cmocka_unit_test(other_editors_files_read_the_same),
+        cmocka_unit_test(volumes_of_two_stores_do_not_collide),
         cmocka_unit_test(load_reads_a_file_and_names_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
