@@ -197,10 +197,11 @@ static void show_link(FILE *out, const json_t *status)
     const json_t *warden = json_object_get(status, "warden");
     const char *address = words(link, "peer_address");
     const char *peer = words(link, "peer_role");
-    labelled(
-        out, "link", "%s %s%s%s, %s, %" PRIu64 " logins", yes(link, "up") ? "up to" : "DOWN to",
-        address ? address : "?", peer ? ", the peer is " : "", peer ? peer : "",
-        yes(link, "authenticated") ? "authenticated" : "not authenticated", number(link, "logins"));
+    labelled(out, "link", "%s %s, %s, %" PRIu64 " login%s%s%s",
+             yes(link, "up") ? "up to" : "DOWN to", address ? address : "?",
+             yes(link, "authenticated") ? "authenticated" : "not authenticated",
+             number(link, "logins"), number(link, "logins") == 1 ? "" : "s",
+             peer ? "; in its last hello the peer was " : "", peer ? peer : "");
     if (words(link, "error"))
         labelled(out, "", "last error: %s", words(link, "error"));
     labelled(out, "parent", "%s%s%s", words(warden, "state") ? words(warden, "state") : "?",

@@ -70,7 +70,8 @@ static const char *const ordinary_lines[] = {
     "  epoch       12",
     "  process     4711, version 0.1.0, up 1 h 2 min",
     "  takeovers   1, the last took 41ms",
-    "  link        up to 10.0.0.2:3260, the peer is paired, authenticated, 2 logins",
+    "  link        up to 10.0.0.2:3260, authenticated, 2 logins; in its last hello the peer was "
+    "paired",
     "  parent      connected",
     "  cache       256M: 64M dirty (25 %), 156M clean; 1.0M mirrored for the peer; 0 writes wait "
     "for room",
