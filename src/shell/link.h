@@ -58,6 +58,7 @@ struct link_incoming {
     bool sending, closing, send_waits;
     uint64_t since_us;
     uint64_t number; /* higher is newer */
+    char who[ADDRESS_TEXT_SIZE];
     bool logged_in;
     struct msghdr send_message, receive_message;
     struct iovec receive_iov[2];

@@ -34,11 +34,9 @@ static void incoming_close(struct link_incoming *incoming, const char *why)
     if (incoming->closing)
         return;
     if (why) {
-        char who[ADDRESS_TEXT_SIZE];
-        socket_peer_text(incoming->descriptor, who);
         if (!incoming->logged_in)
             incoming->link->refused++;
-        log_say(LOG_WARNING, "link: session from %s ended: %s", who, why);
+        log_say(LOG_WARNING, "link: session from %s ended: %s", incoming->who, why);
     }
     if (incoming->link->owed == incoming)
         incoming->link->owed = NULL; /* the core's answer goes nowhere */
@@ -289,6 +287,7 @@ static void session_start(struct link *link, int descriptor)
     incoming->number = ++number;
     incoming->input_start = incoming->input_end = 0;
     incoming->send_waits = incoming->sending = false;
+    socket_peer_text(descriptor, incoming->who);
     socket_no_delay(descriptor);
     login_config(incoming);
     iscsi_link_target_start(&incoming->session, &incoming->login, incoming->assembly,

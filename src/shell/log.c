@@ -40,9 +40,30 @@ static int line_head(char *line, size_t size, enum log_level level)
                     parts.tm_sec, (long)now.tv_usec, process_name, word[level]);
 }
 
+/* Whether this second still has a line to give. When a new one begins, what was left out is said
+ * first. */
+static bool line_allowed(void)
+{
+    static time_t second;
+    static unsigned written, left_out;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (now.tv_sec != second) {
+        unsigned missing = left_out;
+        second = now.tv_sec;
+        written = left_out = 0;
+        if (missing > 0)
+            log_say(LOG_WARNING, "%u more lines were left out", missing);
+    }
+    if (written < LOG_LINES_A_SECOND)
+        return ++written;
+    left_out++;
+    return false;
+}
+
 void log_say(enum log_level level, const char *format, ...)
 {
-    if (level < least_level)
+    if (level < least_level || (least_level > LOG_TRACE && !line_allowed()))
         return;
     char line[LINE_BYTES];
     int head = line_head(line, sizeof line - 1, level);

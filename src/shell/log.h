@@ -10,6 +10,10 @@
 
 #include "array/array.h"
 
+enum {
+    LOG_LINES_A_SECOND = 200
+}; /* past it lines are only counted: a failing disk must not fill another one */
+
 /* Call once before the first line. `name` (a few letters, copied) stands in every line: which
  * process speaks. Lines below `least` are dropped. */
 void log_open(const char *name, enum log_level least);

@@ -70,18 +70,20 @@ static void say(struct watch *watch, enum warden_word word, uint64_t number)
 
 static void fence_if_possible(struct watch *watch)
 {
-    if (!watch->fence || !is_open(watch) || watch->connection_alive == 0)
+    if (!watch->fence || watch->fence_said || !is_open(watch) || watch->connection_alive == 0)
         return;
     if (!watch->events.fence_wanted(watch->events.context)) {
         watch->fence = false;
         return;
     }
+    watch->fence_said = true;
     say(watch, WARDEN_FENCE, watch->connection_alive);
 }
 
 void watch_fence(struct watch *watch)
 {
     watch->fence = true;
+    watch->fence_said = false;
     fence_if_possible(watch);
 }
 
@@ -222,6 +224,7 @@ static void connection_open(struct watch *watch)
     socklen_t size = socket_address(address, &watch->address);
     watch->descriptor = socket_for(address, 0);
     watch->connection_alive = 0;
+    watch->fence_said = false;
     if (watch->descriptor < 0 || !warden_wire_start(&watch->wire, watch->config->name,
                                                     watch->config->secret, watch->peer, false)) {
         snprintf(watch->error, sizeof watch->error, "no socket: %s", strerror(errno));

@@ -40,6 +40,7 @@ struct watch {
     unsigned pending; /* operations under way on it */
     bool closing;     /* shut down; closed when nothing is pending */
     bool connected, answering, fence;
+    bool fence_said;           /* on this connection */
     uint64_t incarnation;      /* last ALIVE, over all connections; 0: none yet */
     uint64_t connection_alive; /* ALIVE on this connection; 0: none yet */
     uint64_t heard_us, since_us, ping_count;
