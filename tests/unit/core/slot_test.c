@@ -139,6 +139,7 @@ static void a_superseded_slot_leaves_the_index_and_keeps_its_data(void **state)
     assert_int_equal(slot_frame(&table, old)[100], 0xEE);
     assert_int_equal(old->valid, 0xFF);
     ASSERT_CHECK_FAILS(slot_supersede(&table, old));
+    assert_ptr_equal(slot_find(&table, 5), heir);
     slot_release(&table, old);
     assert_ptr_equal(slot_find(&table, 5), heir);
 }
@@ -151,7 +152,7 @@ static void a_free_slot_cannot_be_superseded(void **state)
 static void a_released_slot_is_the_next_one_taken_and_holds_nothing(void **state)
 {
     struct slot *slot = slot_take(&table, 1);
-    slot->valid = slot->dirty = 0xFF;
+    slot->valid = slot->dirty = slot->send = 0xFF;
     slot->unsafe = slot->failed = slot->held = true;
     slot->elder = 4;
     slot->frequency = 3;
