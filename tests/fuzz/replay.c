@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Gives every file of a corpus directory to a fuzz target once: so that a build without libFuzzer still shows
- * that what was found before stays fixed. It never changes an input, and an empty corpus is a failure. */
+/* Gives every file of a corpus directory to a fuzz target once: so that a build without libFuzzer
+ * still shows that what was found before stays fixed. It never changes an input, and an empty
+ * corpus is a failure. */
 
 #include <dirent.h>
 #include <stdint.h>
