@@ -167,32 +167,14 @@ class Controller:
             raise Timeout(f"{self.name} did not exit within {timeout} s; log:\n{self.log_tail()}") from None
 
     def end(self):
-        """Whatever state it is in, afterwards nothing of it runs."""
+        """Whatever state it is in, afterwards nothing of it runs. Not a clean stop: see Pair.stop()."""
         if self.process is None:
             return
         child = self.child_pid()
-        if child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGCONT)
+        self.destroy()
         if self.running():
-            for _ in range(2):
-                with contextlib.suppress(ProcessLookupError):
-                    self.process.send_signal(signal.SIGCONT)
-                    self.process.terminate()
-                time.sleep(0.05)
-            try:
-                self.process.wait(3)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(3)
-        # The child of a killed warden goes by itself; make sure, so that nothing is left behind.
-        if child:
-            deadline = time.monotonic() + 3
-            while process_alive(child) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            if process_alive(child):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+            self.process.wait(3)
+        wait_for(f"the processes of {self.name} are gone", lambda: not child or not process_alive(child), 5)
 
     def destroy(self):
         """SIGKILL to both processes; nothing is waited for."""
@@ -382,6 +364,9 @@ class Pair:
         assert all(s == 0 for s in statuses), f"a clean stop ends with 0, not {statuses}\n{self.logs()}"
 
     def end(self):
+        for controller in (self.a, self.b):
+            if controller.process is not None:
+                controller.destroy()
         for controller in (self.a, self.b):
             controller.end()
 

@@ -47,7 +47,7 @@ def test_check_says_nothing_bad_of_a_good_file(make_pair):
     pytest.param(("owner = b", "owner = c"), "owner = c", r"owner", id="an owner that is none"),
     pytest.param(("[store disk]", "[sture disk]"), "[sture", r"sture", id="an unknown section"),
     pytest.param(("giveback = manual", "giveback = maybe"), "giveback", r"manual|auto", id="a choice that is none"),
-    pytest.param(("offset = 16777216", "offset = 4096"), "offset = 4096", r"overlap|alpha|beta",
+    pytest.param(("offset = 16777216", "offset = 4096"), "[volume beta]", r"overlaps.*alpha",
                  id="volumes that overlap"),
 ])
 def test_check_names_each_mistake_with_its_line(make_pair, change, line, expected):
@@ -344,15 +344,28 @@ def test_a_volume_that_does_not_end_at_a_page(make_pair, tmp_path, size):
     assert image.read_bytes() == want
 
 
-def test_a_store_that_is_too_small_is_refused_in_words(make_pair, tmp_path):
+def test_a_file_shorter_than_its_volume_reads_as_zeros_there_and_grows(make_pair, tmp_path):
     image = tmp_path / "image"
-    image.write_bytes(bytes(4 * MI))
+    image.write_bytes(b"head" * MI)
     pair = make_pair(start=False, volumes=[Volume("image", size=8 * MI)])
     pair.store_paths["disk"] = image
+    pair.start()
+    handle = pair.a.connect("image")
+    assert handle.pread(6 * MI, 0) == b"head" * MI + bytes(2 * MI)
+    handle.pwrite(b"far", 7 * MI)
+    handle.shutdown()
+    pair.stop()
+    data = image.read_bytes()
+    assert data[:4 * MI] == b"head" * MI and data[4 * MI:7 * MI + 3] == bytes(3 * MI) + b"far"
+
+
+def test_a_store_that_is_not_there_is_refused_in_words(make_pair, tmp_path):
+    pair = make_pair(start=False)
+    pair.store_paths["disk"] = tmp_path / "none" / "disk.img"
     pair.write_config()
     pair.a.start()
     assert pair.a.wait_exit(10) != 0
-    assert re.search(r"image|disk", pair.a.log()) and re.search(r"(?i)small|size|short|end", pair.a.log())
+    assert re.search(r"none/disk.img.*No such file", pair.a.log())
 
 
 def test_a_store_without_O_DIRECT_is_used_buffered_and_says_so(make_pair):
