@@ -58,6 +58,7 @@ static void an_empty_list_travels_too(void **state)
     seal_and_encode(&head);
     assert_int_equal(lists.length_bytes, BATCH_HEAD_SIZE);
     assert_null(wire_get_batch_head(lists.iov[0].iov_base, BATCH_HEAD_SIZE, &back));
+    ASSERT_CHECK_FAILS(lists_seal(&lists)); /* it is on its way, although it is empty */
 }
 
 static void while_one_list_travels_the_other_fills(void **state)
