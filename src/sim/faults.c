@@ -51,18 +51,19 @@ void faults_create(struct world *world)
 {
     struct generator *draw = &world->draw;
     struct rates *rates = &world->rates;
-    static const uint64_t means[] = {5000, 30000, 200000, 1000000};
+    static const uint64_t means[] = {50000, 300000, 2000000}, wild_means[] = {5000, 30000, 200000};
     static const uint64_t restarts[] = {5000, 100000, 2000000};
     static const uint64_t links[] = {10, 50, 500};
     static const uint64_t stores[] = {20, 200, 2000};
     static const uint64_t delays[] = {0, 0, 50, 2000};
-    bool calm = generator_chance(draw, 1, 12);
+    uint64_t mood = generator_below(draw, 12); /* 0: no faults at all; 1: nothing but faults */
     for (int kind = 0; kind < FAULT_COUNT; kind++) {
-        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
+        uint64_t mean_us = pick(draw, mood == 1 ? wild_means : means, 3);
         bool never = generator_chance(draw, 1, 2);
         if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
             mean_us *= 5;
-        if (!never && !calm && !(world->options.without & 1u << kind) && !world->options.scripted)
+        if (!never && mood != 0 && !(world->options.without & 1u << kind) &&
+            !world->options.scripted)
             rates->mean_us[kind] = mean_us;
     }
     rates->link_us = pick(draw, links, ARRAY_LENGTH(links));

@@ -66,7 +66,7 @@ static void draw_host(struct world *world, struct host *host)
 {
     struct generator *draw = &world->draw;
     static const uint32_t depths[] = {1, 1, 2, 4, 8, 16};
-    static const uint64_t thinks[] = {10, 100, 1000, 5000};
+    static const uint64_t thinks[] = {50, 500, 3000, 20000};
     host->depth = depths[generator_below(draw, ARRAY_LENGTH(depths))];
     host->think_us = thinks[generator_below(draw, ARRAY_LENGTH(thinks))];
     if (world->options.scripted)
@@ -294,11 +294,18 @@ static void check_read(struct world *world, struct slot *slot, bool good)
                    request->length_bytes, world_letter(slot->target), wrong);
 }
 
-/* It ended at its controller. `answered`: false when the controller died. */
-static void end(struct world *world, struct slot *slot, bool answered, enum host_result result)
+enum how {
+    AT_ONCE,  /* array_host() said so */
+    LATER,    /* by a completion */
+    ORPHANED, /* never: its controller died */
+};
+
+/* It ended at its controller. */
+static void end(struct world *world, struct slot *slot, enum how how, enum host_result result)
 {
     struct hosts *hosts = world->hosts;
     struct host_request *request = &slot->request;
+    bool answered = how != ORPHANED;
     bool good = answered && result == HOST_OK;
     CHECK(slot->waiting);
     slot->waiting = false;
@@ -321,6 +328,8 @@ static void end(struct world *world, struct slot *slot, bool answered, enum host
     if (slot->write_id != 0) {
         if (good)
             oracle_write_done(world->oracle, slot->write_id);
+        else if (how == AT_ONCE && result == HOST_NOT_OWNER)
+            oracle_write_never(world->oracle, slot->write_id);
         else
             oracle_write_unknown(world->oracle, slot->write_id);
     }
@@ -338,7 +347,7 @@ static void end(struct world *world, struct slot *slot, bool answered, enum host
         world->count.refused++;
         if (!answered || result == HOST_NOT_OWNER)
             slot->target = !slot->target;
-        wait_us += world_between(&world->traffic, 200, 10000);
+        wait_us += world_between(&world->traffic, 1000, 30000);
     }
     turn_at(world, slot, world->now_us + wait_us);
 }
@@ -365,7 +374,7 @@ static void submit(struct world *world, struct slot *slot)
         array_host(controller->array, world_clock(world, slot->target), request);
     world_touch(world, slot->target);
     if (outcome.complete) {
-        end(world, slot, true, outcome.result);
+        end(world, slot, AT_ONCE, outcome.result);
         return;
     }
     if (request->op == HOST_WRITE && !outcome.data_held)
@@ -454,7 +463,7 @@ void hosts_on_completion(struct world *world, uint8_t who, const struct completi
         slot->incarnation != world->controllers[who].incarnation)
         world_fail(world, "%c completes request %" PRIx64 ", which is not waiting there",
                    world_letter(who), completion->handle);
-    end(world, slot, true, completion->result);
+    end(world, slot, LATER, completion->result);
 }
 
 void hosts_orphan(struct world *world, uint8_t who)
@@ -462,7 +471,7 @@ void hosts_orphan(struct world *world, uint8_t who)
     struct hosts *hosts = world->hosts;
     for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
         if (hosts->slots[i].waiting && hosts->slots[i].target == who)
-            end(world, &hosts->slots[i], false, HOST_NOT_OWNER);
+            end(world, &hosts->slots[i], ORPHANED, HOST_NOT_OWNER);
 }
 
 uint32_t hosts_waiting(const struct world *world)

@@ -239,6 +239,27 @@ void oracle_write_unknown(struct oracle *oracle, uint64_t id)
     write_end(oracle, id, false);
 }
 
+void oracle_write_never(struct oracle *oracle, uint64_t id)
+{
+    CHECK(id > 0);
+    CHECK(id < oracle->write_count);
+    struct write *write = &oracle->writes[id];
+    CHECK(write->end == NEVER);
+    write->end = ++oracle->clock;
+    write->unknown = true;
+    struct cell *cells = oracle->volumes[write->volume].cells;
+    uint64_t end = (write->offset + write->length) / ORACLE_CELL;
+    for (uint64_t c = write->offset / ORACLE_CELL; c < end; c++) {
+        struct cell *cell = &cells[c];
+        uint16_t kept = 0;
+        for (uint16_t i = 0; i < cell->count; i++)
+            if (cell->list[i].id != id)
+                cell->list[kept++] = cell->list[i];
+        CHECK(kept > 0);
+        cell->count = kept;
+    }
+}
+
 /* ---- reads ---- */
 
 uint64_t oracle_read_begin(struct oracle *oracle)

@@ -39,6 +39,9 @@ void oracle_write_done(struct oracle *oracle, uint64_t id);
  * may have taken effect until now, in any of its cells, or not at all. */
 void oracle_write_unknown(struct oracle *oracle, uint64_t id);
 
+/* It was refused on the spot: it never took effect. */
+void oracle_write_never(struct oracle *oracle, uint64_t id);
+
 /* A read begins: returns its token. */
 uint64_t oracle_read_begin(struct oracle *oracle);
 

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     PUMPS_AT_ONCE = 1000,               /* more without time passing is a loop that never ends */
@@ -160,12 +161,12 @@ void world_start(struct world *world, uint8_t who)
     config.self = who;
     config.incarnation = ++world->incarnations * 1000 + generator_below(&world->latency, 1000);
     config.seed = generator_next(&world->latency);
-    controller->memory_size = array_memory_size(&config);
-    size_t rounded = (controller->memory_size + 4095) / 4096 * 4096;
-    if (!controller->memory)
-        controller->memory = aligned_alloc(4096, rounded);
-    CHECK(controller->memory != NULL);
-    memset(controller->memory, 0, rounded);
+    size_t size = array_memory_size(&config);
+    size_t rounded = (size + 4095) / 4096 * 4096;
+    controller->memory =
+        mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(controller->memory != MAP_FAILED);
+    controller->memory_size = rounded;
     controller->running = true;
     controller->paused = controller->stop_asked = controller->machine_down = false;
     controller->warden_answers = false;
@@ -180,8 +181,7 @@ void world_start(struct world *world, uint8_t who)
     controller->pumps_at_once = 0;
     world_trace(world, "%c starts, incarnation %" PRIu64, world_letter(who),
                 controller->incarnation);
-    controller->array =
-        array_create(&config, controller->memory, controller->memory_size, world_clock(world, who));
+    controller->array = array_create(&config, controller->memory, size, world_clock(world, who));
     if (!controller->array)
         world_fail(world, "array_create() gave nothing");
     wires_login_later(world, who, world_between(&world->latency, 100, 20000));
@@ -215,7 +215,8 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     disks_orphan(world, who);
     wires_orphan(world, who, !provable);
     /* What the process had in memory is really gone: nobody may read it by mistake. */
-    memset(controller->memory, 0xDD, min_u64(controller->memory_size, 65536));
+    munmap(controller->memory, controller->memory_size);
+    controller->memory = NULL;
     if (controller->last_dead_ops == 0 && provable)
         wires_prove(world, who, controller->last_dead);
     if (!world->finishing)
@@ -683,140 +684,4 @@ const char *world_run(struct world *world)
     failing = NULL;
     check_on_failure(NULL);
     return NULL;
-}
-
-/* ---- the drawing ---- */
-
-static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
-{
-    return from[generator_below(generator, count)];
-}
-
-#define PICK(generator, ...)                                                                       \
-    pick((generator), (const uint64_t[]){__VA_ARGS__},                                             \
-         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
-static void draw_volumes(struct world *world)
-{
-    struct generator *draw = &world->draw;
-    struct array_config *config = &world->config;
-    config->store_count = (uint32_t)PICK(draw, 1, 1, 2);
-    for (uint32_t s = 0; s < config->store_count; s++) {
-        config->stores[s].block_size_bytes = (uint32_t)PICK(draw, 512, 512, 4096);
-        config->stores[s].can_zero = generator_chance(draw, 3, 4);
-        world->disks[s].size = 0;
-    }
-    config->volume_count = (uint32_t)PICK(draw, 1, 2, 2, 3, 4);
-    for (uint32_t v = 0; v < config->volume_count; v++) {
-        struct volume_config *volume = &config->volumes[v];
-        volume->store = (uint8_t)generator_below(draw, config->store_count);
-        uint32_t block = config->stores[volume->store].block_size_bytes;
-        snprintf(volume->name, sizeof volume->name, "v%u", v);
-        volume->size_bytes = PICK(draw, 1, 8, 33, 64, 200, 512) * PAGE_SIZE_BYTES;
-        if (block == SECTOR_SIZE && generator_chance(draw, 1, 4))
-            volume->size_bytes += SECTOR_SIZE * world_between(draw, 1, 7);
-        struct disk *disk = &world->disks[volume->store];
-        disk->size += block * PICK(draw, 0, 0, 1, 7);
-        volume->store_offset_bytes = disk->size;
-        disk->size += volume->size_bytes;
-        volume->home = (uint8_t)generator_below(draw, 2);
-        volume->flush_destage = generator_chance(draw, 1, 4);
-    }
-}
-
-static void draw_config(struct world *world)
-{
-    struct generator *draw = &world->draw;
-    struct array_config *config = &world->config;
-    config->slot_count = (uint32_t)PICK(draw, 64, 128, 128, 256, 1024);
-    config->request_limit = (uint32_t)PICK(draw, 128, 256, 512);
-    config->destage_io_limit = (uint32_t)PICK(draw, 1, 2, 8, 32);
-    config->fetch_io_limit = (uint32_t)PICK(draw, 1, 4, 16, 64);
-    config->dirty_low_percent = (uint8_t)world_between(draw, 5, 45);
-    config->dirty_high_percent = (uint8_t)world_between(draw, config->dirty_low_percent + 5, 90);
-    config->destage_after_ms = (uint32_t)PICK(draw, 1, 20, 200, 5000);
-    config->lease_ms = (uint32_t)PICK(draw, 100, 200, 1000);
-    config->settle_ms = (uint32_t)PICK(draw, 100, 200);
-    config->auto_giveback = generator_chance(draw, 1, 2);
-    config->trace = world->options.core_trace;
-    /* array_config_check() wants them, although world_start() sets them again. */
-    config->self = 0;
-    config->incarnation = 1;
-    uint64_t skew = PICK(draw, 0, 100, 20000);
-    for (int w = 0; w < 2; w++) {
-        world->controllers[w].clock_rate = world_between(draw, 1000000 - skew, 1000000 + skew);
-        world->controllers[w].clock_offset = world_between(draw, 1, 1000000000);
-    }
-    draw_volumes(world);
-    const char *wrong = array_config_check(config);
-    if (wrong) {
-        fprintf(stderr, "seed %" PRIu64 " drew a configuration that the core refuses: %s\n",
-                world->options.seed, wrong);
-        abort();
-    }
-}
-
-struct world *world_create(const struct world_options *options)
-{
-    struct world *world = calloc(1, sizeof *world);
-    CHECK(world != NULL);
-    world->options = *options;
-    generator_seed(&world->draw, options->seed * 4);
-    generator_seed(&world->latency, options->seed * 4 + 1);
-    generator_seed(&world->chaos, options->seed * 4 + 2);
-    generator_seed(&world->traffic, options->seed * 4 + 3);
-    world->now_us = 1000;
-    for (int w = 0; w < 2; w++)
-        world->controllers[w].message = NO_INDEX;
-    draw_config(world);
-    uint64_t every = PICK(&world->draw, 1, 7, 50);
-    if (world->options.check_every == 0)
-        world->options.check_every = (uint32_t)every;
-    uint64_t sizes[VOLUME_LIMIT];
-    for (uint32_t v = 0; v < world->config.volume_count; v++)
-        sizes[v] = world->config.volumes[v].size_bytes;
-    world->oracle = oracle_create(world->config.volume_count, sizes);
-    faults_create(world);
-    disks_create(world);
-    wires_create(world);
-    hosts_create(world);
-    return world;
-}
-
-void world_destroy(struct world *world)
-{
-    hosts_destroy(world);
-    wires_destroy(world);
-    disks_destroy(world);
-    oracle_destroy(world->oracle);
-    for (int w = 0; w < 2; w++)
-        free(world->controllers[w].memory);
-    free(world->events);
-    free(world);
-}
-
-void world_print(const struct world *world)
-{
-    const struct array_config *config = &world->config;
-    printf("seed %" PRIu64 " steps %" PRIu64 "\n", world->options.seed, world->options.steps);
-    printf("cache: %u slots, dirty %u%%..%u%%, destage after %u ms, %u writes, %u fetches, %u "
-           "requests\n",
-           config->slot_count, config->dirty_low_percent, config->dirty_high_percent,
-           config->destage_after_ms, config->destage_io_limit, config->fetch_io_limit,
-           config->request_limit);
-    printf("roles: lease %u ms, settle %u ms, giveback %s, clocks %" PRIu64 " and %" PRIu64
-           " ppm\n",
-           config->lease_ms, config->settle_ms, config->auto_giveback ? "auto" : "manual",
-           world->controllers[0].clock_rate, world->controllers[1].clock_rate);
-    for (uint32_t s = 0; s < config->store_count; s++)
-        printf("store %u: block %u, %s zero\n", s, config->stores[s].block_size_bytes,
-               config->stores[s].can_zero ? "can" : "cannot");
-    for (uint32_t v = 0; v < config->volume_count; v++)
-        printf("volume %u: %" PRIu64 " bytes at %" PRIu64 " of store %u, home %c, flush=%s\n", v,
-               config->volumes[v].size_bytes, config->volumes[v].store_offset_bytes,
-               config->volumes[v].store, world_letter(config->volumes[v].home),
-               config->volumes[v].flush_destage ? "destage" : "mirror");
-    faults_print(world);
-    hosts_print(world);
-    printf("oracle: array_check() after every %u pumps\n", world->options.check_every);
 }

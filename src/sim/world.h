@@ -6,9 +6,9 @@
  * core's actions in the order that array.h promises, and holds no copy of any of the core's logic.
  * One thread, no clock, no randomness but the seed's: the same seed gives the same trace.
  *
- * Its parts: world.c (events and controllers), disks.c (stores), wires.c (link, warden, register),
- * faults.c (what goes wrong and what the operator does), hosts.c (who reads and writes), oracle.c
- * (what they may see). */
+ * Its parts: draw.c (what a seed means), world.c (events and controllers), disks.c (stores),
+ * wires.c (link, warden, register), faults.c (what goes wrong and what the operator does), hosts.c
+ * (who reads and writes), oracle.c (what they may see). */
 
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
