@@ -160,6 +160,22 @@ def test_a_slow_link_makes_batches_larger_not_writes_fail(make_pair):
     alpha.verify_through(pair.a)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_still_on_its_way_to_the_peer_was_not_acknowledged(make_pair, seed):
+    """The link is slow, and it ends together with the controller: what was in it is gone for good."""
+    pair = make_pair(cables=True, lease="3s")
+    for proxy in pair.cables.links():
+        proxy.delay = 0.03
+    alpha = load_on(pair, depth=32, zeroes=10, flushes=5, seed=seed)
+    alpha.wait_acknowledged(300 + 100 * seed)
+    for proxy in pair.cables.links():
+        proxy.cut()
+    pair.a.kill()
+    alpha.wait_acknowledged(100).stop()
+    pair.b.wait_role("solo")
+    alpha.verify_through(pair.b)
+
+
 def test_the_peers_parent_out_of_sight_changes_nothing(make_pair):
     pair = make_pair(cables=True)
     alpha = load_on(pair)

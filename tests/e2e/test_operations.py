@@ -156,6 +156,25 @@ def test_destage_sends_the_peer_nothing(make_pair):
     handle.shutdown()
 
 
+def test_a_read_that_takes_a_destaged_slot_tells_the_peer_to_drop_it(make_pair):
+    """Claims 8 and 19: a DROP for each once-mirrored slot that a read reuses; none when a write reuses it."""
+    pair = make_pair(cache="2M", destage_after="100ms")
+    handle = pair.a.connect("alpha")
+    for number in range(64):
+        handle.pwrite(b"w" * 16384, number * 16384)
+    wait_for("all is destaged", lambda: volume_status(pair.a.status(), "alpha")["dirty_pages"] == 0)
+    assert pair.a.status()["sent"]["drops"] == 0
+    image = pair.b.status()["cache"]["slots_image"]
+    assert image >= 256
+    handle.pread(8 * MI, 4 * MI)
+    status = pair.a.status()
+    assert status["sent"]["drops"] > 100
+    wait_for("the peer has dropped them", lambda: pair.b.status()["received"]["drops"] == status["sent"]["drops"], 5)
+    assert pair.b.status()["cache"]["slots_image"] == image - status["sent"]["drops"]
+    assert handle.pread(MI, 0) == b"w" * MI
+    handle.shutdown()
+
+
 # ---- move ----
 
 def test_a_move_under_load_costs_no_command(pair):
@@ -234,6 +253,16 @@ def test_a_clean_stop_leaves_everything_on_the_store(make_pair):
     pair.start()
     alpha.verify_through(pair.a)
     beta.verify_through(pair.b)
+
+
+def test_one_that_is_stopped_right_after_its_peer_died_destages_first(make_pair):
+    pair = make_pair(destage_after="60s")
+    alpha = load_on(pair, limit=3000)
+    wait_for("all answered", lambda: alpha.path.acknowledged == 3000, 30)
+    alpha.stop()
+    pair.b.kill()
+    assert pair.a.terminate() == 0
+    alpha.verify(pair.store_pread("alpha"), "the store")
 
 
 def test_stop_by_command_hands_over_and_ends_with_0(pair):
