@@ -79,8 +79,9 @@ static const char *audit_dirty_counts(const struct array *array)
     for (int i = 0; i < FLUSH_GENERATIONS; i++)
         generation_sum += array->destage.generations.count[i];
     for (uint32_t i = 0; i < array->config.volume_count; i++)
-        volume_sum += array->volumes[i].dirty_pages;
-    if (counted != generation_sum)
+        volume_sum += array->destage.generations.volume_pages[i];
+    uint64_t adopted = array->destage.generations.adopting ? slot_list_count(table, LIST_IMAGE) : 0;
+    if (counted + adopted != generation_sum)
         return "the flush generations count other slots than are dirty";
     if (counted != volume_sum)
         return "the volumes count other pages than are dirty";

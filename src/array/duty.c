@@ -54,8 +54,9 @@ static void move_start(struct array *array, uint32_t index)
 static void move_step(struct array *array, uint32_t index)
 {
     struct volume *volume = &array->volumes[index];
+    uint64_t dirty_pages = array->destage.generations.volume_pages[index];
     if (volume->move == MOVE_DESTAGE) {
-        if (volume->dirty_pages > MOVE_FEW_PAGES &&
+        if (dirty_pages > MOVE_FEW_PAGES &&
             !generation_is_over(&array->destage.generations, volume->move_cut))
             return;
         volume->move = MOVE_HOLD;
@@ -63,7 +64,7 @@ static void move_step(struct array *array, uint32_t index)
     }
     if (volume->move != MOVE_HOLD)
         return;
-    bool drained = volume->active == 0 && volume->dirty_pages == 0 && volume->fetches == 0;
+    bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0;
     if (drained && lists_filling(&array->lists)->count < BATCH_HEADERS) {
         volume->move = MOVE_SENT;
         send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
@@ -113,7 +114,7 @@ static void leave_mirror(struct array *array, const char *why)
     pages_mirror_void(array);
     array->incoming.open = false;
     array->refill = (struct refill){.state = REFILL_NONE};
-    array->leave_sent = false;
+    array->leave_sent = array->leave_answered = false;
     array->peer_stopping = false;
 }
 
@@ -164,6 +165,7 @@ void duty_orders(struct array *array)
     }
     if (orders & ORDER_ADOPT) {
         leave_mirror(array, "the peer was lost");
+        generation_adopt(&array->destage.generations, &array->table);
         array->homing = false;
         begin_solo(array);
     }
@@ -216,6 +218,8 @@ static void refill_close(struct array *array)
     }
     if (table->state_count[1][SLOT_FREE] < table->half)
         return;
+    if (array->destage.generations.adopting)
+        generation_adopt_end(&array->destage.generations, table);
     table->mirror_stamp++;
     lists_reset(&array->lists, next_stream(array));
     array->mirroring = true;
@@ -321,11 +325,23 @@ static void stop_paired(struct array *array)
     array->leave_sent = true;
 }
 
+/* Both may say it at once. Then b takes a's word and forgets its own: it is the one that ends the array. */
+void duty_peer_leaves(struct array *array)
+{
+    if (array->leave_sent && array->config.self == 0)
+        return;
+    array->leave_sent = array->leave_answered = false;
+    role_on_left(&array->role, array->now_us);
+}
+
 static void stop_step(struct array *array)
 {
     switch (array->role.state) {
     case ROLE_PAIRED:
-        stop_paired(array);
+        if (array->leave_answered)
+            role_stop(&array->role, array->now_us, true);
+        else
+            stop_paired(array);
         break;
     case ROLE_SOLO:
         duty_abort_refill(array);
@@ -374,7 +390,7 @@ void duty_acknowledged(struct array *array, const struct header *header)
         break;
     }
     case HEADER_LEAVE:
-        role_stop(&array->role, array->now_us, true);
+        array->leave_answered = array->leave_sent;
         break;
     default:
         break;
@@ -386,8 +402,7 @@ static void note_drained(struct array *array)
     if (!array_is_solo(array))
         return;
     if (!array->solo_drained)
-        array->solo_drained = generation_is_over(&array->destage.generations, array->solo_cut) &&
-                              slot_list_count(&array->table, LIST_IMAGE) == 0;
+        array->solo_drained = generation_is_over(&array->destage.generations, array->solo_cut);
     if (array->solo_drained && array->refill.state == REFILL_NONE)
         role_on_drained(&array->role, array->now_us);
 }

@@ -299,9 +299,7 @@ static void host_write(struct array *array, struct request *request)
 
 static bool flush_is_over(const struct array *array, const struct request *request)
 {
-    if (!generation_is_over(&array->destage.generations, request->generation))
-        return false;
-    return !array_is_solo(array) || slot_list_count(&array->table, LIST_IMAGE) == 0;
+    return generation_is_over(&array->destage.generations, request->generation);
 }
 
 static void host_flush(struct array *array, struct request *request)

@@ -223,7 +223,7 @@ static void apply_header(struct array *array, const struct header *header)
         duty_moved_here(array, header->volume);
         break;
     case HEADER_LEAVE:
-        role_on_left(&array->role, array->now_us);
+        duty_peer_leaves(array);
         break;
     default:
         break;
@@ -255,8 +255,6 @@ void image_drop_all(struct array *array)
     CHECK(stores_quiet(array));
     array->drop_pending = false;
     destage_reset(&array->destage);
-    for (uint32_t i = 0; i < array->config.volume_count; i++)
-        array->volumes[i].dirty_pages = 0;
     const uint32_t half = array->table.half;
     if (array->table.state_count[0][SLOT_FREE] != half || array->table.state_count[1][SLOT_FREE] != half)
         slot_table_reset(&array->table);

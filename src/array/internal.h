@@ -75,7 +75,6 @@ struct volume {
     uint64_t move_since_us;
     uint32_t active;         /* requests that have begun and not ended */
     uint32_t fetches;        /* pages being fetched */
-    uint64_t dirty_pages;
     struct volume_status status;
 };
 
@@ -125,7 +124,7 @@ struct array {
 
     uint32_t batch_marks;
     bool mirroring; /* writes go to the filling list: paired, or solo while refilling */
-    bool stopping, leave_sent, peer_stopping;
+    bool stopping, leave_sent, leave_answered, peer_stopping;
     bool drop_pending;  /* what the memory holds is stale: forget it as soon as no store operation uses it */
     bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
     bool solo_drained;  /* since this solo began, everything acknowledged before it has become durable */
@@ -224,8 +223,6 @@ void pages_acknowledged(struct array *array, struct slot *slot);
 void pages_mirror_void(struct array *array);
 void pages_durable(struct array *array, struct slot *slot);
 void pages_send(struct array *array, struct slot *slot); /* DIRTY becomes FILLING, whole */
-void pages_join_dirty(struct array *array, struct slot *slot, bool oldest); /* enters the counts of dirty pages */
-void pages_forget_dirty(struct array *array, struct slot *slot); /* leaves the counts; about to be superseded or released */
 bool pages_relocate(struct array *array, struct slot *slot);
 
 /* ---- stores.c ---- */
@@ -250,6 +247,7 @@ void duty_orders(struct array *array);
 void duty_pump(struct array *array);
 void duty_acknowledged(struct array *array, const struct header *header);
 void duty_moved_here(struct array *array, uint8_t volume);
+void duty_peer_leaves(struct array *array);
 void duty_abort_refill(struct array *array);
 
 #endif

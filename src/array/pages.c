@@ -45,27 +45,6 @@ struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
     return make_free(array, for_read) ? slot_take(&array->table, key) : NULL;
 }
 
-void pages_join_dirty(struct array *array, struct slot *slot, bool oldest)
-{
-    if (slot->counted)
-        return;
-    array->volumes[slot_key_volume(slot->key)].dirty_pages++;
-    if (oldest)
-        generation_join_oldest(&array->destage.generations, slot);
-    else
-        generation_join(&array->destage.generations, slot);
-}
-
-void pages_forget_dirty(struct array *array, struct slot *slot)
-{
-    if (!slot->counted)
-        return;
-    uint64_t *dirty = &array->volumes[slot_key_volume(slot->key)].dirty_pages;
-    CHECK(*dirty > 0);
-    (*dirty)--;
-    generation_leave(&array->destage.generations, slot);
-}
-
 static bool dirty_room(const struct array *array)
 {
     return slot_dirty_count(&array->table, 0) < array->high_slots;
@@ -141,12 +120,11 @@ static void add_write_header(struct array *array, struct slot *slot, uint8_t tou
 void pages_written(struct array *array, struct slot *slot, uint8_t touched)
 {
     struct slot_table *table = &array->table;
-    bool adopted = slot->list == LIST_IMAGE;
     slot->valid |= touched;
     slot->dirty |= touched;
     slot->unsafe = true;
     array->host_pages++;
-    pages_join_dirty(array, slot, adopted);
+    generation_join(&array->destage.generations, slot);
     if (slot->state == SLOT_FILLING) {
         slot->send |= touched;
         array->sent.folds++;
@@ -176,7 +154,7 @@ static void back_to_dirty(struct array *array, struct slot *slot)
     slot->send = 0;
     if (slot->superseded) {
         host_slot_settled(array, slot, false);
-        pages_forget_dirty(array, slot);
+        generation_leave(&array->destage.generations, slot);
         slot_release(table, slot);
         return;
     }
@@ -218,7 +196,7 @@ void pages_durable(struct array *array, struct slot *slot)
 {
     struct slot_table *table = &array->table;
     CHECK(slot->state == SLOT_DESTAGING);
-    pages_forget_dirty(array, slot);
+    generation_leave(&array->destage.generations, slot);
     slot->dirty = 0;
     slot->unsafe = slot->failed = false;
     struct slot *heir = slot_find(table, slot->key);
@@ -243,7 +221,7 @@ bool pages_relocate(struct array *array, struct slot *slot)
     enum slot_list_id list = slot->list == LIST_FAILED || slot->list == LIST_URGENT ? slot->list : LIST_BACKLOG;
     if (slot->fetch != 0 || !make_free(array, false))
         return false;
-    pages_join_dirty(array, slot, true);
+    generation_join(&array->destage.generations, slot);
     slot_list_remove(table, slot);
     slot_supersede(table, slot);
     struct slot *heir = slot_take(table, slot->key);

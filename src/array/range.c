@@ -97,12 +97,12 @@ static void drop_page(struct array *array, struct slot *slot)
 {
     slot->held = false;
     if (slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) {
-        pages_forget_dirty(array, slot);
+        generation_leave(&array->destage.generations, slot);
         slot_set_mirrored(&array->table, slot, false);
         slot_supersede(&array->table, slot); /* released when the list that carries it is acknowledged */
         return;
     }
-    pages_forget_dirty(array, slot);
+    generation_leave(&array->destage.generations, slot);
     host_slot_settled(array, slot, true);
     slot_release(&array->table, slot);
 }

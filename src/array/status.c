@@ -13,7 +13,7 @@ static void volume_status(const struct array *array, uint32_t index, struct volu
     *status = volume->status;
     status->owner = role_has_memory(array->role.state) ? volume->owner : -1;
     status->moving = volume->move != MOVE_NONE;
-    status->dirty_pages = volume->dirty_pages;
+    status->dirty_pages = array->destage.generations.volume_pages[index];
     status->waiting = volume->active;
 }
 
@@ -62,9 +62,9 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
 
 int array_owner(const struct array *array, uint8_t volume)
 {
-    if (array->role.state != ROLE_SOLO && array->role.state != ROLE_PAIRED)
-        return role_has_memory(array->role.state) ? (array_owns(array, volume) ? -1 : 0) : -1;
-    return array_owns(array, volume) ? 1 : 0;
+    if (array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED)
+        return array_owns(array, volume) ? 1 : 0;
+    return -1;
 }
 
 uint64_t array_next_cached(const struct array *array, uint8_t volume, uint64_t from, uint64_t to)

@@ -256,8 +256,6 @@ static bool destage_from(struct array *array, enum slot_list_id list)
         stores_fetch(array, fill, 0); /* it may go once it is filled */
     if (run == NULL)
         return false;
-    for (uint32_t i = 0; i < run->count; i++)
-        pages_join_dirty(array, slot_at(&array->table, run->slots[i]), true);
     uint32_t index = (uint32_t)(run - array->destage.runs);
     array_store_action(array, &(struct store_action){.io = io_id(IO_RUN, index),
                                                      .op = STORE_WRITE,

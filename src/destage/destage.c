@@ -74,6 +74,7 @@ static struct run *run_take(struct destage *destage)
 static void run_add(struct destage *destage, struct slot_table *table, struct run *run, struct slot *slot,
                     struct hull hull)
 {
+    generation_join(&destage->generations, slot); /* an adopted page is marked as it leaves its list */
     slot_list_remove(table, slot);
     slot_set_state(table, slot, SLOT_DESTAGING);
     uint32_t size = (uint32_t)(hull.end - hull.first) * SECTOR_SIZE;
@@ -227,6 +228,7 @@ static void schedule_retry(struct destage *destage, uint64_t now_us)
 void destage_defer(struct destage *destage, struct slot_table *table, struct slot *slot, uint64_t now_us)
 {
     CHECK(slot->state == SLOT_DIRTY);
+    generation_join(&destage->generations, slot);
     slot_list_remove(table, slot);
     slot->failed = true;
     slot_list_append(table, LIST_FAILED, slot);

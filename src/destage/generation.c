@@ -6,23 +6,31 @@
 
 #include "destage/generation.h"
 
-static void join(struct generations *generations, struct slot *slot, uint64_t generation)
-{
-    slot->generation = (uint8_t)(generation % FLUSH_GENERATIONS);
-    slot->counted = true;
-    generations->count[slot->generation]++;
-}
-
 void generation_join(struct generations *generations, struct slot *slot)
 {
-    if (!slot->counted)
-        join(generations, slot, generations->open);
+    if (slot->counted)
+        return;
+    bool adopted = generations->adopting && slot->list == LIST_IMAGE;
+    uint64_t generation = adopted ? generations->adopted : generations->open;
+    slot->generation = (uint8_t)(generation % FLUSH_GENERATIONS);
+    slot->counted = true;
+    generations->volume_pages[slot_key_volume(slot->key)]++;
+    if (!adopted)
+        generations->count[slot->generation]++;
 }
 
-void generation_join_oldest(struct generations *generations, struct slot *slot)
+void generation_adopt(struct generations *generations, const struct slot_table *table)
 {
-    if (!slot->counted)
-        join(generations, slot, generations->oldest);
+    CHECK(!generations->adopting);
+    generations->adopting = true;
+    generations->adopted = generations->open;
+    generations->count[generations->open % FLUSH_GENERATIONS] += slot_list_count(table, LIST_IMAGE);
+}
+
+void generation_adopt_end(struct generations *generations, const struct slot_table *table)
+{
+    CHECK(slot_list_count(table, LIST_IMAGE) == 0);
+    generations->adopting = false;
 }
 
 void generation_inherit(struct generations *generations, struct slot *slot, struct slot *heir)
@@ -37,11 +45,16 @@ void generation_inherit(struct generations *generations, struct slot *slot, stru
 
 void generation_leave(struct generations *generations, struct slot *slot)
 {
+    if (generations->adopting && slot->list == LIST_IMAGE)
+        generation_join(generations, slot);
     if (!slot->counted)
         return;
     uint32_t *count = &generations->count[slot->generation];
+    uint64_t *pages = &generations->volume_pages[slot_key_volume(slot->key)];
     CHECK(*count > 0);
+    CHECK(*pages > 0);
     (*count)--;
+    (*pages)--;
     slot->counted = false;
     while (generations->oldest < generations->open &&
            generations->count[generations->oldest % FLUSH_GENERATIONS] == 0)

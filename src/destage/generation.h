@@ -14,13 +14,22 @@ struct generations {
     uint64_t open;   /* the generation that new dirty slots join */
     uint64_t oldest; /* the first that is not empty, or `open` */
     uint32_t count[FLUSH_GENERATIONS];
+    /* After a takeover every slot of LIST_IMAGE is counted in generation `adopted` without being marked: one addition
+     * for all of them. A slot is marked when it leaves that list. */
+    bool adopting;
+    uint64_t adopted;
+    uint64_t volume_pages[VOLUME_LIMIT]; /* marked slots of each volume */
 };
 
-/* A slot becomes dirty; nothing when it is counted already (its older data is then still owed). */
+/* A slot becomes dirty, or leaves LIST_IMAGE after a takeover; nothing when it is counted already (its older data is
+ * then still owed). To be called while the slot still stands on its list. */
 void generation_join(struct generations *generations, struct slot *slot);
 
-/* As generation_join(), into the oldest generation there is: an adopted page is owed to every FLUSH. */
-void generation_join_oldest(struct generations *generations, struct slot *slot);
+/* A takeover: all that LIST_IMAGE holds is owed from now on. */
+void generation_adopt(struct generations *generations, const struct slot_table *table);
+
+/* LIST_IMAGE is empty and is the peer's again. */
+void generation_adopt_end(struct generations *generations, const struct slot_table *table);
 
 /* `heir` takes over what `slot` owes: the newer slot of a page whose older one will never be destaged. */
 void generation_inherit(struct generations *generations, struct slot *slot, struct slot *heir);
