@@ -8,6 +8,7 @@
 #include "shell/store.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -279,6 +281,33 @@ static void a_short_write_goes_on_until_it_is_whole_or_fails(void **state)
     assert_false(store->failing);
 }
 
+/* tmpfs can punch holes and cannot zero a range: the store finds out, and writes zeros. */
+static void a_store_that_cannot_zero_a_range_is_written_zeros(void **state)
+{
+    struct statfs kind;
+    if (statfs("/dev/shm", &kind) < 0 || kind.f_type != TMPFS_MAGIC)
+        skip();
+    char memory_path[] = "/dev/shm/holdfast-store-XXXXXX";
+    int file = mkstemp(memory_path);
+    assert_true(file >= 0);
+    struct config_store config = {.name = "memory", .io = CONFIG_IO_AUTO};
+    snprintf(config.path, sizeof config.path, "%s", memory_path);
+    char why[TRACE_LINE];
+    const char *wrong = stores_open(&stores, &config, why);
+    unlink(memory_path);
+    assert_null(wrong);
+    fill(0, 1 << 20);
+    assert_true(stores.store[0].can_zero_range);
+    assert_int_equal(range(STORE_ZERO, 4096, 65536 + 512), STORE_DONE);
+    assert_false(stores.store[0].can_zero_range);
+    static uint8_t seen[1 << 20];
+    assert_int_equal(pread(file, seen, sizeof seen, 0), sizeof seen);
+    close(file);
+    assert_true(all(seen, 4096, 5));
+    assert_true(all(seen + 4096, 65536 + 512, 0));
+    assert_true(all(seen + 4096 + 65536 + 512, sizeof seen - 4096 - 65536 - 512, 5));
+}
+
 static void what_is_no_store_is_refused_with_a_reason(void **state)
 {
     static const struct {
@@ -307,6 +336,7 @@ int main(void)
         TEST(a_trim_gives_blocks_back_and_block_status_sees_the_hole),
         TEST(an_operation_past_its_time_is_not_submitted),
         TEST(a_short_write_goes_on_until_it_is_whole_or_fails),
+        TEST(a_store_that_cannot_zero_a_range_is_written_zeros),
         TEST(what_is_no_store_is_refused_with_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
