@@ -431,6 +431,8 @@ void wires_register(struct world *world, uint8_t who, const struct register_acti
     struct register_operation *operation = &world->register_operations[index];
     *operation = (struct register_operation){
         .used = true, .who = who, .incarnation = controller->incarnation, .action = *action};
+    operation->partner =
+        world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     world->count.register_operations++;
     uint64_t limit_us = world->now_us < world->register_slow_us ? 400000 : 3000;
     uint64_t apply_us = 1 + generator_below(&world->latency, limit_us);
@@ -468,13 +470,12 @@ static void swapped(struct world *world, const struct register_operation *operat
     world_trace(world, "the register holds epoch %" PRIu64 ", in %u, %s", new->epoch, new->in,
                 new->unclean ? "unclean" : "clean");
     for (uint8_t m = 0; m < 2; m++) {
-        const struct controller *controller = &world->controllers[m];
         if (!(new->in &(1 << m)))
             world->member[m] = 0;
         else if (m == operation->who)
             world->member[m] = operation->incarnation;
         else if (new->epoch != old->epoch)
-            world->member[m] = controller->running ? controller->incarnation : 0;
+            world->member[m] = operation->partner;
     }
     world->record = *new;
 }

@@ -182,6 +182,7 @@ struct register_operation {
     bool used, applied, lost_request, lost_answer;
     uint8_t who;
     uint64_t incarnation;
+    uint64_t partner; /* the other's incarnation when it was asked */
     struct register_action action;
     enum register_result result;
     struct register_record record;
