@@ -193,9 +193,9 @@ static void fill_extra(struct controller *self)
     extra->nbd_refused = self->nbd.refused;
     extra->link_authenticated = self->config->secret[0] && self->link.out.up;
     extra->link_logins = self->link.logins;
-    snprintf(extra->link_error, sizeof extra->link_error, "%s", self->link.error);
+    memcpy(extra->link_error, self->link.error, sizeof extra->link_error);
     extra->warden = self->watch.answering ? CONTROL_WARDEN_CONNECTED : CONTROL_WARDEN_ALONE;
-    snprintf(extra->warden_error, sizeof extra->warden_error, "%s", self->watch.error);
+    memcpy(extra->warden_error, self->watch.error, sizeof extra->warden_error);
     for (uint32_t i = 0; i < self->stores.count; i++) {
         const struct store *store = &self->stores.store[i];
         struct control_store *shown = &extra->stores[i];
@@ -203,7 +203,7 @@ static void fill_extra(struct controller *self)
         shown->direct = store->direct;
         shown->block_size_bytes = store->config.block_size_bytes;
         shown->size_bytes = store->size_bytes;
-        snprintf(shown->error, sizeof shown->error, "%s", store->error);
+        memcpy(shown->error, store->error, sizeof shown->error);
     }
     for (uint32_t i = 0; i < self->config->volume_count; i++) {
         extra->volumes[i].read_iops = self->read_iops[i];

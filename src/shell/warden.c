@@ -54,6 +54,7 @@ struct warden {
     pid_t child;
     int child_descriptor, pipe, listener, signals, lock;
     bool pipe_over, stop_asked;
+    uint64_t stop_asked_us;
     int exit_status;
     uint64_t proven_us;
     struct watcher watchers[WARDEN_WATCHER_LIMIT];
@@ -231,12 +232,16 @@ static void on_signal(struct warden *warden)
         return;
     if (warden->state != WARDEN_RUNNING)
         return;
+    uint64_t now_us = loop_clock_us();
+    if (warden->stop_asked && now_us - warden->stop_asked_us < WARDEN_SECOND_MS * 1000ull)
+        return;
     log_say(LOG_INFO,
             warden->stop_asked ? "asked to stop a second time: ending controller %s at once"
                                : "asked to stop: controller %s stops cleanly",
             controller_name(warden->job->controller));
     kill(warden->child, warden->stop_asked ? SIGKILL : SIGTERM);
     warden->stop_asked = true;
+    warden->stop_asked_us = now_us;
 }
 
 /* ---- waiting ---- */

@@ -13,6 +13,8 @@
 #include "shell/config.h"
 
 enum {
+    WARDEN_SECOND_MS = 200,    /* a SIGTERM so soon after the first is the same: some senders signal
+                                * the process and then its group */
     WARDEN_WATCHER_LIMIT = 8,  /* connections at a time; the peer needs one */
     WARDEN_GREETING_MS = 5000, /* an unknown connection has so long to say who it is */
     WARDEN_LINGER_MS = 10000, /* after a death: until a watching peer has confirmed that it knows */

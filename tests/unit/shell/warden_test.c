@@ -258,6 +258,8 @@ static void a_second_sigterm_ends_a_controller_that_does_not_stop(void **state)
 {
     pid_t parent = start_warden(controller);
     kill(parent, SIGTERM);
+    usleep(20000);
+    kill(parent, SIGTERM); /* of a sender that signals the group as well */
     usleep(300000);
     assert_int_equal(kill(shared->child, 0), 0); /* it ignores the first */
     kill(parent, SIGTERM);
