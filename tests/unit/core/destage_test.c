@@ -288,6 +288,7 @@ static void a_write_that_ends_during_a_flush_waits_for_the_next(void **state)
     destage_written(&destage, first);
     assert_true(destage_flush(&destage, 0, true)); /* someone waits: no need for the other */
     destage_written(&destage, second);
+    assert_false(destage_flush(&destage, 0, true)); /* the present one began before it */
     destage_flushed(&destage, 0);
     assert_int_equal(second->state, RUN_WRITTEN);
     ASSERT_CHECK_FAILS(destage_done(&destage, second));

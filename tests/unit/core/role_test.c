@@ -204,7 +204,7 @@ static void every_row_of_the_first_decision_meets_one_outcome(void **state)
             bool unclean = row & 1, gone = row & 2;
             for (enum peer_seen peer = UNKNOWN; peer < PEERS; peer++) {
                 start();
-                peer_epoch = peer == SERVING ? 4 : 3;
+                peer_epoch = peer == SERVED_BEFORE ? 3 : 4;
                 if (peer != UNKNOWN)
                     hello(peer == EMPTY ? ROLE_WAITING : ROLE_SOLO, PEER, NOW);
                 if (gone)
