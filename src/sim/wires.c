@@ -405,10 +405,10 @@ void wires_on_fence(struct world *world, const struct event *event)
     if (!controller->running || controller->incarnation != event->stamp ||
         (controller->role != ROLE_RACING && controller->role != ROLE_FENCING))
         return; /* the takeover is over: the shell has dropped its question */
-    if (target->machine_down || !wires_path_up(world, 0) || !wires_path_up(world, 1)) {
-        world_event(world, world->now_us + 20000, EVENT_FENCE, 2, asker, event->stamp);
+    /* The shell asks again, on every connection, for as long as the takeover waits. */
+    world_event(world, world->now_us + 20000, EVENT_FENCE, 2, asker, event->stamp);
+    if (target->machine_down || !wires_path_up(world, 0) || !wires_path_up(world, 1))
         return;
-    }
     if (target->running)
         world_kill(world, !asker, true);
     else if (target->last_dead_ops == 0 && target->last_dead != 0)
