@@ -91,7 +91,7 @@ static void the_first_pump_asks_for_the_register_and_nothing_else(void **state)
 
 static void configurations_that_differ_never_pair(void **state)
 {
-    for (int row = 0; row < 4; row++) {
+    for (int row = 0; row < 6; row++) {
         pair_defaults();
         pair_create();
         if (row == 0)
@@ -100,6 +100,10 @@ static void configurations_that_differ_never_pair(void **state)
             pair.config.volumes[0].store_offset_bytes += 4096;
         else if (row == 2)
             pair.config.volumes[0].name[0] = 'w';
+        else if (row == 3)
+            pair.config.volumes[0].store = 1;
+        else if (row == 4)
+            pair.config.volumes[0].home = 1;
         else
             pair.config.slot_count *= 2;
         pair_create_side(B);
@@ -171,7 +175,7 @@ static void the_audit_sees_each_broken_invariant(void **state)
     SEEN(none, waiters = 0);
     SEEN(none, fetch = 1);
     SEEN(none, counted = true);
-    SEEN(none, mirror_stamp = array->table.mirror_stamp);
+    SEEN(none, mirror_stamp = saved_dirty.mirror_stamp);
     SEEN(none, list = LIST_NONE);
     SEEN(dirty, valid = 0x7F);
     SEEN(dirty, dirty = 0);

@@ -7,7 +7,7 @@
 
 #include "base/generator.h"
 
-#include "../check_trap.h"
+#include "slot_table.h"
 
 static void a_flush_waits_for_what_was_dirty_and_not_for_what_comes_later(void **state)
 {
@@ -76,6 +76,39 @@ static void an_heir_owes_what_its_elder_owed(void **state)
     generation_join(&generations, &heir);
     generation_join(&generations, &elder);
     ASSERT_CHECK_FAILS(generation_inherit(&generations, &elder, &heir));
+}
+
+/* A takeover: one addition counts all that the image holds; each is marked as it leaves its list.
+ */
+static void adopted_pages_are_owed_to_every_flush_from_the_takeover_on(void **state)
+{
+    struct generations generations = {0};
+    struct slot_table table;
+    struct arena arena = table_arena();
+    slot_table_create(&table, &arena, 8);
+    struct slot own = {0};
+    struct slot *adopted[2] = {slot_take_image(&table, 0, slot_key(3, 0)),
+                               slot_take_image(&table, 1, slot_key(3, 1))};
+    generation_join(&generations, &own);
+    generation_cut(&generations);
+    generation_adopt(&generations, &table);
+    ASSERT_CHECK_FAILS(generation_adopt(&generations, &table));
+    uint64_t cut = generation_cut(&generations);
+    generation_leave(&generations, &own);
+    assert_false(generation_is_over(&generations, cut));
+    assert_int_equal(generations.volume_pages[3], 0);
+    generation_join(&generations, adopted[0]); /* on its way to the store */
+    assert_true(adopted[0]->counted);
+    assert_int_equal(generations.volume_pages[3], 1);
+    slot_list_remove(&table, adopted[0]);
+    ASSERT_CHECK_FAILS(generation_adopt_end(&generations, &table));
+    generation_leave(&generations, adopted[0]);
+    assert_false(generation_is_over(&generations, cut));
+    generation_leave(&generations, adopted[1]); /* discarded straight from the list */
+    slot_list_remove(&table, adopted[1]);
+    assert_true(generation_is_over(&generations, cut));
+    generation_adopt_end(&generations, &table);
+    assert_int_equal(generations.volume_pages[3], 0);
 }
 
 static void when_all_generations_are_in_use_a_flush_waits_for_more_not_less(void **state)
@@ -172,6 +205,7 @@ int main(void)
         cmocka_unit_test(a_later_flush_waits_for_what_an_earlier_one_waits_for),
         cmocka_unit_test(a_page_written_again_is_still_owed_to_the_first_flush),
         cmocka_unit_test(an_heir_owes_what_its_elder_owed),
+        cmocka_unit_test(adopted_pages_are_owed_to_every_flush_from_the_takeover_on),
         cmocka_unit_test(when_all_generations_are_in_use_a_flush_waits_for_more_not_less),
         cmocka_unit_test(random_steps_agree_with_a_plain_model),
     };

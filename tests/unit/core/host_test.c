@@ -234,6 +234,31 @@ static void the_one_that_waits_longest_gets_the_room(void **state)
     assert_ok(waiting[5]);
 }
 
+static void a_newcomer_does_not_pass_those_that_wait_for_room(void **state)
+{
+    uint32_t high = pair.config.slot_count * pair.config.dirty_high_percent / 100;
+    pair.side[A].hold_store = true;
+    for (uint32_t page = 0; page < high; page++)
+        write_now(A, V_A, page * 2ull * PAGE, PAGE, 1);
+    uint32_t first = ask_write(A, V_BLOCKS, 0, PAGE, 2);
+    settle();
+    assert_false(is_done(first));
+    for (int i = 0; i < 50 && !is_done(first); i++) {
+        store_answer(A);
+        if (status_of(A)->slots_dirty < high)
+            break;
+        settle();
+    }
+    assert_true(status_of(A)->slots_dirty < high); /* there is room, and nobody has been told yet */
+    assert_false(is_done(first));
+    uint32_t newcomer = ask_write(A, V_BLOCKS, 0, PAGE, 3);
+    pair.side[A].hold_store = false;
+    settle();
+    assert_ok(first);
+    assert_ok(newcomer);
+    assert_reads(A, V_BLOCKS, 0, PAGE, 3);
+}
+
 static void outside_the_volume_is_refused_at_once(void **state)
 {
     static const struct {
@@ -350,6 +375,7 @@ int main(void)
         TEST(a_forced_write_with_flush_destage_waits_for_the_store),
         TEST(writes_wait_in_arrival_order_above_the_high_watermark_and_reads_go_on),
         TEST(the_one_that_waits_longest_gets_the_room),
+        TEST(a_newcomer_does_not_pass_those_that_wait_for_room),
         TEST(outside_the_volume_is_refused_at_once),
         TEST(the_last_page_of_a_volume_may_be_part_of_one),
         TEST(the_other_controllers_volume_is_refused),

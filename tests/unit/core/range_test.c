@@ -85,6 +85,7 @@ static void other_requests_to_the_range_wait_until_it_is_over(void **state)
     settle();
     assert_false(is_done(read) || is_done(write) || is_done(again));
     assert_ok(beside);
+    assert_int_equal(pair.asked[STORE_TRIM], 1); /* two ranges that overlap: one after the other */
     store_answer(A);
     settle();
     assert_false(is_done(read) || is_done(write)); /* discarded, and not yet durably */
