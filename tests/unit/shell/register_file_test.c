@@ -11,23 +11,27 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 static char folder[64], path[96];
+static struct register_file at; /* path, as one controller sees it */
 
 static int make_folder(void **state)
 {
     snprintf(folder, sizeof folder, "/tmp/holdfast-register-XXXXXX");
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/register", folder);
+    register_file_init(&at, path);
     return 0;
 }
 
 static int remove_folder(void **state)
 {
     char name[128];
+    register_file_close(&at);
     static const char *const ends[] = {"", ".lock", ".new"};
     for (size_t i = 0; i < ARRAY_LENGTH(ends); i++) {
         snprintf(name, sizeof name, "%s%s", path, ends[i]);
@@ -44,7 +48,7 @@ static void an_absent_register_was_never_written(void **state)
 {
     struct register_record record;
     char why[TRACE_LINE];
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
     assert_true(register_equal(&record, &never));
 }
 
@@ -52,11 +56,11 @@ static void a_swap_needs_what_it_expects(void **state)
 {
     struct register_record record;
     char why[TRACE_LINE];
-    assert_int_equal(register_file_swap(path, &never, &first, &record, why), REGISTER_OK);
-    assert_int_equal(register_file_swap(path, &never, &second, &record, why), REGISTER_CONFLICT);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_swap(&at, &never, &second, &record, why), REGISTER_CONFLICT);
     assert_true(register_equal(&record, &first));
-    assert_int_equal(register_file_swap(path, &first, &second, &record, why), REGISTER_OK);
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_swap(&at, &first, &second, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
     assert_true(register_equal(&record, &second));
 }
 
@@ -67,7 +71,7 @@ static void racers(unsigned *won)
         struct register_record record, from = {.epoch = epoch, .in = epoch ? REGISTER_IN_A : 0},
                                        to = {.epoch = epoch + 1, .in = REGISTER_IN_A};
         char why[TRACE_LINE];
-        enum register_result result = register_file_swap(path, &from, &to, &record, why);
+        enum register_result result = register_file_swap(&at, &from, &to, &record, why);
         if (result == REGISTER_UNKNOWN)
             _exit(255);
         *won += result == REGISTER_OK;
@@ -108,13 +112,13 @@ static void a_torn_new_file_of_a_crash_is_overwritten(void **state)
 {
     struct register_record record;
     char why[TRACE_LINE], name[128];
-    assert_int_equal(register_file_swap(path, &never, &first, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_OK);
     snprintf(name, sizeof name, "%s.new", path);
     put_file(name, "HFRG\1 half of a record, and more than fits into one", 40);
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
     assert_true(register_equal(&record, &first));
-    assert_int_equal(register_file_swap(path, &first, &second, &record, why), REGISTER_OK);
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_swap(&at, &first, &second, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
     assert_true(register_equal(&record, &second));
 }
 
@@ -123,21 +127,66 @@ static void a_damaged_register_is_not_an_absent_one(void **state)
     struct register_record record;
     char why[TRACE_LINE];
     put_file(path, "HFRG", 4);
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_UNKNOWN);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_UNKNOWN);
     assert_non_null(strstr(why, "damaged"));
-    assert_int_equal(register_file_swap(path, &never, &first, &record, why), REGISTER_UNKNOWN);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_UNKNOWN);
     put_file(path, "", 0);
-    assert_int_equal(register_file_read(path, &record, why), REGISTER_UNKNOWN);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_UNKNOWN);
 }
 
-static void a_folder_that_is_gone_is_unknown(void **state)
+static void assert_unknown(const char *because)
+{
+    struct register_record record;
+    char why[TRACE_LINE] = "";
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_UNKNOWN);
+    assert_true(register_equal(&record, &never));
+    assert_non_null(strstr(why, because));
+    why[0] = '\0';
+    assert_int_equal(register_file_swap(&at, &never, &second, &record, why), REGISTER_UNKNOWN);
+    assert_non_null(strstr(why, because));
+}
+
+static void a_folder_that_was_never_there_is_unknown_until_it_is(void **state)
 {
     struct register_record record;
     char why[TRACE_LINE];
-    assert_int_equal(
-        register_file_swap("/tmp/holdfast-no-such-folder/register", &never, &first, &record, why),
-        REGISTER_UNKNOWN);
-    assert_non_null(strstr(why, "No such file"));
+    assert_int_equal(rmdir(folder), 0);
+    assert_unknown("No such file");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_OK);
+}
+
+/* What an unmounted file system looks like: its mount point, an empty folder, shows instead. */
+static void another_folder_in_its_place_says_nothing_about_the_register(void **state)
+{
+    struct register_record record;
+    char why[TRACE_LINE], aside[80], name[128];
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_OK);
+    snprintf(aside, sizeof aside, "%s-aside", folder);
+    assert_int_equal(rename(folder, aside), 0);
+    assert_unknown("is gone");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_unknown("not mounted");
+    snprintf(name, sizeof name, "%s.lock", path);
+    assert_int_equal(access(name, F_OK), -1); /* nothing was put there */
+
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(rename(aside, folder), 0);
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
+    assert_true(register_equal(&record, &first));
+    assert_int_equal(register_file_swap(&at, &first, &second, &record, why), REGISTER_OK);
+}
+
+/* The same, before the first record: an absent file is "never written" in the right folder only. */
+static void a_folder_that_went_before_the_first_record_is_not_never_written(void **state)
+{
+    struct register_record record;
+    char why[TRACE_LINE];
+    assert_int_equal(register_file_read(&at, &record, why), REGISTER_OK);
+    assert_int_equal(rmdir(folder), 0);
+    assert_unknown("is gone");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_unknown("not mounted");
 }
 
 /* While someone else holds the lock the answer waits; a lock that is never let go ends as UNKNOWN.
@@ -150,9 +199,9 @@ static void a_lock_that_is_never_let_go_ends_as_unknown(void **state)
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     assert_int_equal(fcntl(lock, F_OFD_SETLK, &whole), 0);
     struct register_record record;
-    assert_int_equal(register_file_swap(path, &never, &first, &record, why), REGISTER_UNKNOWN);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_UNKNOWN);
     close(lock);
-    assert_int_equal(register_file_swap(path, &never, &first, &record, why), REGISTER_OK);
+    assert_int_equal(register_file_swap(&at, &never, &first, &record, why), REGISTER_OK);
 }
 
 static unsigned answers;
@@ -185,6 +234,60 @@ static void the_thread_answers_on_the_loop(void **state)
     assert_true(register_equal(&last_record, &first));
 }
 
+/* Asks the thread and turns the loop until it has answered. */
+static void ask(struct loop *loop, struct register_thread *thread,
+                const struct register_action *action)
+{
+    unsigned before = answers;
+    register_thread_ask(thread, action);
+    for (int i = 0; i < 100 && answers == before; i++)
+        loop_turn(loop, loop->now_us + 100000);
+    assert_int_equal(answers, before + 1);
+}
+
+static unsigned count_lines(FILE *log, const char *sentence)
+{
+    char line[1024];
+    unsigned count = 0;
+    rewind(log);
+    while (fgets(line, sizeof line, log))
+        count += strstr(line, sentence) != NULL;
+    return count;
+}
+
+static void a_folder_that_goes_and_comes_back_is_said_once_each(void **state)
+{
+    struct loop loop;
+    static struct register_thread thread;
+    const struct register_action read = {.swap = false};
+    char aside[80];
+    snprintf(aside, sizeof aside, "%s-aside", folder);
+    FILE *log = tmpfile();
+    assert_non_null(log);
+    int standard = dup(STDERR_FILENO);
+    dup2(fileno(log), STDERR_FILENO);
+    assert_null(loop_open(&loop, 8, -1));
+    assert_null(register_thread_start(&thread, &loop, path, answered, NULL));
+    ask(&loop, &thread,
+        &(struct register_action){.swap = true, .expected = never, .wanted = first});
+    assert_int_equal(rename(folder, aside), 0);
+    for (int i = 0; i < 3; i++) {
+        ask(&loop, &thread, &read);
+        assert_int_equal(last_result, REGISTER_UNKNOWN);
+    }
+    assert_int_equal(rename(aside, folder), 0);
+    for (int i = 0; i < 3; i++) {
+        ask(&loop, &thread, &read);
+        assert_int_equal(last_result, REGISTER_OK);
+        assert_true(register_equal(&last_record, &first));
+    }
+    dup2(standard, STDERR_FILENO);
+    close(standard);
+    assert_int_equal(count_lines(log, "the register's folder is gone"), 1);
+    assert_int_equal(count_lines(log, "answers again"), 1);
+    fclose(log);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
@@ -194,9 +297,12 @@ int main(void)
         TEST(exactly_one_of_two_racers_wins_each_epoch),
         TEST(a_torn_new_file_of_a_crash_is_overwritten),
         TEST(a_damaged_register_is_not_an_absent_one),
-        TEST(a_folder_that_is_gone_is_unknown),
+        TEST(a_folder_that_was_never_there_is_unknown_until_it_is),
+        TEST(another_folder_in_its_place_says_nothing_about_the_register),
+        TEST(a_folder_that_went_before_the_first_record_is_not_never_written),
         TEST(a_lock_that_is_never_let_go_ends_as_unknown),
         TEST(the_thread_answers_on_the_loop),
+        TEST(a_folder_that_goes_and_comes_back_is_said_once_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
