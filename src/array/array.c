@@ -115,7 +115,11 @@ static uint32_t config_checksum(const struct array_config *config)
         crc = crc32c_more(crc, volume->name, strnlen(volume->name, sizeof volume->name));
         crc = crc32c_more(crc, bytes, sizeof bytes);
     }
-    return crc32c_end(crc);
+    /* Fencing compares one controller's lease with the other's wait. */
+    uint8_t times[8];
+    put_u32(times, config->lease_ms);
+    put_u32(times + 4, config->settle_ms);
+    return crc32c_end(crc32c_more(crc, times, sizeof times));
 }
 
 struct array *array_create(const struct array_config *config, void *memory, size_t size, uint64_t now_us)

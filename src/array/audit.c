@@ -118,7 +118,8 @@ const char *array_check(const struct array *array)
         why = audit_dirty_counts(array);
     if (why == NULL)
         why = audit_requests(array);
-    if (why == NULL && array->flush_messages != 0)
+    const struct stream_status *sent = &array->sent;
+    if (why == NULL && array->lists.added != sent->writes + sent->drops + sent->ranges + array->controls_sent)
         why = "a destage sent a message";
     return why;
 }

@@ -21,6 +21,7 @@ static void send_control(struct array *array, enum header_type type, uint8_t vol
 {
     struct header header = {.type = (uint8_t)type, .volume = volume, .slot = slot, .page = page};
     lists_add(&array->lists, &header);
+    array->controls_sent++;
     TRACE(array, "fill control %d volume %u", (int)type, volume);
 }
 
@@ -144,18 +145,29 @@ static void join_pair(struct array *array)
 {
     CHECK(!array->mirroring);
     lists_reset(&array->lists, next_stream(array));
-    array->table.mirror_stamp++;
+    slot_mirror_forget_all(&array->table);
     array->mirroring = true;
     send_control(array, HEADER_START, 0, 0, array->role.epoch);
 }
 
+/* Every change of role, and every new reason for one, is said once. */
+static void log_role(struct array *array)
+{
+    const struct role_machine *role = &array->role;
+    if (array->logged_role == role->state && strcmp(array->logged_reason, role->reason) == 0)
+        return;
+    array->logged_role = role->state;
+    memcpy(array->logged_reason, role->reason, sizeof array->logged_reason);
+    array_log(array, role->state == ROLE_OFFLINE ? LOG_ERROR : LOG_INFO, "%s: %s", role_name(role->state), role->reason);
+}
+
 void duty_orders(struct array *array)
 {
+    log_role(array);
     uint32_t orders = array->role.orders;
     array->role.orders = 0;
     if (orders == 0)
         return;
-    array_log(array, LOG_INFO, "%s: %s", role_name(array->role.state), array->role.reason);
     if (orders & ORDER_HOLD)
         abort_moves(array, "the peer was lost");
     if (orders & ORDER_REFUSE) {
@@ -220,7 +232,7 @@ static void refill_close(struct array *array)
         return;
     if (array->destage.generations.adopting)
         generation_adopt_end(&array->destage.generations, table);
-    table->mirror_stamp++;
+    slot_mirror_forget_all(table);
     lists_reset(&array->lists, next_stream(array));
     array->mirroring = true;
     array->role.joiner = array->role.peer.incarnation;
@@ -319,7 +331,7 @@ static void stop_paired(struct array *array)
         if (array->volumes[i].move == MOVE_NONE)
             move_start(array, i);
     }
-    if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0)
+    if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0 || !stores_quiet(array))
         return;
     send_control(array, HEADER_LEAVE, 0, 0, 0);
     array->leave_sent = true;
@@ -383,6 +395,8 @@ void duty_acknowledged(struct array *array, const struct header *header)
     case HEADER_MOVE: {
         struct volume *volume = &array->volumes[header->volume];
         volume->owner = (uint8_t)header->slot;
+        /* All its slots here are clean, and the peer drops its copies as it comes upon them. */
+        slot_mirror_forget(&array->table, header->volume);
         array_log(array, LOG_INFO, "volume %s: now served by controller %c", volume->config->name,
                   'a' + volume->owner);
         if (volume->move == MOVE_SENT)

@@ -57,6 +57,7 @@ struct range {
     enum range_state state;
     uint8_t volume;
     bool trim, no_hole;
+    bool suspect; /* a flush of its store failed since it began */
     uint32_t request;
     uint64_t first, end; /* pages of the present chunk */
     uint64_t scan;       /* RANGE_QUIET: the next page to look at */
@@ -127,6 +128,8 @@ struct array {
     bool stopping, leave_sent, leave_answered, peer_stopping;
     bool drop_pending;  /* what the memory holds is stale: forget it as soon as no store operation uses it */
     bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
+    enum role logged_role;
+    char logged_reason[sizeof((struct role_machine){0}.reason)];
     bool solo_drained;  /* since this solo began, everything acknowledged before it has become durable */
     uint64_t solo_cut;
     uint32_t high_slots, low_slots;
@@ -148,7 +151,8 @@ struct array {
     struct request *last_held;
 
     struct stream_status sent, received;
-    uint64_t host_pages, flush_messages;
+    uint64_t host_pages;
+    uint64_t controls_sent; /* headers of role changes and moves */
 
     struct actions actions;
     bool drained; /* the last actions have been handed out */
@@ -231,6 +235,7 @@ void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_cou
  * are absent, in one read. False: no fetch or no frame free. */
 bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page);
 void stores_pump(struct array *array);
+void stores_flush_failed(struct array *array, uint32_t store);
 uint64_t stores_deadline(const struct array *array);
 bool stores_quiet(const struct array *array); /* no store operation under way */
 

@@ -188,7 +188,7 @@ void pages_mirror_void(struct array *array)
     if (lists->on_the_way)
         array->actions.link_reset = true; /* its bytes are ours to change from here on */
     lists_reset(lists, 0);
-    array->table.mirror_stamp++;
+    slot_mirror_forget_all(&array->table);
     array->mirroring = false;
 }
 

@@ -172,6 +172,10 @@ void range_on_store(struct array *array, uint32_t index, enum store_result resul
         return;
     }
     CHECK(range->state == (flush ? RANGE_FLUSH : RANGE_STORE));
+    if (flush && result != STORE_DONE && result != STORE_NOT_SENT)
+        stores_flush_failed(array, array->config.volumes[range->volume].store);
+    if (result == STORE_DONE && range->suspect)
+        result = STORE_ERROR; /* a flush that failed may have taken this one's work along */
     struct request *request = &array->requests.requests[range->request];
     if (result == STORE_DONE && !flush) {
         range->state = RANGE_FLUSH;
@@ -186,6 +190,7 @@ void range_on_store(struct array *array, uint32_t index, enum store_result resul
     } else if (result == STORE_NOT_SENT) {
         range->state = RANGE_QUIET; /* the lease was over: begin again when this controller serves again */
         range->scan = range->first;
+        range->suspect = false;
     } else {
         /* The store cannot. What it holds now is old data or zeros; the cache has lost nothing. A WRITE ZEROES
          * goes through the cache instead, where a failing store is met with patience; a TRIM is only advice, but

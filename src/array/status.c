@@ -42,7 +42,9 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
     status->slots_dirty = slot_dirty_count(table, 0) + (array_is_solo(array) ? slot_dirty_count(table, 1) : 0);
     status->slots_image = array_is_solo(array) ? 0 : slot_dirty_count(table, 1);
     status->requests_waiting_for_room = array->room_writes.count;
-    status->flush_messages = array->flush_messages;
+    /* Every header has a host's read or write, a refill or a change of role as its cause; what is left over could only
+     * come from a destage. */
+    status->flush_messages = array->lists.added - array->sent.writes - array->sent.drops - array->sent.ranges - array->controls_sent;
     status->sent = array->sent;
     status->sent.headers_waiting = array->lists.list[array->lists.filling].count;
     status->received = array->received;

@@ -142,7 +142,7 @@ static void fetch_done(struct array *array, struct fetch_io *io, enum store_resu
 
 static void run_written(struct array *array, struct run *run, enum store_result result)
 {
-    if (result == STORE_DONE) {
+    if (result == STORE_DONE && !run->suspect) {
         destage_written(&array->destage, run);
         return;
     }
@@ -152,11 +152,22 @@ static void run_written(struct array *array, struct run *run, enum store_result 
     destage_failed(&array->destage, &array->table, run, array->now_us);
 }
 
+void stores_flush_failed(struct array *array, uint32_t store)
+{
+    array_log(array, LOG_WARNING, "store %u: a flush failed: what it was to make durable will be written again", store);
+    destage_flush_failed(&array->destage, &array->table, store, array->now_us);
+    for (uint32_t i = 0; i < RANGE_OPS; i++) {
+        struct range *range = &array->ranges[i];
+        if (range->state != RANGE_FREE && array->config.volumes[range->volume].store == store)
+            range->suspect = true;
+    }
+}
+
 static void flushed(struct array *array, uint32_t store, enum store_result result)
 {
     destage_flushed(&array->destage, store);
     if (result != STORE_DONE && result != STORE_NOT_SENT)
-        array_log(array, LOG_WARNING, "store %u: a flush failed: what it was to make durable will be written again", store);
+        stores_flush_failed(array, store);
     for (uint32_t i = 0; i < array->destage.run_count; i++) {
         struct run *run = &array->destage.runs[i];
         if (run->state != RUN_FLUSHING || run->store != store)

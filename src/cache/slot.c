@@ -40,8 +40,8 @@ void slot_table_create(struct slot_table *table, struct arena *arena, uint32_t h
                                  .buckets = buckets,
                                  .bucket_mask = bucket_count - 1,
                                  .half = half,
-                                 .total = total,
-                                 .mirror_stamp = 1};
+                                 .total = total};
+    slot_mirror_forget_all(table);
     slot_table_reset(table);
 }
 
@@ -65,6 +65,18 @@ void slot_table_reset(struct slot_table *table)
         for (int state = 0; state < SLOT_STATE_COUNT; state++)
             table->state_count[half][state] = state == SLOT_FREE ? table->half : 0;
     }
+}
+
+void slot_mirror_forget(struct slot_table *table, uint8_t volume)
+{
+    table->mirror_stamps[volume] = ++table->last_stamp;
+}
+
+void slot_mirror_forget_all(struct slot_table *table)
+{
+    table->last_stamp++;
+    for (int volume = 0; volume < VOLUME_LIMIT; volume++)
+        table->mirror_stamps[volume] = table->last_stamp;
 }
 
 struct slot *slot_find(const struct slot_table *table, uint64_t key)

@@ -65,7 +65,7 @@ struct slot {
     uint32_t prev, next;   /* links of `list` */
     uint32_t waiters;      /* first request that waits for this slot (array/) */
     uint32_t elder;        /* older slot of the page that is still being destaged: it goes first */
-    uint32_t mirror_stamp; /* equals slot_table.mirror_stamp: the peer's copy of this slot is valid */
+    uint32_t mirror_stamp; /* equals its volume's in slot_table.mirror_stamps: the peer's copy of this slot is valid */
     uint32_t batch_mark;   /* image half: last batch that touched it, while a batch is checked */
     uint32_t dirty_ms;     /* LIST_BACKLOG: when it came there */
     uint16_t fetch;        /* 1 + index of the store read that fills this slot, or 0 */
@@ -98,7 +98,8 @@ struct slot_table {
     uint32_t bucket_mask;
     uint32_t half; /* slots of each half */
     uint32_t total;
-    uint32_t mirror_stamp; /* goes up when every peer copy becomes invalid at once */
+    uint32_t last_stamp;
+    uint32_t mirror_stamps[VOLUME_LIMIT]; /* by volume: a new one makes all its copies at the peer invalid at once */
     uint32_t state_count[2][SLOT_STATE_COUNT]; /* by half */
     struct slot_list lists[LIST_COUNT];
 };
@@ -156,13 +157,17 @@ static inline bool slot_is_carried(const struct slot *slot)
 
 static inline bool slot_is_mirrored(const struct slot_table *table, const struct slot *slot)
 {
-    return slot->mirror_stamp == table->mirror_stamp;
+    return slot->mirror_stamp == table->mirror_stamps[slot_key_volume(slot->key)];
 }
 
 static inline void slot_set_mirrored(const struct slot_table *table, struct slot *slot, bool mirrored)
 {
-    slot->mirror_stamp = mirrored ? table->mirror_stamp : 0;
+    slot->mirror_stamp = mirrored ? table->mirror_stamps[slot_key_volume(slot->key)] : 0;
 }
+
+/* The peer's copies of the volume's slots are invalid: it dropped them, or they are its own now. */
+void slot_mirror_forget(struct slot_table *table, uint8_t volume);
+void slot_mirror_forget_all(struct slot_table *table);
 
 /* Everything FREE again, in no time that depends on what was there; nothing may be under way. */
 void slot_table_reset(struct slot_table *table);

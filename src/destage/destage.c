@@ -156,6 +156,7 @@ struct run *destage_pick(struct destage *destage, struct slot_table *table, enum
             CHECK(run != NULL);
             run_build(destage, table, run, slot, solo);
             run->state = RUN_WRITING;
+            run->suspect = false;
             destage->writing++;
             destage->used++;
             destage->stores[run->store].writing++;
@@ -235,6 +236,19 @@ void destage_defer(struct destage *destage, struct slot_table *table, struct slo
     schedule_retry(destage, now_us);
 }
 
+void destage_flush_failed(struct destage *destage, struct slot_table *table, uint32_t store, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < destage->run_count; i++) {
+        struct run *run = &destage->runs[i];
+        if (run->state == RUN_FREE || run->store != store)
+            continue;
+        if (run->state == RUN_WRITING)
+            run->suspect = true;
+        else
+            destage_failed(destage, table, run, now_us);
+    }
+}
+
 void destage_reset(struct destage *destage)
 {
     CHECK(destage->writing == 0);
@@ -250,10 +264,11 @@ void destage_reset(struct destage *destage)
 
 void destage_failed(struct destage *destage, struct slot_table *table, struct run *run, uint64_t now_us)
 {
+    CHECK(run->state != RUN_FREE);
     if (run->state == RUN_WRITING)
         leave_writing(destage, run);
-    else
-        CHECK(run->state == RUN_FLUSHING);
+    else if (run->state == RUN_WRITTEN)
+        destage->stores[run->store].written--;
     run->state = RUN_FREE;
     destage->used--;
     destage->errors++;

@@ -23,6 +23,7 @@ enum run_state { RUN_FREE, RUN_WRITING, RUN_WRITTEN, RUN_FLUSHING };
 
 struct run {
     enum run_state state;
+    bool suspect; /* RUN_WRITING: a flush of the store failed meanwhile */
     uint8_t store;
     uint32_t count;
     uint64_t offset_bytes; /* on the store */
@@ -80,6 +81,10 @@ void destage_done(struct destage *destage, struct run *run);
 
 /* The run's write or flush failed: its slots are DIRTY again, on LIST_FAILED. */
 void destage_failed(struct destage *destage, struct slot_table *table, struct run *run, uint64_t now_us);
+
+/* A flush of `store` failed. Nobody can say which of the writes before it the store has lost, nor will a later flush:
+ * every run that it took and has not made durable is to be written again, also those still on their way. */
+void destage_flush_failed(struct destage *destage, struct slot_table *table, uint32_t store, uint64_t now_us);
 
 /* A slot that could not be filled from the store: DIRTY, to LIST_FAILED. */
 void destage_defer(struct destage *destage, struct slot_table *table, struct slot *slot, uint64_t now_us);

@@ -41,6 +41,7 @@ void lists_add(struct lists *lists, const struct header *header)
     struct list *list = lists_filling(lists);
     CHECK(list->count < BATCH_HEADERS);
     list->headers[list->count++] = *header;
+    lists->added++;
 }
 
 struct list *lists_seal(struct lists *lists)

@@ -30,6 +30,7 @@ struct lists {
     bool active;          /* the other one is sealed: on its way, or to be sent again */
     bool on_the_way;      /* it was given to the link and not answered yet */
     uint64_t stream;      /* which stream the numbers belong to */
+    uint64_t added;       /* headers ever added, over all streams */
     uint64_t next_number; /* of the next list to be sealed */
     uint64_t sealed_us;   /* when the active list was last given to the link */
 

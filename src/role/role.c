@@ -130,16 +130,19 @@ static void decide(struct role_machine *role)
         begin_swap(role, SWAP_BEGIN, record->epoch + 1, mine, false);
     } else if (record->in == mine) {
         enter(role, ROLE_OFFLINE,
-              "this controller served alone and its memory is lost: writes of epoch %llu may be missing",
+              "this controller served alone and its memory is lost: writes of epoch %llu may be missing; "
+              "holdfast accept-loss serves what the stores hold",
               (unsigned long long)record->epoch);
     } else if (record->in == REGISTER_IN_BOTH && (gone || peer_empty)) {
-        enter(role, ROLE_OFFLINE, "both memories are lost: writes of epoch %llu may be missing on the stores",
+        enter(role, ROLE_OFFLINE, "both memories are lost: writes of epoch %llu may be missing; "
+              "holdfast accept-loss serves what the stores hold",
               (unsigned long long)record->epoch);
     } else if (record->in == REGISTER_IN_BOTH) {
         enter(role, ROLE_WAITING, "controller %c may hold the data of epoch %llu: waiting for it", peer,
               (unsigned long long)record->epoch);
     } else if (gone) {
-        enter(role, ROLE_OFFLINE, "controller %c served alone and is gone: writes of epoch %llu may be missing", peer,
+        enter(role, ROLE_OFFLINE, "controller %c served alone and is gone: writes of epoch %llu may be missing; "
+              "holdfast accept-loss serves what the stores hold", peer,
               (unsigned long long)record->epoch);
     } else {
         enter(role, ROLE_WAITING, "controller %c holds the volumes: asking to join", peer);
@@ -177,6 +180,9 @@ static void go_solo(struct role_machine *role, uint64_t now_us, uint32_t order, 
     role->partner = 0;
     role->left = false;
     role->pairing = false;
+    if (role->peer_is_dead)
+        role->gone_incarnation = 0; /* an operator's word was enough once; it is no proof for later */
+    role->peer_is_dead = false;
     role->takeover_last_us = now_us - role->lost_us;
 }
 
@@ -301,12 +307,19 @@ void role_on_register(struct role_machine *role, uint64_t now_us, enum register_
     CHECK(role->register_asked);
     role->register_busy = role->register_asked = false;
     bool was_read = role->swap == SWAP_NONE || role->swap_unknown;
+    /* An epoch never goes back: what shows an older one is not our register (an empty mount point, a restored file). */
+    bool reads_record = was_read ? result == REGISTER_OK : result == REGISTER_CONFLICT;
+    bool older = reads_record && role->record_known && record->epoch < role->record.epoch;
+    if (older)
+        result = REGISTER_UNKNOWN;
     if (result == REGISTER_UNKNOWN) {
         role->register_next_us = now_us + REGISTER_RETRY_US;
         if (!was_read)
             role->swap_unknown = true;
         if (is_out(role))
-            snprintf(role->reason, sizeof role->reason, "the register cannot be reached");
+            snprintf(role->reason, sizeof role->reason, "%s",
+                     older ? "the register shows an older epoch than before: is it the right file?"
+                           : "the register cannot be reached");
         return;
     }
     role->record_known = true;
@@ -453,6 +466,7 @@ bool role_on_pair(struct role_machine *role, uint64_t now_us, uint64_t epoch)
     enter(role, ROLE_PAIRED, "both controllers hold every dirty page");
     role->epoch = epoch;
     role->record = (struct register_record){.epoch = epoch, .in = REGISTER_IN_BOTH, .unclean = true};
+    role->record_known = true;
     role->partner = role->peer.incarnation;
     role->left = false;
     role->lease_until_us = 0; /* serves only once the survivor has answered */
@@ -500,12 +514,15 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
     if (!role->record_known || role->register_busy || role->swap_unknown)
         return "the register has not answered yet: try again";
     uint8_t theirs = bit_of(role->config.self ^ 1);
-    bool peer_serves = role->peer.known && role->peer.serving_memory && !peer_is_gone(role);
+    bool gone = role->record.in == REGISTER_IN_BOTH ? peer_is_gone(role) : holder_is_gone(role);
+    bool peer_serves = role->peer.known && role->peer.serving_memory && !gone;
     if (peer_serves && !peer_is_dead)
         return "the other controller is alive and may hold the data: nothing needs to be accepted";
-    if (role->record.in == theirs && !peer_is_gone(role) && !peer_is_dead)
-        return "the other controller served alone and may still be serving: make sure that it is dead, then say "
-               "--peer-is-dead";
+    bool peer_empty = role->peer.known && !role->peer.serving_memory;
+    bool peer_out = gone || (role->record.in == REGISTER_IN_BOTH && peer_empty);
+    if (role->record.in != bit_of(role->config.self) && !peer_out && !peer_is_dead)
+        return "the other controller may hold the data or even serve: start it, or make sure that it is dead and "
+               "then say --peer-is-dead";
     if (!role->record.unclean && role->record.in != theirs)
         return "nothing is lost: the register says that the stores hold everything";
     begin_swap(role, SWAP_ACCEPT_LOSS, role->record.epoch + 1, bit_of(role->config.self), false);

@@ -21,6 +21,7 @@
 #ifndef ROLE_ROLE_H
 #define ROLE_ROLE_H
 
+#include "base/limits.h"
 #include "role/names.h"
 #include "role/register.h"
 
@@ -61,7 +62,7 @@ struct role_machine {
     struct role_config config;
     enum role state;
     uint64_t epoch;  /* PAIRED, SOLO, RACING, FENCING: of the register record that lets us hold data */
-    char reason[128];
+    char reason[TRACE_LINE];
     struct register_record record; /* as last read or swapped */
     bool record_known;
 

@@ -200,8 +200,10 @@ static void who_may_not_go_is_passed_over_and_does_not_join(void **state)
             barred->fetch = 1;
         else if (why == 3)
             barred->held = true;
-        else
-            table.mirror_stamp++, slot_set_mirrored(&table, other, true);
+        else {
+            slot_mirror_forget_all(&table); /* no copy at the peer is valid any more */
+            slot_set_mirrored(&table, other, true);
+        }
         struct run *run = pick();
         assert_run(run, (1 << 20) + 2 * 4096, 4096, 1);
         assert_int_equal(run->slots[0], slot_index(&table, other));
@@ -353,14 +355,48 @@ static void a_failed_flush_fails_its_runs(void **state)
     struct slot *slot = dirty(0, 4, 0xFF);
     struct run *run = pick();
     destage_written(&destage, run);
-    ASSERT_CHECK_FAILS(
-        destage_failed(&destage, &table, run, NOW)); /* its flush has not been asked for */
     assert_true(destage_flush(&destage, 0, true));
     destage_flushed(&destage, 0);
     destage_failed(&destage, &table, run, NOW);
     assert_int_equal(slot->state, SLOT_DIRTY);
     assert_int_equal(slot->list, LIST_FAILED);
     assert_int_equal(destage.writing, 0);
+    ASSERT_CHECK_FAILS(destage_failed(&destage, &table, run, NOW)); /* it is over */
+}
+
+/* A store may forget any write that it took before a flush failed, and the next flush does not
+ * tell. */
+static void after_a_failed_flush_every_write_since_the_last_good_one_is_suspect(void **state)
+{
+    struct slot *slots[4];
+    struct run *runs[4];
+    for (uint64_t i = 0; i < 3; i++) {
+        slots[i] = dirty(0, i * 2, 0xFF);
+        runs[i] = pick();
+    }
+    slots[3] = dirty(1, 0, 0xFF); /* another store */
+    runs[3] = pick();
+    destage_written(&destage, runs[3]);
+    destage_written(&destage, runs[0]);
+    assert_true(destage_flush(&destage, 0, true));
+    destage_written(&destage, runs[1]); /* during the flush; runs[2] is still on its way */
+    destage_flushed(&destage, 0);
+    destage_flush_failed(&destage, &table, 0, NOW);
+    assert_int_equal(slots[0]->list, LIST_FAILED);
+    assert_int_equal(slots[1]->list, LIST_FAILED);
+    assert_int_equal(slots[2]->state, SLOT_DESTAGING);
+    assert_true(runs[2]->suspect);
+    assert_int_equal(runs[3]->state, RUN_WRITTEN);
+    assert_false(destage_flush(&destage, 0, true)); /* nothing of that store is left to flush */
+    destage_failed(&destage, &table, runs[2], NOW);
+    destage_retry(&destage, &table, NOW + 20000);
+    for (uint32_t i = 0; i <= destage.run_count;
+         i++) { /* the same record comes round again: a new write */
+        struct run *run = pick_from(LIST_URGENT);
+        assert_false(run->suspect);
+        destage_failed(&destage, &table, run, NOW + 20000);
+        destage_retry(&destage, &table, UINT64_MAX - 1);
+    }
 }
 
 static void the_pause_doubles_up_to_five_seconds_and_starts_again_after_success(void **state)
@@ -470,6 +506,8 @@ int main(void)
         cmocka_unit_test_setup(a_failed_run_is_taken_apart_and_its_pages_stay_dirty, set_up),
         cmocka_unit_test_setup(a_page_that_failed_joins_no_other_run, set_up),
         cmocka_unit_test_setup(a_failed_flush_fails_its_runs, set_up),
+        cmocka_unit_test_setup(after_a_failed_flush_every_write_since_the_last_good_one_is_suspect,
+                               set_up),
         cmocka_unit_test_setup(the_pause_doubles_up_to_five_seconds_and_starts_again_after_success,
                                set_up),
         cmocka_unit_test_setup(a_second_failure_does_not_put_off_the_retry_of_the_first, set_up),

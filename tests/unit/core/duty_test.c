@@ -41,6 +41,25 @@ static void a_moved_volume_is_refused_at_the_former_owner(void **state)
     assert_reads(A, V_A, PAGE, PAGE, 1);
 }
 
+/* Whoever gets a volume lets go of its copies of it; whoever gave it may not count on them when it
+ * comes back. */
+static void a_page_that_was_read_elsewhere_may_be_written_when_its_volume_is_back(void **state)
+{
+    write_now(A, V_A, 0, PAGE, 1);
+    move(A, V_A, B);
+    pass_ms(50);
+    assert_int_equal(array_owner(pair.side[B].array, V_A), 1);
+    assert_reads(B, V_A, 0, PAGE, 1);
+    move(B, V_A, A);
+    pass_ms(50);
+    assert_int_equal(array_owner(pair.side[A].array, V_A), 1);
+    write_now(A, V_A, 512, 512, 2);
+    assert_int_equal(status_of(B)->received.refused, 0);
+    kill_side(A);
+    assert_reads(B, V_A, 0, 512, 1);
+    assert_reads(B, V_A, 512, 512, 2);
+}
+
 static void hosts_are_held_while_a_volume_changes_hands_and_then_refused(void **state)
 {
     write_now(A, V_A, 0, PAGE, 1);
@@ -236,6 +255,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_fresh_pair_sends_each_volume_home),
         TEST(a_moved_volume_is_refused_at_the_former_owner),
+        TEST(a_page_that_was_read_elsewhere_may_be_written_when_its_volume_is_back),
         TEST(hosts_are_held_while_a_volume_changes_hands_and_then_refused),
         TEST(a_move_that_cannot_be_drained_in_time_is_given_up),
         TEST(a_move_is_refused_where_it_makes_no_sense),

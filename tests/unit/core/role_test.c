@@ -755,6 +755,22 @@ static void a_stop_waits_for_a_register_operation_that_is_out(void **state)
 
 /* ---- accepting a loss ---- */
 
+/* An empty mount point, a restored file: such a register decides nothing. */
+static void a_register_that_went_back_in_time_is_not_believed(void **state)
+{
+    go_waiting_at(NOW);
+    role_tick(&role, NOW + 500000);
+    answer(REGISTER_OK, clean_none, NOW + 500000);
+    assert_int_equal(role.state, ROLE_WAITING);
+    assert_false(role.register_busy);
+    assert_non_null(strstr(role.reason, "older epoch"));
+    assert_int_equal(role.record.epoch, 7);
+    go_racing_at(NOW);
+    answer(REGISTER_CONFLICT, (struct register_record){.epoch = 1, .in = REGISTER_IN_B}, NOW);
+    assert_int_equal(role.state, ROLE_RACING);
+    assert_true(role.swap_unknown);
+}
+
 static void a_loss_is_accepted_only_where_there_is_one(void **state)
 {
     static const struct {
@@ -765,7 +781,9 @@ static void a_loss_is_accepted_only_where_there_is_one(void **state)
     } rows[] = {
         {REGISTER_IN_A, true, false, false, UNKNOWN, true},
         {REGISTER_IN_A, true, false, false, EMPTY, true},
-        {REGISTER_IN_BOTH, true, false, false, UNKNOWN, true},
+        {REGISTER_IN_BOTH, true, false, false, UNKNOWN, false}, /* it may be alone with the data */
+        {REGISTER_IN_BOTH, true, false, true, UNKNOWN, true},
+        {REGISTER_IN_BOTH, true, false, false, EMPTY, true},
         {REGISTER_IN_BOTH, true, false, false, SERVING, false},
         {REGISTER_IN_BOTH, true, false, true, SERVING, true},
         {REGISTER_IN_BOTH, true, true, false, SERVING, true},
@@ -773,13 +791,16 @@ static void a_loss_is_accepted_only_where_there_is_one(void **state)
         {REGISTER_IN_B, true, false, true, UNKNOWN, true},
         {REGISTER_IN_B, true, true, false, UNKNOWN, false}, /* of whom? */
         {REGISTER_IN_B, true, true, false, SERVING, true},
+        {REGISTER_IN_B, true, true, false, SERVED_BEFORE,
+         false}, /* a later start of it made the record */
         {REGISTER_IN_B, false, false, false, UNKNOWN, false},
         {REGISTER_IN_B, false, false, true, UNKNOWN, true},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
         start();
+        peer_epoch = rows[i].peer == SERVED_BEFORE ? 3 : 4;
         if (rows[i].peer != UNKNOWN)
-            hello(rows[i].peer == SERVING ? ROLE_SOLO : ROLE_WAITING, PEER, NOW);
+            hello(rows[i].peer == EMPTY ? ROLE_WAITING : ROLE_SOLO, PEER, NOW);
         if (rows[i].gone)
             role_on_peer_gone(&role, NOW, PEER);
         read_gives(
@@ -859,6 +880,7 @@ int main(void)
         cmocka_unit_test_setup(a_solo_stop_leaves_the_register_clean_with_nobody_in, set_up),
         cmocka_unit_test_setup(a_paired_stop_ends_when_the_peer_knows, set_up),
         cmocka_unit_test_setup(a_stop_waits_for_a_register_operation_that_is_out, set_up),
+        cmocka_unit_test_setup(a_register_that_went_back_in_time_is_not_believed, set_up),
         cmocka_unit_test_setup(a_loss_is_accepted_only_where_there_is_one, set_up),
         cmocka_unit_test_setup(before_the_register_answered_nothing_is_accepted, set_up),
         cmocka_unit_test_setup(an_accepted_loss_fences_and_then_serves_afresh, set_up),

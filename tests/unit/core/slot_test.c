@@ -59,8 +59,8 @@ static void every_step_of_the_diagram_is_taken_and_counted(void **state)
 static void every_step_outside_the_diagram_stops_the_process(void **state)
 {
     volatile unsigned tried = 0;
-    for (int from = 0; from < SLOT_STATE_COUNT; from++) {
-        for (int to = 0; to < SLOT_STATE_COUNT; to++) {
+    for (volatile int from = 0; from < SLOT_STATE_COUNT; from++) {
+        for (volatile int to = 0; to < SLOT_STATE_COUNT; to++) {
             if (step_is_legal(from, to))
                 continue;
             set_up(state);
@@ -184,14 +184,28 @@ static void a_slot_that_someone_waits_for_or_counts_on_is_not_released(void **st
     ASSERT_CHECK_FAILS(slot_release(&table, slot));
 }
 
-static void one_number_makes_every_peer_copy_invalid(void **state)
+static void one_number_makes_every_peer_copy_of_a_volume_invalid(void **state)
 {
     struct slot *slot = slot_take(&table, 1);
     assert_false(slot_is_mirrored(&table, slot));
     slot_set_mirrored(&table, slot, true);
     assert_true(slot_is_mirrored(&table, slot));
-    table.mirror_stamp++;
+    slot_mirror_forget_all(&table);
     assert_false(slot_is_mirrored(&table, slot));
+}
+
+static void a_volumes_copies_at_the_peer_become_invalid_without_the_others(void **state)
+{
+    struct slot *slot = slot_take(&table, slot_key(0, 1)),
+                *other = slot_take(&table, slot_key(1, 1));
+    for (uint8_t volume = 0; volume < 2; volume++) {
+        slot_set_mirrored(&table, slot, true);
+        slot_set_mirrored(&table, other, true);
+        slot_mirror_forget(&table, volume);
+        assert_true(slot_is_mirrored(&table, slot) == (volume == 1));
+        assert_true(slot_is_mirrored(&table, other) == (volume == 0));
+        assert_false(slot_is_mirrored(&table, slot_at(&table, 50))); /* never was */
+    }
 }
 
 static void a_slot_stands_on_one_list_at_most(void **state)
@@ -291,7 +305,9 @@ int main(void)
         cmocka_unit_test_setup(a_free_slot_cannot_be_superseded, set_up),
         cmocka_unit_test_setup(a_released_slot_is_the_next_one_taken_and_holds_nothing, set_up),
         cmocka_unit_test_setup(a_slot_that_someone_waits_for_or_counts_on_is_not_released, set_up),
-        cmocka_unit_test_setup(one_number_makes_every_peer_copy_invalid, set_up),
+        cmocka_unit_test_setup(one_number_makes_every_peer_copy_of_a_volume_invalid, set_up),
+        cmocka_unit_test_setup(a_volumes_copies_at_the_peer_become_invalid_without_the_others,
+                               set_up),
         cmocka_unit_test_setup(a_slot_stands_on_one_list_at_most, set_up),
         cmocka_unit_test_setup(lists_keep_their_order_under_any_steps, set_up),
         cmocka_unit_test_setup(a_reset_makes_everything_free, set_up),
