@@ -788,6 +788,8 @@ static void a_loss_is_accepted_only_where_there_is_one(void **state)
         {REGISTER_IN_BOTH, true, false, true, SERVING, true},
         {REGISTER_IN_BOTH, true, true, false, SERVING, true},
         {REGISTER_IN_B, true, false, false, UNKNOWN, false},
+        {REGISTER_IN_B, true, false, false, EMPTY,
+         false}, /* its parent may have begun it anew a moment ago */
         {REGISTER_IN_B, true, false, true, UNKNOWN, true},
         {REGISTER_IN_B, true, true, false, UNKNOWN, false}, /* of whom? */
         {REGISTER_IN_B, true, true, false, SERVING, true},
