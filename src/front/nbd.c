@@ -51,6 +51,7 @@ void nbd_start(struct nbd_conn *conn, uint32_t whole_payload_bytes)
         .whole_payload_bytes = whole_payload_bytes,
         .export_index = NO_INDEX,
         .meta_export = NO_INDEX,
+        .refused_export = NO_INDEX,
     };
 }
 

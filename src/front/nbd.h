@@ -106,7 +106,8 @@ struct nbd_owner {
 struct nbd_exports {
     const struct nbd_export *table;
     const struct nbd_owner *owners;
-    uint32_t count; /* at most VOLUME_LIMIT; the same in every step of a connection */
+    uint32_t count;    /* at most VOLUME_LIMIT; the same in every step of a connection */
+    uint64_t *refused; /* a counter a volume: INFO, GO or EXPORT_NAME refused; may be NULL */
 };
 
 /* What has arrived and is not consumed. nbd_step() moves `bytes` forward and makes `length` less.
@@ -194,7 +195,7 @@ enum nbd_state {
 };
 
 /* One connection. All of it is written by the functions below; the caller reads export_index,
- * size_bytes, read_only, structured, reason and reason_value. */
+ * size_bytes, read_only, structured, refused_export, reason and reason_value. */
 struct nbd_conn {
     uint64_t size_bytes;
     enum nbd_state state;
@@ -205,6 +206,9 @@ struct nbd_conn {
     bool block_status; /* base:allocation was selected for this volume */
     bool no_zeroes;
 
+    /* The volume last refused because this controller does not serve it, or NO_INDEX; the caller
+     * may set it back to NO_INDEX. */
+    uint32_t refused_export;
     uint32_t meta_export; /* the volume base:allocation was last selected for, or NO_INDEX */
     uint32_t list_next;
     uint32_t option; /* the option being skipped */

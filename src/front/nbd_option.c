@@ -154,6 +154,17 @@ static void begin_transmission(struct nbd_conn *conn, const struct nbd_exports *
     nbd_enter(conn, NBD_TRANSMISSION);
 }
 
+/* Whether this controller serves the volume; if not, that is counted. */
+static bool is_served(struct nbd_conn *conn, const struct nbd_exports *exports, uint32_t index)
+{
+    if (exports->owners[index].served == 1)
+        return true;
+    conn->refused_export = index;
+    if (exports->refused != NULL)
+        exports->refused[index]++;
+    return false;
+}
+
 /* NBD_OPT_EXPORT_NAME: it has no way to say no but to close. */
 static enum nbd_next option_export_name(struct nbd_conn *conn, const struct nbd_exports *exports,
                                         const struct option_data *data, struct nbd_output *output)
@@ -161,7 +172,7 @@ static enum nbd_next option_export_name(struct nbd_conn *conn, const struct nbd_
     uint32_t index = find_export(exports, data->bytes, (uint32_t)data->length);
     if (index == NO_INDEX)
         return nbd_broken(conn, "EXPORT_NAME of a volume that does not exist", 0);
-    if (exports->owners[index].served != 1)
+    if (!is_served(conn, exports, index))
         return nbd_broken(conn, "EXPORT_NAME of a volume that this controller does not serve",
                           index);
     static const uint8_t zeroes[124];
@@ -240,7 +251,7 @@ static enum nbd_next option_info(struct nbd_conn *conn, const struct nbd_exports
         return NBD_MORE;
     }
     const struct nbd_owner *owner = &exports->owners[index];
-    if (owner->served != 1) {
+    if (!is_served(conn, exports, index)) {
         reply_error(output, option, NBD_REP_ERR_POLICY,
                     owner->refusal != NULL ? owner->refusal
                                            : "this controller does not serve the volume now");

@@ -353,8 +353,10 @@ static void receive(struct nbd_connection *connection)
 static bool step(struct nbd_connection *connection)
 {
     struct nbd_server *server = connection->server;
-    const struct nbd_exports exports = {
-        .table = server->exports, .owners = server->owners, .count = server->config->volume_count};
+    const struct nbd_exports exports = {.table = server->exports,
+                                        .owners = server->owners,
+                                        .count = server->config->volume_count,
+                                        .refused = server->volume_refused};
     struct nbd_input input = {connection->input + connection->input_start,
                               connection->input_end - connection->input_start};
     struct nbd_output output = {NULL, 0, 0};
@@ -367,6 +369,8 @@ static bool step(struct nbd_connection *connection)
     struct nbd_request request;
     enum nbd_next next = nbd_step(&connection->nbd, &exports, &input, &output, &request);
     connection->input_start = connection->input_end - (uint32_t)input.length;
+    if (negotiating && connection->nbd.refused_export != NO_INDEX)
+        nbd_server_say_refused(server, connection);
     if (output.used > 0) {
         output_commit(&connection->output, output.used);
         nbd_server_dirty(server, connection);

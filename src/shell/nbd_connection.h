@@ -57,6 +57,8 @@ bool nbd_server_has_room(const struct nbd_server *server);
 void nbd_server_wait(struct nbd_server *server, struct nbd_connection *connection);
 void nbd_server_dirty(struct nbd_server *server, struct nbd_connection *connection);
 void nbd_server_refresh_owners(struct nbd_server *server);
+/* Log that the connection asked for a volume that is not served here, and forget it. */
+void nbd_server_say_refused(struct nbd_server *server, struct nbd_connection *connection);
 uint32_t nbd_server_take_slot(struct nbd_server *server, struct nbd_connection *connection);
 void nbd_server_free_slot(struct nbd_server *server, uint32_t slot);
 

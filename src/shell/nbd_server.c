@@ -127,6 +127,26 @@ void nbd_server_refresh_owners(struct nbd_server *server)
     }
 }
 
+void nbd_server_say_refused(struct nbd_server *server, struct nbd_connection *connection)
+{
+    uint32_t volume = connection->nbd.refused_export;
+    uint64_t now_us = server->loop->now_us;
+    connection->nbd.refused_export = NO_INDEX;
+    if (now_us < server->refused_say_us[volume]) {
+        server->refused_unsaid[volume]++;
+        return;
+    }
+    char who[ADDRESS_TEXT_SIZE], more[48] = "";
+    socket_peer_text(connection->descriptor, who);
+    if (server->refused_unsaid[volume] > 0)
+        snprintf(more, sizeof more, " (and %u more since the last such line)",
+                 server->refused_unsaid[volume]);
+    log_say(LOG_WARNING, "volume %s: NBD client %s refused: %s%s",
+            server->config->volumes[volume].name, who, server->owners[volume].refusal, more);
+    server->refused_say_us[volume] = now_us + NBD_REFUSED_SAY_MS * 1000ull;
+    server->refused_unsaid[volume] = 0;
+}
+
 static void write_refusals(struct nbd_server *server)
 {
     for (int i = 0; i < CONTROLLER_COUNT; i++)

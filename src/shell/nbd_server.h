@@ -20,6 +20,7 @@ enum {
     NBD_STUCK_MS = 30000, /* a client that takes nothing for so long while others wait for memory */
     NBD_SWEEP_MS = 1000,
     NBD_ACCEPT_RETRY_MS = 100, /* after accept() failed for want of descriptors */
+    NBD_REFUSED_SAY_MS = 5000, /* of a volume: at most one line about refused clients in so long */
 
     NBD_WHOLE_PAYLOAD =
         64 * 1024,          /* a WRITE up to here goes to the core straight from the input buffer */
@@ -79,7 +80,9 @@ struct nbd_server {
     uint32_t connection_count;
     uint64_t connections_total, refused;
     uint32_t volume_connections[VOLUME_LIMIT];
-    uint64_t volume_refused[VOLUME_LIMIT];
+    uint64_t volume_refused[VOLUME_LIMIT]; /* at the handshake, and requests after it */
+    uint64_t refused_say_us[VOLUME_LIMIT]; /* when the next line about it may be written */
+    uint32_t refused_unsaid[VOLUME_LIMIT]; /* since the last line */
 };
 
 /* Opens the listeners of the controller. NULL, or a sentence. The config must stay. */

@@ -374,8 +374,9 @@ def test_the_other_controller_refuses_and_says_so(shared_pair):
             refused(handle.flush, errno.ESHUTDOWN)
         refusals = wait_for("the refusal is counted", lambda: volume_status(controller.status(), volume)["refused"])
         assert refusals >= 1
-        assert re.search(rf"{volume}.*(refus|not serve|other controller|serves)|(refus|not serve).*{volume}",
-                         controller.log()), controller.log_tail()
+        owner = shared_pair.other(controller)
+        assert re.search(rf"volume {volume}: NBD client \S.* refused: controller {owner.name} owns this volume now; "
+                         rf"connect to it at .*{owner.nbd}", controller.log()), controller.log_tail()
 
 
 def test_nbdcopy_to_the_other_controller_fails_at_once(shared_pair, tmp_path):

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
         return 0;
-    struct nbd_exports exports = {table, owners, data[0] & 1 ? 1 : ARRAY_LENGTH(table)};
+    struct nbd_exports exports = {table, owners, data[0] & 1 ? 1 : ARRAY_LENGTH(table), NULL};
     uint32_t whole_payload_bytes = data[0] & 2 ? 4096 : 0;
     size_t output_bytes = data[0] & 4 ? FEED_OUTPUT_LIMIT : NBD_OUTPUT_BYTES;
     size_t first = data[1], then = (size_t)data[2] + 1;

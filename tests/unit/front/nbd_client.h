@@ -24,8 +24,9 @@ static const struct nbd_export table[] = {
     {"ro", "never written", 1 << 20, true},
 };
 static const struct nbd_owner owners[] = {{1, NULL}, {0, VM1_REFUSAL}, {1, NULL}};
-static const struct nbd_exports three = {table, owners, 3};
-static const struct nbd_exports one __attribute__((unused)) = {table, owners, 1};
+static uint64_t refused[3];
+static const struct nbd_exports three = {table, owners, 3, refused};
+static const struct nbd_exports one __attribute__((unused)) = {table, owners, 1, NULL};
 
 /* ---- what a client sends ---- */
 
@@ -98,6 +99,7 @@ static struct feed feed;
 static inline void begin(const struct nbd_exports *exports)
 {
     stream.length = 0;
+    memset(refused, 0, sizeof refused);
     feed_start(&feed, exports, 0, FEED_OUTPUT_LIMIT);
     send_flags(&stream, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 }

@@ -482,6 +482,32 @@ static void export_name_closes_where_it_cannot_refuse(void **state)
     }
 }
 
+/* INFO, GO and EXPORT_NAME of a volume that the other controller serves are counted, each once;
+ * what names no volume, or one served here, is not. */
+static void refusals_of_a_volume_are_counted_for_it(void **state)
+{
+    begin(&three);
+    SEND_OPTION(&stream, NBD_OPT_INFO, "\0\0\0\3vm0\0\0");
+    SEND_OPTION(&stream, NBD_OPT_GO, "\0\0\0\3vm9\0\0");
+    flush_stream();
+    assert_int_equal(feed.conn.refused_export, NO_INDEX);
+    assert_int_equal(refused[1], 0);
+    SEND_OPTION(&stream, NBD_OPT_INFO, "\0\0\0\3vm1\0\0");
+    flush_stream();
+    assert_int_equal(feed.conn.refused_export, 1);
+    assert_int_equal(refused[1], 1);
+    SEND_OPTION(&stream, NBD_OPT_GO, "\0\0\0\3vm1\0\0");
+    SEND_OPTION(&stream, NBD_OPT_EXPORT_NAME, "vm1");
+    flush_stream();
+    assert_int_equal(refused[1], 3);
+    assert_int_equal(refused[0] + refused[2], 0);
+    begin(&three);
+    SEND_OPTION(&stream, NBD_OPT_GO, GO_VM0);
+    flush_stream();
+    assert_int_equal(feed.conn.state, NBD_TRANSMISSION);
+    assert_int_equal(feed.conn.refused_export, NO_INDEX);
+}
+
 static void list_of_256_volumes_comes_in_pieces(void **state)
 {
     static char names[VOLUME_LIMIT][VOLUME_NAME_SIZE];
@@ -493,7 +519,7 @@ static void list_of_256_volumes_comes_in_pieces(void **state)
         snprintf(names[i], sizeof names[i], "%0*u", (int)(i % 63 + 1), i);
         many[i] = (struct nbd_export){names[i], i % 3 == 0 ? text : NULL, 1 << 20, false};
     }
-    struct nbd_exports exports = {many, served, VOLUME_LIMIT};
+    struct nbd_exports exports = {many, served, VOLUME_LIMIT, NULL};
     for (size_t output = NBD_OUTPUT_BYTES; output <= FEED_OUTPUT_LIMIT; output += 1024) {
         feed_start(&feed, &exports, 0, output);
         stream.length = 0;
@@ -669,6 +695,7 @@ int main(void)
         cmocka_unit_test(flags_follow_the_volume_and_the_negotiation),
         cmocka_unit_test(export_name_pads_unless_no_zeroes),
         cmocka_unit_test(export_name_closes_where_it_cannot_refuse),
+        cmocka_unit_test(refusals_of_a_volume_are_counted_for_it),
         cmocka_unit_test(list_of_256_volumes_comes_in_pieces),
         cmocka_unit_test(list_can_be_asked_again),
         cmocka_unit_test(names_are_bounded_in_length),
