@@ -328,8 +328,10 @@ static inline void pair_up(void)
         bool home = true;
         for (int v = 0; v < VOLUMES; v++)
             home &= array_owner(pair.side[pair.config.volumes[v].home].array, (uint8_t)v) == 1;
-        if (home && status_of(A)->role == ROLE_PAIRED && status_of(B)->role == ROLE_PAIRED)
+        if (home && status_of(A)->role == ROLE_PAIRED && status_of(B)->role == ROLE_PAIRED) {
+            memset(pair.asked, 0, sizeof pair.asked); /* counted from here */
             return;
+        }
     }
     fail_msg("never paired");
 }
