@@ -19,6 +19,8 @@ const char *const fault_name[FAULT_COUNT] = {
     "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",
 };
 
+enum { SILENCE = 1000 }; /* an EVENT_FAULT that is not of a kind: see late_answer() */
+
 /* The fixed run of a fault test: one of each thing that a pair goes through. */
 static const struct {
     uint32_t at_ms;
@@ -218,6 +220,17 @@ static void fail_store(struct world *world, bool slow)
                 disk->error_space ? ", no space" : "");
 }
 
+/* An answer comes late, just before nothing comes any more: whoever counts his lease from the
+ * answer, and not from what he asked, serves for too long. */
+static void late_answer(struct world *world)
+{
+    struct generator *chaos = &world->chaos;
+    uint64_t for_us = world_between(chaos, 1000, world->config.lease_ms * 900u);
+    wires_stall_path(world, (uint8_t)generator_below(chaos, 2), for_us);
+    world_event(world, world->now_us + for_us + world_between(chaos, 1000, 20000), EVENT_FAULT, 2,
+                SILENCE, 0);
+}
+
 static void cut_paths(struct world *world, bool both)
 {
     struct generator *chaos = &world->chaos;
@@ -225,6 +238,10 @@ static void cut_paths(struct world *world, bool both)
                           ? world_between(chaos, 100, 30000)
                           : world_between(chaos, 1000, world->config.lease_ms * 4000u);
     uint8_t from = (uint8_t)generator_below(chaos, 2);
+    if (!both && generator_chance(chaos, 1, 3)) {
+        late_answer(world);
+        return;
+    }
     wires_cut_path(world, from, for_us);
     if (both)
         wires_cut_path(world, !from, for_us);
@@ -306,6 +323,12 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
 
 void faults_on_fault(struct world *world, const struct event *event)
 {
+    if (event->index == SILENCE && !world->healing) {
+        wires_stall_path(world, 0, world->config.lease_ms * 3000u);
+        wires_stall_path(world, 1, world->config.lease_ms * 3000u);
+    }
+    if (event->index == SILENCE)
+        return;
     if (event->index >= FAULT_COUNT) {
         happen(world, script[event->index - FAULT_COUNT].kind,
                script[event->index - FAULT_COUNT].who);

@@ -329,11 +329,16 @@ void wires_orphan(struct world *world, uint8_t who, bool silent)
     world->sessions[!who].lost = world->sessions[!who].up;
 }
 
-void wires_cut_path(struct world *world, uint8_t from, uint64_t for_us)
+void wires_stall_path(struct world *world, uint8_t from, uint64_t for_us)
 {
     world->path_heals_us[from] = max_u64(world->path_heals_us[from], world->now_us + for_us);
     world_trace(world, "nothing gets from %c to %c for %" PRIu64 " us", world_letter(from),
                 world_letter(!from), for_us);
+}
+
+void wires_cut_path(struct world *world, uint8_t from, uint64_t for_us)
+{
+    wires_stall_path(world, from, for_us);
     for (uint8_t i = 0; i < 2; i++)
         if (generator_chance(&world->chaos, 3, 5))
             wires_break(world, i, world_between(&world->chaos, 10000, 1500000));

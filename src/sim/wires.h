@@ -29,6 +29,8 @@ void wires_on_up(struct world *world, const struct event *event);
 void wires_orphan(struct world *world, uint8_t who, bool silent);
 
 /* Nothing gets from `from` to the other for this long. */
+void wires_stall_path(struct world *world, uint8_t from, uint64_t for_us);
+/* The same, and now and then it lasts long enough for the sessions to be given up. */
 void wires_cut_path(struct world *world, uint8_t from, uint64_t for_us);
 bool wires_path_up(const struct world *world, uint8_t from);
 

@@ -420,8 +420,8 @@ static void on_pump(struct world *world, uint8_t who)
     const struct actions *actions = array_pump(controller->array, world_clock(world, who));
     look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
-    if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing &&
-        generator_chance(&world->chaos, 1, 20000)) {
+    if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing && actions->store_count > 0 &&
+        generator_chance(&world->chaos, 1, 400)) {
         controller->held = actions;
         world_pause(world, who, world_between(&world->chaos, 1000, world->config.lease_ms * 3000u));
         return;
