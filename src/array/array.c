@@ -54,7 +54,7 @@ const char *array_config_check(const struct array_config *config)
 /* Store operations that can be asked for between two pumps: one for each thing that may have one under way. */
 static uint32_t store_action_limit(const struct array_config *config)
 {
-    return destage_run_count(config->destage_io_limit) + STORE_LIMIT + config->fetch_io_limit + 2 * RANGE_OPS;
+    return destage_run_count(config->destage_io_limit) + 2 * STORE_LIMIT + config->fetch_io_limit + 2 * RANGE_OPS;
 }
 
 /* Lays out everything in the arena. While it only measures nothing is written, and NULL is returned. */
@@ -185,7 +185,10 @@ void array_store_action(struct array *array, const struct store_action *action)
 void array_reply(struct array *array, uint64_t handle, bool done, const char *text)
 {
     struct actions *actions = &array->actions;
-    CHECK(actions->operator_count < OPERATOR_REPLIES);
+    if (actions->operator_count == OPERATOR_REPLIES) {
+        array_log(array, LOG_WARNING, "too many operators ask at once: one is left without an answer");
+        return;
+    }
     struct operator_reply *reply = &array->operators[actions->operator_count++];
     *reply = (struct operator_reply){.handle = handle, .done = done};
     snprintf(reply->text, sizeof reply->text, "%s", text);

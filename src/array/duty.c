@@ -122,6 +122,8 @@ static void leave_mirror(struct array *array, const char *why)
 static void begin_solo(struct array *array)
 {
     own_all(array);
+    array->barrier_wanted = array->config.store_count == STORE_LIMIT ? UINT64_MAX : (1ull << array->config.store_count) - 1;
+    array->barrier_retry_us = array->now_us;
     array->solo_drained = false;
     array->solo_cut = generation_cut(&array->destage.generations);
     array->outgoing.hello_wanted = true;

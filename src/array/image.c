@@ -15,6 +15,7 @@ struct judged {
     const uint8_t *headers;
     const uint8_t *data;
     struct batch_head head;
+    bool begins;   /* the batch begins a stream that fills us: what the image holds now will be gone */
     uint32_t mark; /* stands in slot.batch_mark of every image slot that an earlier header of this batch touches */
     uint32_t range_count;
     struct {
@@ -87,6 +88,8 @@ static const char *judge_write(struct judged *judged, const struct header *heade
     if (crc32c(judged->data + *data_at, size) != header->data_crc)
         return "data checksum is wrong";
     *data_at += size;
+    if (judged->begins)
+        return header->flags & HEADER_FRESH ? NULL : "write header joins a page in a stream that has only begun";
     uint64_t key = slot_key(header->volume, header->page);
     struct slot *target = image_slot(array, header->slot);
     struct slot *holder = slot_find(&array->table, key);
@@ -287,6 +290,7 @@ bool image_message(struct array *array, const uint8_t *bytes, uint32_t length)
     if (why == NULL && !again) {
         judged.data = judged.headers + head->header_count * HEADER_SIZE;
         judged.mark = ++array->batch_marks;
+        judged.begins = has_first && first.type == HEADER_START && array->role.state != ROLE_PAIRED;
         why = judge(&judged);
     }
     if (why == NULL && has_first && first.type == HEADER_START && !again && !begin_stream(array, head))

@@ -23,13 +23,13 @@
 
 enum {
     LOG_LINES = 512,
-    OPERATOR_REPLIES = 16,
+    OPERATOR_REPLIES = VOLUME_LIMIT + 64, /* every move that ends at once, and a burst of questions */
     PAGES_PER_FETCH_IO = 8, /* scratch frames for each fetch in flight, beside one full-sized one */
     REFILL_STEP = 2048,     /* slots looked at in one pump while refilling */
 };
 
 /* Which operation a store completion belongs to: the kind in the top bits, the index below. */
-enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE, IO_RANGE_FLUSH };
+enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE, IO_RANGE_FLUSH, IO_BARRIER };
 enum { IO_KIND_SHIFT = 24 };
 
 struct fetch_io {
@@ -128,6 +128,10 @@ struct array {
     bool stopping, leave_sent, leave_answered, peer_stopping;
     bool drop_pending;  /* what the memory holds is stale: forget it as soon as no store operation uses it */
     bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
+    /* By store: what a former owner wrote may be visible there and not durable. No page is read until a flush has been
+     * done, or a host could see what the store then loses. */
+    uint64_t barrier_wanted, barrier_asked;
+    uint64_t barrier_retry_us;
     enum role logged_role;
     char logged_reason[sizeof((struct role_machine){0}.reason)];
     bool solo_drained;  /* since this solo began, everything acknowledged before it has become durable */

@@ -166,7 +166,8 @@ static void back_to_dirty(struct array *array, struct slot *slot)
 void pages_acknowledged(struct array *array, struct slot *slot)
 {
     CHECK(slot->state == SLOT_TRAVELLING);
-    slot->unsafe = array_is_solo(array); /* solo: no host may see it before the store has it */
+    if (!array_is_solo(array))
+        slot->unsafe = false; /* solo: a new write may be seen only when the store has it, too */
     if (!slot->unsafe)
         host_slot_settled(array, slot, false); /* a superseded slot too: its readers get this version */
     back_to_dirty(array, slot);

@@ -6,7 +6,7 @@
 
 #include "array/internal.h"
 
-enum { DESTAGE_SPARE_TURNS = 16 };
+enum { DESTAGE_SPARE_TURNS = 16, BARRIER_RETRY_US = 50 * 1000 };
 
 void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count)
 {
@@ -54,7 +54,8 @@ bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
 {
     struct fetches *fetches = &array->fetches;
     CHECK(slot->fetch == 0);
-    if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX)
+    uint8_t store = array->config.volumes[slot_key_volume(slot->key)].store;
+    if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX || (array->barrier_wanted & 1ull << store))
         return false;
     uint32_t index = fetches->io_free;
     struct fetch_io *io = &fetches->ios[index];
@@ -188,6 +189,36 @@ static void flushed(struct array *array, uint32_t store, enum store_result resul
     }
 }
 
+static void barrier_done(struct array *array, uint32_t store, enum store_result result)
+{
+    uint64_t bit = 1ull << store;
+    CHECK(array->barrier_asked & bit);
+    array->barrier_asked &= ~bit;
+    if (result == STORE_DONE) {
+        array->barrier_wanted &= ~bit;
+        return;
+    }
+    array->barrier_retry_us = array->now_us + BARRIER_RETRY_US;
+    if (result != STORE_NOT_SENT)
+        stores_flush_failed(array, store);
+}
+
+static void barrier_pump(struct array *array)
+{
+    if (array->now_us < array->barrier_retry_us)
+        return;
+    for (uint32_t store = 0; store < array->config.store_count; store++) {
+        uint64_t bit = 1ull << store;
+        if (!(array->barrier_wanted & bit) || (array->barrier_asked & bit))
+            continue;
+        array->barrier_asked |= bit;
+        array_store_action(array, &(struct store_action){.io = io_id(IO_BARRIER, store),
+                                                         .op = STORE_FLUSH,
+                                                         .store = (uint8_t)store,
+                                                         .not_after_us = role_serve_until(&array->role)});
+    }
+}
+
 void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum store_result result)
 {
     array_begin(array, now_us);
@@ -211,6 +242,10 @@ void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum stor
         break;
     case IO_RANGE_FLUSH:
         range_on_store(array, index, result, true);
+        break;
+    case IO_BARRIER:
+        CHECK(index < STORE_LIMIT);
+        barrier_done(array, index, result);
         break;
     default:
         CHECK(false);
@@ -305,6 +340,8 @@ void stores_pump(struct array *array)
 {
     if (!role_may_serve(&array->role, array->now_us))
         return;
+    if (array->barrier_wanted != 0)
+        barrier_pump(array);
     bool eager = destage_eagerly(array);
     uint32_t first = array->actions.store_count;
     destage_retry(&array->destage, &array->table, array->now_us);
@@ -329,6 +366,8 @@ void stores_pump(struct array *array)
 uint64_t stores_deadline(const struct array *array)
 {
     uint64_t deadline = array->destage.retry_at_us;
+    if (array->barrier_wanted & ~array->barrier_asked)
+        deadline = min_u64(deadline, array->barrier_retry_us);
     const struct slot *oldest = slot_list_first(&array->table, LIST_BACKLOG);
     if (oldest != NULL && array->destage.writing < array->destage.write_limit) {
         uint32_t age_ms = (uint32_t)(array->now_us / 1000) - oldest->dirty_ms;
@@ -349,5 +388,5 @@ bool stores_quiet(const struct array *array)
         if (array->destage.stores[i].flushing)
             return false;
     }
-    return array->destage.writing == 0 && array->fetches.ios_used == 0;
+    return array->destage.writing == 0 && array->fetches.ios_used == 0 && array->barrier_asked == 0;
 }
