@@ -30,6 +30,7 @@ static void takeover_with_a_half_received_batch(void **state)
                         "b: register swap 2/ab/unclean to 3/b/unclean\n");
     story_register(story, B);
     story_expect(story, "b: solo: took over: the peer is gone\n"
+                        "b: store flush\n"
                         "b: store write 20480+4096\n");
     assert_int_equal(story_role(story, B), ROLE_SOLO);
     story_read(story, B, 3, 5);
@@ -98,6 +99,7 @@ static void both_race_for_the_register(void **state)
     assert_int_not_equal(story_owner(story, B), 1);
     story_wait(story, 1300);
     story_expect(story, "b: solo: took over: the peer's lease is over\n"
+                        "b: store flush\n"
                         "b: store write 20480+4096\n");
     assert_int_equal(story_role(story, B), ROLE_SOLO);
     story_read(story, B, 3, 5);
@@ -129,6 +131,7 @@ static void register_gone(void **state)
     story_expect(story, "a: register swap 2/ab/unclean to 3/a/unclean\n");
     story_register(story, A);
     story_expect(story, "a: solo: took over: the peer's lease is over\n"
+                        "a: store flush\n"
                         "a: store write 20480+4096\n"
                         "a: register swap 3/a/unclean to 3/a/clean\n"
                         "a: fence peer\n");
