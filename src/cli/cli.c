@@ -61,10 +61,9 @@ static int run_accept_loss(const struct call *call);
 static const struct command commands[] = {
     {"run", "", 0, 0, OPTION_CONFIG | OPTION_CONTROLLER, 0, "be one controller, in the foreground",
      "Becomes controller a or b and serves until it is stopped. It logs to stderr and tells "
-     "systemd when it is\n"
-     "ready. SIGTERM stops it cleanly: its volumes go to the other controller, or everything is "
-     "destaged. A\n"
-     "second SIGTERM ends it now; the other controller takes over.\n",
+     "systemd\n"
+     "when it is ready. SIGTERM stops it cleanly: its volumes go to the other controller, or\n"
+     "everything is destaged. A second SIGTERM ends it now; the other controller takes over.\n",
      run_run},
     {"check", "[FILE]", 0, 1, OPTION_CONFIG, 0, "check a configuration",
      "Reads the configuration and names every mistake in it with its line and what would be "
@@ -74,27 +73,24 @@ static const struct command commands[] = {
      "Without --controller it shows both. It ends with 1 when one of those asked did not answer.\n",
      run_status},
     {"volume move", "NAME a|b", 2, 2, OPTIONS_ASK, 120, "hand a volume over to a controller",
-     "Moves a volume while hosts use it: the owner destages it, holds its hosts for a few "
-     "milliseconds, and the\n"
-     "other controller serves it. Returns when it has moved, or says why not. Without --controller "
-     "the\n"
-     "controllers are asked in turn.\n",
+     "Moves a volume while hosts use it: the owner destages it, holds its hosts for a few\n"
+     "milliseconds, and the other controller serves it. Returns when it has moved, or says why "
+     "not.\n"
+     "Without --controller the controllers are asked in turn.\n",
      run_move},
     {"stop", "", 0, 0, OPTIONS_ASK, 600, "stop cleanly",
-     "Hands the volumes over to the other controller where it can, else destages everything, and "
-     "ends the\n"
-     "controller. Without --controller it stops both: a, then b.\n",
+     "Hands the volumes over to the other controller where it can, else destages everything, and\n"
+     "ends the controller. Without --controller it stops both: a, then b.\n",
      run_stop},
     {"accept-loss", "", 0, 0, OPTIONS_ASK | OPTION_PEER_IS_DEAD, 60,
      "serve again although writes were lost",
-     "After both controllers died with writes that were on no store, the volumes stay offline; "
-     "`status` says\n"
-     "what is missing. This command accepts that loss: the volumes are served as the stores hold "
-     "them.\n"
+     "After both controllers died with writes that were on no store, the volumes stay offline;\n"
+     "`status` says what is missing. This command accepts that loss: the volumes are served as "
+     "the\n"
+     "stores hold them.\n"
      "\n"
-     "--peer-is-dead says that the other controller cannot be reached and certainly does not run "
-     "any more.\n"
-     "If it does run, both would write to the stores, and data is destroyed.\n",
+     "--peer-is-dead says that the other controller cannot be reached and certainly does not run\n"
+     "any more. If it does run, both would write to the stores, and data is destroyed.\n",
      run_accept_loss},
 };
 
@@ -102,7 +98,9 @@ static const struct command commands[] = {
 
 static void print_help(const struct command *command)
 {
-    printf("usage: holdfast %s%s%s", command->words, *command->names ? " " : "", command->names);
+    int first = printf("usage: holdfast %s%s%s", command->words, *command->names ? " " : "",
+                       command->names);
+    int column = first;
     static const struct {
         unsigned option;
         const char *usage;
@@ -121,8 +119,11 @@ static void print_help(const struct command *command)
          "--peer-is-dead      the other controller does not run any more"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
-        if (command->options & options[i].option)
-            printf(" %s", options[i].usage);
+        if (command->options & options[i].option) {
+            if (column + 1 + (int)strlen(options[i].usage) > SHOW_COLUMNS)
+                column = printf("\n%*s", first, "") - 1;
+            column += printf(" %s", options[i].usage);
+        }
     printf("\n\n%s\n", command->help);
     for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
         if (command->options & options[i].option)
@@ -277,8 +278,14 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
         return CLI_DONE;
     }
     int used = 0;
+    char move_word[] = "move"; /* the only command of `volume`: its help is the help of `volume` */
     struct call call = {.hooks = hooks, .config = CLI_CONFIG_PATH, .controller = -1};
     call.command = find_command(argc, argv, &used);
+    if (!call.command && strcmp(argv[1], "volume") == 0 && argc > 2 &&
+        (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+        print_help(find_command(3, (char *[]){argv[0], argv[1], move_word}, &used));
+        return CLI_DONE;
+    }
     if (!call.command && strcmp(argv[1], "volume") == 0)
         return usage(NULL, "volume has one command", "volume move NAME a|b");
     if (!call.command)

@@ -169,6 +169,19 @@ static const char *cut(char to[LINE_BYTES], const char *text, size_t width)
 
 /* ---- sections ---- */
 
+/* Offline lasts until somebody does something; so that is said, and not only why. */
+static void show_way_out(FILE *out, char controller, const char *reason)
+{
+    if (reason && strstr(reason, "register"))
+        labelled(out, "what to do", "bring the register back; nothing is served until then");
+    else
+        labelled(out, "what to do",
+                 "if a controller that still holds the data can come back, start it. If none can: "
+                 "`holdfast accept-loss --controller %c` serves what the stores hold, without the "
+                 "writes that were in memory only",
+                 controller);
+}
+
 static void show_head(FILE *out, const json_t *status)
 {
     char array[LINE_BYTES], role[LINE_BYTES], age[SHOW_SHORT * 2];
@@ -177,8 +190,11 @@ static void show_head(FILE *out, const json_t *status)
     fprintf(out, "array %s, controller %c: %s%s%s\n", array, letter(status, "controller", '?'),
             role, yes(status, "refilling") ? ", refilling the peer" : "",
             yes(status, "stopping") ? ", stopping" : "");
-    if (words(status, "reason"))
-        labelled(out, "reason", "%s", words(status, "reason"));
+    const char *reason = words(status, "reason");
+    if (reason)
+        labelled(out, "reason", "%s", reason);
+    if (strcmp(role, "offline") == 0)
+        show_way_out(out, letter(status, "controller", '?'), reason);
     show_age(age, rate(status, "uptime_seconds"));
     labelled(out, "epoch", "%" PRIu64, number(status, "epoch"));
     labelled(out, "process", "%" PRIu64 ", version %s, up %s", number(status, "pid"),

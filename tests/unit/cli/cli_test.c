@@ -169,6 +169,41 @@ static void every_command_has_help_and_exits_well(void **state)
     assert_string_equal(out, "holdfast 1.2.3\n");
 }
 
+static void check_help_columns(void)
+{
+    size_t column = 0;
+    for (const char *at = out; *at; at++) {
+        column = *at == '\n' ? 0 : column + 1;
+        assert_true(column <= 100);
+    }
+}
+
+static void no_line_of_a_help_is_wider_than_a_terminal(void **state)
+{
+    static const char *const lines[] = {
+        "holdfast --help",        "holdfast run --help",         "holdfast check --help",
+        "holdfast status --help", "holdfast volume move --help", "holdfast stop --help",
+        "holdfast volume --help", "holdfast accept-loss --help",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(lines); i++) {
+        assert_int_equal(type(lines[i]), CLI_DONE);
+        check_help_columns();
+    }
+}
+
+static void help_of_volume_is_that_of_its_command(void **state)
+{
+    char expected[OUTPUT_BYTES];
+    assert_int_equal(type("holdfast volume move --help"), CLI_DONE);
+    memcpy(expected, out, sizeof expected);
+    static const char *const lines[] = {"holdfast volume --help", "holdfast volume -h"};
+    for (size_t i = 0; i < ARRAY_LENGTH(lines); i++) {
+        assert_int_equal(type(lines[i]), CLI_DONE);
+        assert_string_equal(out, expected);
+        assert_string_equal(err, "");
+    }
+}
+
 static void words_that_make_no_sense_are_refused(void **state)
 {
     static const struct {
@@ -342,6 +377,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_command_has_help_and_exits_well),
+        cmocka_unit_test(no_line_of_a_help_is_wider_than_a_terminal),
+        cmocka_unit_test(help_of_volume_is_that_of_its_command),
         cmocka_unit_test(words_that_make_no_sense_are_refused),
         cmocka_unit_test(run_and_check_get_their_words),
         cmocka_unit_test(status_asks_the_one_that_is_named),

@@ -224,11 +224,35 @@ static void numbers_fit_six_columns_and_round_well(void **state)
     }
 }
 
+static void who_is_offline_is_told_what_to_do(void **state)
+{
+    char *json =
+        quoted("{'array':'x','controller':'b','role':'offline','reason':'both memories are lost'}");
+    char *text = shown(json);
+    assert_non_null(strstr(text, "what to do"));
+    assert_non_null(strstr(text, "`holdfast accept-loss --controller b`"));
+    free(text);
+    free(json);
+    json = quoted("{'array':'x','controller':'b','role':'offline','reason':'the register cannot be "
+                  "reached'}");
+    text = shown(json);
+    assert_non_null(strstr(text, "bring the register back"));
+    assert_null(strstr(text, "accept-loss"));
+    free(text);
+    free(json);
+    json = quoted("{'array':'x','controller':'b','role':'paired','reason':'both'}");
+    text = shown(json);
+    assert_null(strstr(text, "what to do"));
+    free(text);
+    free(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_ordinary_status_reads_as_laid_out),
         cmocka_unit_test(no_line_is_wider_than_100_columns),
+        cmocka_unit_test(who_is_offline_is_told_what_to_do),
         cmocka_unit_test(what_is_not_there_is_shown_as_none),
         cmocka_unit_test(numbers_fit_six_columns_and_round_well),
     };
