@@ -52,6 +52,11 @@ static int on_check(const char *path)
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < config.volume_count; i++)
         bytes += config.volumes[i].size_bytes / SECTOR_SIZE;
+    if (config_secret_shows(path, &config))
+        fprintf(stderr,
+                "%s: warning: everybody on this machine can read the secret in it; "
+                "let only the service read it (chmod 0640 or 0600)\n",
+                path);
     printf("%s: ok\n", path);
     printf("array %s: %u volume%s of %" PRIu64 " MiB on %u store%s; cache %" PRIu64
            " MiB, lease %u ms, link %s\n",

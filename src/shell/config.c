@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct line_reader {
     struct config_read *read;
@@ -398,6 +399,12 @@ out:
         fclose(file);
     free(bytes);
     return good;
+}
+
+bool config_secret_shows(const char *path, const struct config *config)
+{
+    struct stat file;
+    return config->secret[0] && stat(path, &file) == 0 && (file.st_mode & S_IROTH);
 }
 
 int controller_by_name(const char *name)

@@ -24,6 +24,7 @@ enum {
     CONFIG_ERROR_SIZE = 640,
 
     CONFIG_CACHE_MIN = 1 << 20,
+    CONFIG_DIRTY_PERCENT = 90, /* the highest dirty_high; array_config_check() refuses more */
 
     CONFIG_NAME_SIZE = VOLUME_NAME_SIZE, /* names of the array and the stores: as a volume's */
     CONFIG_SECRET_SIZE = 129,
@@ -113,6 +114,9 @@ MUST_CHECK bool config_load(const char *path, struct config *config, struct conf
 /* The same over bytes in memory; `file` is only the name for messages. No I/O. */
 MUST_CHECK bool config_parse(const char *file, const char *bytes, size_t length,
                              struct config *config, struct config_errors *errors);
+
+/* Whether the file holds a secret and everybody on the machine may read it. */
+bool config_secret_shows(const char *path, const struct config *config);
 
 /* "127.0.0.1:3260", "[::1]:3260" or "unix:/path". Host names are refused: nothing here asks a name
  * server. Returns false with a sentence in `why`. */

@@ -64,12 +64,12 @@ SETTER(giveback)
 
 SETTER(dirty_low)
 {
-    return value_percent(text, &read->config->dirty_low_percent, why);
+    return value_percent(text, &read->config->dirty_low_percent, CONFIG_DIRTY_PERCENT - 1, why);
 }
 
 SETTER(dirty_high)
 {
-    return value_percent(text, &read->config->dirty_high_percent, why);
+    return value_percent(text, &read->config->dirty_high_percent, CONFIG_DIRTY_PERCENT, why);
 }
 
 SETTER(destage_after)

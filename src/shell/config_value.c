@@ -104,14 +104,14 @@ bool value_time(const char *text, uint32_t *ms, uint32_t low_ms, uint32_t high_m
     return true;
 }
 
-bool value_percent(const char *text, uint8_t *percent, char why[TRACE_LINE])
+bool value_percent(const char *text, uint8_t *percent, uint32_t high, char why[TRACE_LINE])
 {
     uint64_t number;
     const char *at = text;
-    if (!take_digits(&at, &number) || number < 1 || number > 99)
-        return value_refuse(why, "not a share of the cache; write 1%% to 99%%");
+    if (!take_digits(&at, &number) || number < 1 || number > high)
+        return value_refuse(why, "not a share of the cache for this; write 1%% to %u%%", high);
     if (strcmp(at, "%") != 0 && *at != '\0')
-        return value_refuse(why, "\"%.20s\" behind the number; write 1%% to 99%%", at);
+        return value_refuse(why, "\"%.20s\" behind the number; write 1%% to %u%%", at, high);
     *percent = (uint8_t)number;
     return true;
 }

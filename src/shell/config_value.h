@@ -27,8 +27,8 @@ bool value_size(const char *text, uint64_t *bytes, char why[TRACE_LINE]);
 bool value_time(const char *text, uint32_t *ms, uint32_t low_ms, uint32_t high_ms,
                 char why[TRACE_LINE]);
 
-/* Digits, perhaps "%": 1 to 99. */
-bool value_percent(const char *text, uint8_t *percent, char why[TRACE_LINE]);
+/* Digits, perhaps "%": 1 to `high`. */
+bool value_percent(const char *text, uint8_t *percent, uint32_t high, char why[TRACE_LINE]);
 
 /* A decimal number between the two bounds. */
 bool value_number(const char *text, uint32_t *number, uint32_t low, uint32_t high,

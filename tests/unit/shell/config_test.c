@@ -6,6 +6,7 @@
  * good file, changes one piece of its text, and lists all the messages that must come of it, in
  * their order. */
 
+#include "array/array.h"
 #include "shell/config.h"
 
 #include <setjmp.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -306,11 +308,21 @@ static const struct row rows[] = {
     {"1500ms", "soon", {"f:7: [array] lease = soon: not a time; write 100ms to 60s, with ms or s"}},
     {"200ms", "61000ms", {"f:8: [array] settle = 61000ms: out of range; write 0s to 60s"}},
     {"auto", "yes", {"f:9: [array] giveback = yes: not a choice here; write manual or auto"}},
-    {"30%", "0%", {"f:10: [array] dirty_low = 0%: not a share of the cache; write 1% to 99%"}},
+    {"30%",
+     "0%",
+     {"f:10: [array] dirty_low = 0%: not a share of the cache for this; write 1% to 89%"}},
     {"30%",
      "30 pct",
-     {"f:10: [array] dirty_low = 30 pct: \" pct\" behind the number; write 1% to 99%"}},
-    {"80%", "100%", {"f:11: [array] dirty_high = 100%: not a share of the cache; write 1% to 99%"}},
+     {"f:10: [array] dirty_low = 30 pct: \" pct\" behind the number; write 1% to 89%"}},
+    {"80%",
+     "91%",
+     {"f:11: [array] dirty_high = 91%: not a share of the cache for this; write 1% to 90%"}},
+    {"80%",
+     "100%",
+     {"f:11: [array] dirty_high = 100%: not a share of the cache for this; write 1% to 90%"}},
+    {"30%",
+     "90%",
+     {"f:10: [array] dirty_low = 90%: not a share of the cache for this; write 1% to 89%"}},
     {"30%", "80%", {"f:10: [array] dirty_low = 80%: not below dirty_high (80%); write less"}},
     {"dirty_low = 30%\ndirty_high = 80%\n",
      "dirty_low = 75\n\n",
@@ -640,6 +652,50 @@ static void load_reads_a_file_and_names_it(void **state)
     assert_string_equal(errors.text[0], "/: cannot be read: Is a directory");
 }
 
+/* What `holdfast check` allows, the core must take: dirty_high = 90% and not one more. */
+static void the_highest_dirty_high_is_that_of_the_core(void **state)
+{
+    char *text = changed(good, "dirty_high = 80%", "dirty_high = 90%");
+    assert_true(parse(text));
+    assert_int_equal(config.dirty_high_percent, 90);
+    free(text);
+    static struct array_config core = {.incarnation = 1,
+                                       .slot_count = 1 << 20,
+                                       .request_limit = 1,
+                                       .destage_io_limit = 1,
+                                       .fetch_io_limit = 1};
+    core.dirty_low_percent = config.dirty_low_percent;
+    core.dirty_high_percent = config.dirty_high_percent;
+    const char *wrong = array_config_check(&core); /* of other things, but not of this one */
+    assert_true(!wrong || !strstr(wrong, "dirty"));
+    core.dirty_high_percent++;
+    wrong = array_config_check(&core);
+    assert_true(wrong && strstr(wrong, "dirty_high"));
+}
+
+static void a_secret_that_anybody_can_read_is_told(void **state)
+{
+    char path[] = "/tmp/holdfast-config-test-XXXXXX";
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    assert_true(parse(good));
+    static const struct {
+        mode_t mode;
+        bool told;
+    } modes[] = {{0600, false}, {0640, false}, {0644, true}, {0604, true}, {0400, false}};
+    for (size_t i = 0; i < ARRAY_LENGTH(modes); i++) {
+        assert_int_equal(fchmod(descriptor, modes[i].mode), 0);
+        strcpy(config.secret, "a secret of the test");
+        assert_int_equal(config_secret_shows(path, &config), modes[i].told);
+        config.secret[0] = '\0';
+        assert_false(config_secret_shows(path, &config));
+    }
+    close(descriptor);
+    unlink(path);
+    strcpy(config.secret, "a secret of the test");
+    assert_false(config_secret_shows(path, &config)); /* not there */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -653,6 +709,8 @@ int main(void)
         cmocka_unit_test(other_editors_files_read_the_same),
         cmocka_unit_test(volumes_of_two_stores_do_not_collide),
         cmocka_unit_test(load_reads_a_file_and_names_it),
+        cmocka_unit_test(the_highest_dirty_high_is_that_of_the_core),
+        cmocka_unit_test(a_secret_that_anybody_can_read_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
