@@ -150,12 +150,25 @@ void control_server_reply(struct control_server *server, const struct operator_r
     }
 }
 
+/* What a clean stop has left behind: the core's reason tells one end from the other. */
+static const char *stopped_text(struct controller *controller)
+{
+    array_status(controller->array, controller->loop.now_us, &controller->status);
+    if (strstr(controller->status.reason, "peer goes on"))
+        return "stopped: the other controller goes on";
+    if (strstr(controller->status.reason, "stores hold everything"))
+        return "stopped: everything is on the stores";
+    return "stopped: this controller served nothing";
+}
+
 void control_server_stopped(struct control_server *server)
 {
+    const char *text = stopped_text(server->controller);
+    log_say(LOG_INFO, "%s", text);
     for (int i = 0; i < CONTROL_CONNECTION_LIMIT; i++) {
         struct control_connection *connection = &server->connections[i];
         if (connection->descriptor >= 0 && connection->stopping && !connection->closing)
-            answer(connection, control_format_reply(true, "stopped: everything is on the stores"));
+            answer(connection, control_format_reply(true, text));
     }
 }
 

@@ -32,7 +32,6 @@ static void perform_rest(struct controller *self, const struct actions *actions)
     if (actions->fence_peer)
         watch_fence(&self->watch);
     if (actions->stopped && !self->linger.armed) {
-        log_say(LOG_INFO, "stopped");
         control_server_stopped(&self->control);
         loop_timer_set(&self->loop, &self->linger,
                        self->loop.now_us + CONTROLLER_LINGER_MS * 1000ull);

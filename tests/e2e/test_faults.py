@@ -436,6 +436,7 @@ def test_flush_waits_for_the_store_only_where_the_volume_says_so(make_pair):
     assert took["fast"] < 0.2 and took["fast", "fua"] < 0.2, took
     assert took["safe"] > 0.28 and took["safe", "fua"] > 0.28, took
     assert pair.store_pread("safe")(0, 8192) == b"x" * 4096 + b"y" * 4096
+    assert store(0, 8192) == b"x" * 4096 + b"y" * 4096, "a FLUSH that waits for the store takes all dirty pages along"
 
 
 def test_the_proof_of_death_waits_for_a_store_write_under_way(make_pair):

@@ -36,8 +36,19 @@ def only_refusals_after_a_move(load):
 def test_check_says_nothing_bad_of_a_good_file(make_pair):
     pair = make_pair(start=False)
     pair.write_config()
+    pair.a.config.chmod(0o644)
     result = run(BINARY, "check", pair.a.config)
-    assert result.returncode == 0
+    assert result.returncode == 0 and "warning" not in result.stdout
+
+
+def test_check_warns_of_a_secret_that_anybody_can_read(make_pair):
+    pair = make_pair(start=False, secret="a secret of this test")
+    pair.write_config()
+    for mode, warned in ((0o640, False), (0o644, True)):
+        pair.a.config.chmod(mode)
+        result = run(BINARY, "check", pair.a.config)
+        assert result.returncode == 0 and "a secret of this test" not in result.stdout
+        assert bool(re.search(r"warning: .*secret", result.stdout)) == warned, result.stdout
 
 
 @pytest.mark.parametrize("change,line,expected", [
@@ -268,13 +279,13 @@ def test_one_that_is_stopped_right_after_its_peer_died_destages_first(make_pair)
 def test_stop_by_command_hands_over_and_ends_with_0(pair):
     alpha = load_on(pair)
     alpha.wait_acknowledged(200)
-    pair.a.cli("stop")
+    assert "controller a: stopped: the other controller goes on" in pair.a.cli("stop").stdout
     assert pair.a.wait_exit() == 0
     pair.b.wait_role("solo")
     alpha.wait_acknowledged(200)
     alpha.stop()
     only_refusals_after_a_move(alpha)
-    pair.b.cli("stop")
+    assert "controller b: stopped: everything is on the stores" in pair.b.cli("stop").stdout
     assert pair.b.wait_exit() == 0
     alpha.verify(pair.store_pread("alpha"), "the store")
 
