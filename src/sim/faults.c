@@ -227,7 +227,8 @@ static void late_answer(struct world *world)
     struct generator *chaos = &world->chaos;
     uint64_t for_us = world_between(chaos, 1000, world->config.lease_ms * 900u);
     wires_stall_path(world, (uint8_t)generator_below(chaos, 2), for_us);
-    world_event(world, world->now_us + for_us + world_between(chaos, 1000, 20000), EVENT_FAULT, 2,
+    /* What was stalled goes on 100 us after the path is open: the silence begins just behind it. */
+    world_event(world, world->now_us + for_us + 101 + generator_below(chaos, 20), EVENT_FAULT, 2,
                 SILENCE, 0);
 }
 

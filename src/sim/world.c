@@ -270,6 +270,8 @@ void world_check_completion(struct world *world, uint8_t who, uint8_t volume)
 {
     const struct controller *controller = &world->controllers[who];
     const struct controller *other = &world->controllers[!who];
+    if (controller->late)
+        return;
     if (other->solo_epoch > controller->epoch)
         world_fail(world,
                    "%c completes host I/O in epoch %" PRIu64
@@ -436,8 +438,11 @@ static void on_resume(struct world *world, uint8_t who)
     controller->paused = false;
     const struct actions *held = controller->held;
     controller->held = NULL;
-    if (held)
+    if (held) {
+        controller->late = true; /* what it completes now was decided before */
         perform(world, who, held);
+        controller->late = false;
+    }
     if (controller->running)
         world_touch(world, who);
 }

@@ -94,6 +94,7 @@ struct controller {
     size_t memory_size;
     struct array *array;
     uint64_t resume_us;                /* while paused */
+    bool late;                         /* performing what was held */
     const struct actions *held;        /* paused between deciding and performing */
     uint64_t clock_offset, clock_rate; /* its clock = offset + world time * rate / 1,000,000 */
     uint64_t pump_us;                  /* when the next pump is due; UINT64_MAX: none */
