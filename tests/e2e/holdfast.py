@@ -21,7 +21,7 @@ import time
 import nbd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PORT_FIRST, PORT_LAST = 21500, 21899
+PORT_FIRST, PORT_LAST = 20000, 31999  # below what the kernel gives to outgoing connections
 NAMES = ("a", "b")
 KI, MI = 1024, 1024 * 1024
 
@@ -56,16 +56,26 @@ def wait_for(what, condition, timeout=10.0, step=0.02):
         time.sleep(step)
 
 
-_taken_ports = set()
+_taken_ports = {}  # port -> the socket that keeps it ours
+
+
+def _take_port(port):
+    """Keeps other test runs of this machine away from the port until this process ends: the name of an abstract UNIX
+    socket is given out once, and with the process it is gone, however that ends."""
+    keeper = socket.socket(socket.AF_UNIX)
+    try:
+        keeper.bind(f"\0holdfast-test-port-{port}")
+    except OSError:
+        keeper.close()
+        return False
+    _taken_ports[port] = keeper
+    return True
 
 
 def free_port():
-    """A loopback port of our range that nobody listens at now, handed out once in this process."""
+    """A loopback port of our range that nobody listens at now, handed out once in this process, and by no other."""
     ports = [p for p in range(PORT_FIRST, PORT_LAST + 1) if p not in _taken_ports]
-    if not ports:
-        _taken_ports.clear()
-        ports = list(range(PORT_FIRST, PORT_LAST + 1))
-    random.shuffle(ports)
+    random.SystemRandom().shuffle(ports)  # tests seed the other generator
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,8 +83,8 @@ def free_port():
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _taken_ports.add(port)
-        return port
+        if _take_port(port):
+            return port
     raise RuntimeError(f"no free port from {PORT_FIRST} to {PORT_LAST}")
 
 
