@@ -137,8 +137,7 @@ static void register_gone(void **state)
                         "a: fence peer\n");
     story_wait(story, 2000);
     assert_int_equal(story_role(story, A), ROLE_SOLO);
-    story_store(story, A, STORE_DONE); /* alone, a write is done when the store has it durably */
-    story_store(story, A, STORE_DONE);
+    story_stores(story, A); /* alone, a write is done when the store has it durably */
     story_expect(story, "a: store flush\n"
                         "a: done 1 ok\n");
     assert_int_equal(story_stored(story, 5), 0x11);
