@@ -324,8 +324,12 @@ static uint64_t read_reply(int client, uint32_t error)
 
 static void write_at(int client, uint16_t flags, uint64_t offset, uint32_t length)
 {
-    send_request(client, flags, NBD_WRITE, offset, offset, length);
-    client_send(client, bytes + offset, length);
+    uint8_t first[NBD_REQUEST_BYTES + 512]; /* some of the payload comes with the head */
+    uint32_t some = length < 512 ? length : 512;
+    size_t head = put_request(first, flags, NBD_WRITE, offset, offset, length);
+    memcpy(first + head, bytes + offset, some);
+    client_send(client, first, head + some);
+    client_send(client, bytes + offset + some, length - some);
     assert_true(read_reply(client, NBD_OK) == offset);
 }
 
