@@ -54,7 +54,7 @@ const char *array_config_check(const struct array_config *config)
 /* Store operations that can be asked for between two pumps: one for each thing that may have one under way. */
 static uint32_t store_action_limit(const struct array_config *config)
 {
-    return destage_run_count(config->destage_io_limit) + 2 * STORE_LIMIT + config->fetch_io_limit + 2 * RANGE_OPS;
+    return destage_run_count(config->destage_io_limit) + STORE_LIMIT + config->fetch_io_limit + RANGE_OPS;
 }
 
 /* Lays out everything in the arena. While it only measures nothing is written, and NULL is returned. */

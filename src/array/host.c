@@ -265,7 +265,7 @@ static void host_write_stored(struct array *array, struct request *request)
         request->done_bytes += part.to - part.from;
         uint64_t left = request->host.length_bytes - request->done_bytes;
         uint64_t tail = (RANGE_SMALL_PAGES + 1) * PAGE_SIZE_BYTES;
-        if (request->host.op != HOST_WRITE && !request->by_write && left > tail)
+        if (request->ranged && !request->by_write && left > tail)
             request->done_bytes += left - tail; /* only its ends went through the cache */
     }
     host_complete(array, request, HOST_OK);
@@ -429,7 +429,7 @@ void host_refuse_all(struct array *array)
         request->queued = false;
         if (request->range != 0) {
             struct range *range = &array->ranges[request->range - 1];
-            bool storing = range->state == RANGE_STORE || range->state == RANGE_FLUSH;
+            bool storing = range->state == RANGE_STORE || (range->state == RANGE_FLUSH && range->covered);
             range->state = storing ? RANGE_DEAD : RANGE_FREE;
             if (!storing)
                 array->ranges_used--;

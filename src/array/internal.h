@@ -29,7 +29,7 @@ enum {
 };
 
 /* Which operation a store completion belongs to: the kind in the top bits, the index below. */
-enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE, IO_RANGE_FLUSH, IO_BARRIER };
+enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE };
 enum { IO_KIND_SHIFT = 24 };
 
 struct fetch_io {
@@ -57,6 +57,7 @@ struct range {
     enum range_state state;
     uint8_t volume;
     bool trim, no_hole;
+    bool covered; /* RANGE_FLUSH: by the flush under way */
     bool suspect; /* a flush of its store failed since it began */
     uint32_t request;
     uint64_t first, end; /* pages of the present chunk */
@@ -130,7 +131,7 @@ struct array {
     bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
     /* By store: what a former owner wrote may be visible there and not durable. No page is read until a flush has been
      * done, or a host could see what the store then loses. */
-    uint64_t barrier_wanted, barrier_asked;
+    uint64_t barrier_wanted, barrier_covered; /* covered: by the flush under way */
     uint64_t barrier_retry_us;
     enum role logged_role;
     char logged_reason[sizeof((struct role_machine){0}.reason)];
@@ -218,7 +219,8 @@ void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry);
 /* ---- range.c ---- */
 void range_run(struct array *array, struct request *request);
 bool range_covers(const struct array *array, uint8_t volume, uint64_t page, const struct request *except);
-void range_on_store(struct array *array, uint32_t index, enum store_result result, bool flush);
+void range_on_store(struct array *array, uint32_t index, enum store_result result);
+void range_on_flush(struct array *array, struct range *range, enum store_result result);
 void range_acknowledged(struct array *array, struct request *request);
 
 /* ---- pages.c ---- */
@@ -239,7 +241,6 @@ void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_cou
  * are absent, in one read. False: no fetch or no frame free. */
 bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page);
 void stores_pump(struct array *array);
-void stores_flush_failed(struct array *array, uint32_t store);
 uint64_t stores_deadline(const struct array *array);
 bool stores_quiet(const struct array *array); /* no store operation under way */
 

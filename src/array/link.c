@@ -105,7 +105,9 @@ static bool hello_is_due(const struct array *array)
     const struct outgoing *outgoing = &array->outgoing;
     if (!outgoing->link_up)
         return false;
-    return outgoing->hello_wanted || (!array->mirroring && array->now_us >= outgoing->hello_next_us);
+    /* A refused one is said again: without it no batch may go. */
+    bool again = !array->mirroring || !outgoing->greeted;
+    return outgoing->hello_wanted || (again && array->now_us >= outgoing->hello_next_us);
 }
 
 void link_pump(struct array *array)
@@ -137,9 +139,9 @@ uint64_t link_deadline(const struct array *array)
     const struct outgoing *outgoing = &array->outgoing;
     if (!outgoing->link_up || outgoing->hello_sent || outgoing->batch_sent)
         return UINT64_MAX;
-    if (!array->mirroring)
+    if (!array->mirroring || !outgoing->greeted)
         return outgoing->hello_next_us;
-    return outgoing->greeted ? array->lists.sealed_us + beat_us(array) : UINT64_MAX;
+    return array->lists.sealed_us + beat_us(array);
 }
 
 void array_on_link_up(struct array *array, uint64_t now_us)

@@ -54,6 +54,7 @@ static void set_held(struct array *array, const struct range *range, bool held)
 static void range_over(struct array *array, struct request *request, struct range *range)
 {
     request->done_bytes += range_bytes(array, range);
+    request->ranged = true;
     request->range = 0;
     range->state = RANGE_FREE;
     array->ranges_used--;
@@ -161,48 +162,68 @@ static bool range_step(struct array *array, struct request *request, struct rang
     }
 }
 
-void range_on_store(struct array *array, uint32_t index, enum store_result result, bool flush)
+/* The request was refused while the store was busy with its range. */
+static bool range_bury(struct array *array, struct range *range)
+{
+    if (range->state != RANGE_DEAD)
+        return false;
+    range->state = RANGE_FREE;
+    array->ranges_used--;
+    host_resume(array, &array->range_wait);
+    return true;
+}
+
+/* The store did not do it. With the lease over, the range begins again when this controller serves again. Otherwise
+ * what the store holds now is old data or zeros, and the cache has lost nothing: the zeros go through the cache instead,
+ * where a failing store is met with patience. A TRIM is only advice, but must not leave half of its pages zero beside a
+ * mirror that knows the old ones: it is zeroed too. */
+static void range_failed(struct array *array, struct request *request, struct range *range, enum store_result result)
+{
+    if (result == STORE_NOT_SENT) {
+        range->state = RANGE_QUIET;
+        range->scan = range->first;
+        range->suspect = false;
+        return;
+    }
+    array->destage.errors++;
+    set_held(array, range, false);
+    request->by_write = true;
+    request->range = 0;
+    range->state = RANGE_FREE;
+    array->ranges_used--;
+    host_resume(array, &array->range_wait);
+}
+
+void range_on_store(struct array *array, uint32_t index, enum store_result result)
 {
     CHECK(index < RANGE_OPS);
     struct range *range = &array->ranges[index];
-    if (range->state == RANGE_DEAD) {
-        range->state = RANGE_FREE;
-        array->ranges_used--;
-        host_resume(array, &array->range_wait);
+    if (range_bury(array, range))
+        return;
+    CHECK(range->state == RANGE_STORE);
+    if (result == STORE_DONE) {
+        range->state = RANGE_FLUSH; /* stores_pump() asks for it */
+        range->covered = false;
         return;
     }
-    CHECK(range->state == (flush ? RANGE_FLUSH : RANGE_STORE));
-    if (flush && result != STORE_DONE && result != STORE_NOT_SENT)
-        stores_flush_failed(array, array->config.volumes[range->volume].store);
+    struct request *request = &array->requests.requests[range->request];
+    range_failed(array, request, range, result);
+    request_queue_append(&array->requests, &array->run, request);
+}
+
+void range_on_flush(struct array *array, struct range *range, enum store_result result)
+{
+    if (range_bury(array, range))
+        return;
+    CHECK(range->state == RANGE_FLUSH);
+    CHECK(range->covered);
+    struct request *request = &array->requests.requests[range->request];
     if (result == STORE_DONE && range->suspect)
         result = STORE_ERROR; /* a flush that failed may have taken this one's work along */
-    struct request *request = &array->requests.requests[range->request];
-    if (result == STORE_DONE && !flush) {
-        range->state = RANGE_FLUSH;
-        array_store_action(array, &(struct store_action){.io = io_id(IO_RANGE_FLUSH, index),
-                                                         .op = STORE_FLUSH,
-                                                         .store = array->config.volumes[range->volume].store,
-                                                         .not_after_us = role_serve_until(&array->role)});
-        return;
-    }
-    if (result == STORE_DONE) {
+    if (result == STORE_DONE)
         range->state = RANGE_DROP;
-    } else if (result == STORE_NOT_SENT) {
-        range->state = RANGE_QUIET; /* the lease was over: begin again when this controller serves again */
-        range->scan = range->first;
-        range->suspect = false;
-    } else {
-        /* The store cannot. What it holds now is old data or zeros; the cache has lost nothing. A WRITE ZEROES
-         * goes through the cache instead, where a failing store is met with patience; a TRIM is only advice, but
-         * must not leave half of its pages zero beside a mirror that knows the old ones: it is zeroed too. */
-        array->destage.errors++;
-        set_held(array, range, false);
-        request->by_write = true;
-        request->range = 0;
-        range->state = RANGE_FREE;
-        array->ranges_used--;
-        host_resume(array, &array->range_wait);
-    }
+    else
+        range_failed(array, request, range, result);
     request_queue_append(&array->requests, &array->run, request);
 }
 

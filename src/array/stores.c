@@ -153,7 +153,8 @@ static void run_written(struct array *array, struct run *run, enum store_result 
     destage_failed(&array->destage, &array->table, run, array->now_us);
 }
 
-void stores_flush_failed(struct array *array, uint32_t store)
+/* A flush failed: whatever the store had taken and not made durable is in doubt, whoever sent it. */
+static void flush_failed(struct array *array, uint32_t store)
 {
     array_log(array, LOG_WARNING, "store %u: a flush failed: what it was to make durable will be written again", store);
     destage_flush_failed(&array->destage, &array->table, store, array->now_us);
@@ -164,59 +165,76 @@ void stores_flush_failed(struct array *array, uint32_t store)
     }
 }
 
+static void run_flushed(struct array *array, struct run *run, enum store_result result)
+{
+    if (result != STORE_DONE) {
+        destage_failed(&array->destage, &array->table, run, array->now_us);
+        return;
+    }
+    bool had_failed = false;
+    for (uint32_t s = 0; s < run->count; s++) {
+        struct slot *slot = slot_at(&array->table, run->slots[s]);
+        had_failed |= slot->failed;
+        pages_durable(array, slot);
+    }
+    destage_done(&array->destage, run);
+    if (had_failed)
+        destage_recovered(&array->destage, &array->table);
+}
+
+static void barrier_flushed(struct array *array, uint32_t store, enum store_result result)
+{
+    uint64_t bit = 1ull << store;
+    if (!(array->barrier_covered & bit))
+        return;
+    array->barrier_covered &= ~bit;
+    if (result == STORE_DONE)
+        array->barrier_wanted &= ~bit;
+    else
+        array->barrier_retry_us = array->now_us + BARRIER_RETRY_US;
+}
+
+/* The one flush of the store ended: for the runs, the ranges and the barrier that it was to cover. */
 static void flushed(struct array *array, uint32_t store, enum store_result result)
 {
     destage_flushed(&array->destage, store);
     if (result != STORE_DONE && result != STORE_NOT_SENT)
-        stores_flush_failed(array, store);
+        flush_failed(array, store);
     for (uint32_t i = 0; i < array->destage.run_count; i++) {
         struct run *run = &array->destage.runs[i];
-        if (run->state != RUN_FLUSHING || run->store != store)
-            continue;
-        if (result != STORE_DONE) {
-            destage_failed(&array->destage, &array->table, run, array->now_us);
-            continue;
-        }
-        bool had_failed = false;
-        for (uint32_t s = 0; s < run->count; s++) {
-            struct slot *slot = slot_at(&array->table, run->slots[s]);
-            had_failed |= slot->failed;
-            pages_durable(array, slot);
-        }
-        destage_done(&array->destage, run);
-        if (had_failed)
-            destage_recovered(&array->destage, &array->table);
+        if (run->state == RUN_FLUSHING && run->store == store)
+            run_flushed(array, run, result);
     }
+    for (uint32_t i = 0; i < RANGE_OPS; i++) {
+        struct range *range = &array->ranges[i];
+        if (range->covered && range->state != RANGE_FREE && array->config.volumes[range->volume].store == store)
+            range_on_flush(array, range, result);
+        else
+            continue;
+        range->covered = false;
+    }
+    barrier_flushed(array, store, result);
 }
 
-static void barrier_done(struct array *array, uint32_t store, enum store_result result)
+/* Someone other than a run needs the store to be flushed; if so it is covered by the flush that is asked for now. */
+static bool flush_is_wanted(struct array *array, uint32_t store)
 {
+    if (array->destage.stores[store].flushing)
+        return false;
+    bool wanted = false;
     uint64_t bit = 1ull << store;
-    CHECK(array->barrier_asked & bit);
-    array->barrier_asked &= ~bit;
-    if (result == STORE_DONE) {
-        array->barrier_wanted &= ~bit;
-        return;
+    if ((array->barrier_wanted & bit) && array->now_us >= array->barrier_retry_us) {
+        array->barrier_covered |= bit;
+        wanted = true;
     }
-    array->barrier_retry_us = array->now_us + BARRIER_RETRY_US;
-    if (result != STORE_NOT_SENT)
-        stores_flush_failed(array, store);
-}
-
-static void barrier_pump(struct array *array)
-{
-    if (array->now_us < array->barrier_retry_us)
-        return;
-    for (uint32_t store = 0; store < array->config.store_count; store++) {
-        uint64_t bit = 1ull << store;
-        if (!(array->barrier_wanted & bit) || (array->barrier_asked & bit))
+    for (uint32_t i = 0; i < RANGE_OPS && array->ranges_used > 0; i++) {
+        struct range *range = &array->ranges[i];
+        if (range->state != RANGE_FLUSH || array->config.volumes[range->volume].store != store)
             continue;
-        array->barrier_asked |= bit;
-        array_store_action(array, &(struct store_action){.io = io_id(IO_BARRIER, store),
-                                                         .op = STORE_FLUSH,
-                                                         .store = (uint8_t)store,
-                                                         .not_after_us = role_serve_until(&array->role)});
+        range->covered = true;
+        wanted = true;
     }
+    return wanted;
 }
 
 void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum store_result result)
@@ -238,14 +256,7 @@ void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum stor
         fetch_done(array, &array->fetches.ios[index], result);
         break;
     case IO_RANGE:
-        range_on_store(array, index, result, false);
-        break;
-    case IO_RANGE_FLUSH:
-        range_on_store(array, index, result, true);
-        break;
-    case IO_BARRIER:
-        CHECK(index < STORE_LIMIT);
-        barrier_done(array, index, result);
+        range_on_store(array, index, result);
         break;
     default:
         CHECK(false);
@@ -340,8 +351,6 @@ void stores_pump(struct array *array)
 {
     if (!role_may_serve(&array->role, array->now_us))
         return;
-    if (array->barrier_wanted != 0)
-        barrier_pump(array);
     bool eager = destage_eagerly(array);
     uint32_t first = array->actions.store_count;
     destage_retry(&array->destage, &array->table, array->now_us);
@@ -353,7 +362,9 @@ void stores_pump(struct array *array)
         ;
     sort_writes(array, first);
     for (uint32_t store = 0; store < array->config.store_count; store++) {
-        if (!destage_flush(&array->destage, store, eager || slot_list_count(&array->table, LIST_URGENT) > 0))
+        bool wanted = flush_is_wanted(array, store);
+        bool hurry = eager || slot_list_count(&array->table, LIST_URGENT) > 0;
+        if (!destage_flush(&array->destage, store, wanted, hurry))
             continue;
         array_store_action(array, &(struct store_action){.io = io_id(IO_FLUSH, store),
                                                          .op = STORE_FLUSH,
@@ -366,8 +377,11 @@ void stores_pump(struct array *array)
 uint64_t stores_deadline(const struct array *array)
 {
     uint64_t deadline = array->destage.retry_at_us;
-    if (array->barrier_wanted & ~array->barrier_asked)
-        deadline = min_u64(deadline, array->barrier_retry_us);
+    for (uint32_t store = 0; store < array->config.store_count; store++) {
+        /* While a flush is under way, its end brings the next pump. */
+        if ((array->barrier_wanted & 1ull << store) && !array->destage.stores[store].flushing)
+            deadline = min_u64(deadline, array->barrier_retry_us);
+    }
     const struct slot *oldest = slot_list_first(&array->table, LIST_BACKLOG);
     if (oldest != NULL && array->destage.writing < array->destage.write_limit) {
         uint32_t age_ms = (uint32_t)(array->now_us / 1000) - oldest->dirty_ms;
@@ -388,5 +402,5 @@ bool stores_quiet(const struct array *array)
         if (array->destage.stores[i].flushing)
             return false;
     }
-    return array->destage.writing == 0 && array->fetches.ios_used == 0 && array->barrier_asked == 0;
+    return array->destage.writing == 0 && array->fetches.ios_used == 0;
 }

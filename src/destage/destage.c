@@ -185,13 +185,13 @@ void destage_written(struct destage *destage, struct run *run)
     destage->stores[run->store].written++;
 }
 
-bool destage_flush(struct destage *destage, uint32_t store, bool eager)
+bool destage_flush(struct destage *destage, uint32_t store, bool wanted, bool eager)
 {
     struct destage_store *state = &destage->stores[store];
-    if (state->flushing || state->written == 0)
+    if (state->flushing || (state->written == 0 && !wanted))
         return false;
     bool many = state->written >= destage->write_limit * FLUSH_AFTER_RUNS;
-    if (!eager && !many && state->writing > 0)
+    if (!wanted && !eager && !many && state->writing > 0)
         return false;
     for (uint32_t i = 0; i < destage->run_count; i++) {
         struct run *run = &destage->runs[i];

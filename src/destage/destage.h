@@ -69,9 +69,10 @@ struct run *destage_pick(struct destage *destage, struct slot_table *table, enum
 /* The store took the run's write. */
 void destage_written(struct destage *destage, struct run *run);
 
-/* Whether a flush of `store` should be asked for now; `eager` when someone waits for it. If so its RUN_WRITTEN runs
- * become RUN_FLUSHING. */
-bool destage_flush(struct destage *destage, uint32_t store, bool eager);
+/* Whether a flush of `store` should be asked for now; `eager` when someone waits for its runs, `wanted` when someone needs
+ * it whatever the runs. If so its RUN_WRITTEN runs become RUN_FLUSHING. Never two at a time on one store: an error is
+ * reported to only one of them, and the other's success would be believed. */
+bool destage_flush(struct destage *destage, uint32_t store, bool wanted, bool eager);
 
 /* The flush of `store` ended. The caller then deals with each RUN_FLUSHING run: destage_done() or destage_failed(). */
 void destage_flushed(struct destage *destage, uint32_t store);

@@ -90,8 +90,9 @@ static void begin_swap(struct role_machine *role, enum role_swap swap, uint64_t 
     role->wanted = (struct register_record){.epoch = epoch, .in = in, .unclean = unclean};
 }
 
-static void begin_read(struct role_machine *role)
+static void begin_read(struct role_machine *role, uint64_t now_us)
 {
+    role->read_began_us = now_us;
     role->register_busy = true;
     role->register_asked = false;
 }
@@ -282,8 +283,8 @@ static void on_read(struct role_machine *role, uint64_t now_us)
 {
     role->register_next_us = now_us + REGISTER_POLL_US;
     if (role->state == ROLE_JOINING) {
-        if (now_us < role->heard_us + role->config.lease_us)
-            return; /* asked before the peer began to fill us */
+        if (role->read_began_us < role->heard_us + role->config.lease_us)
+            return; /* asked before the peer fell silent: it may show less than has happened since */
         if (role->pending_epoch != 0 && role->record.epoch == role->pending_epoch &&
             role->record.in == REGISTER_IN_BOTH) {
             enter(role, ROLE_PAIRED, "the register has this controller in");
@@ -356,7 +357,7 @@ static bool read_is_due(const struct role_machine *role, uint64_t now_us)
 void role_tick(struct role_machine *role, uint64_t now_us)
 {
     if (read_is_due(role, now_us))
-        begin_read(role);
+        begin_read(role, now_us);
     switch (role->state) {
     case ROLE_PAIRED:
         if (role->left)

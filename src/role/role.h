@@ -71,6 +71,7 @@ struct role_machine {
     enum role_swap swap;            /* what the swap is for; SWAP_NONE: it is a read */
     bool swap_unknown;              /* that swap's outcome is not known: read until it is */
     struct register_record expected, wanted;
+    uint64_t read_began_us;
     uint64_t register_next_us;      /* no read before this */
 
     struct role_peer peer;

@@ -25,6 +25,7 @@ struct request {
     bool queued;             /* stands in some queue */
     bool begun;              /* may have touched the cache; counted in its volume's `active` */
     bool wrote;              /* ZERO: part of it went through the cache */
+    bool ranged;             /* TRIM, ZERO: the store itself dealt with its whole pages */
     bool by_write;           /* ZERO: the store could not; all the rest goes through the cache */
     uint8_t range;           /* TRIM, ZERO: 1 + index of its range lock, or 0 */
     uint64_t done_bytes;     /* REQUEST_APPLY: bytes dealt with; REQUEST_STORE of a WRITE: bytes known durable */

@@ -30,8 +30,8 @@ static void takeover_with_a_half_received_batch(void **state)
                         "b: register swap 2/ab/unclean to 3/b/unclean\n");
     story_register(story, B);
     story_expect(story, "b: solo: took over: the peer is gone\n"
-                        "b: store flush\n"
-                        "b: store write 20480+4096\n");
+                        "b: store write 20480+4096\n"
+                        "b: store flush\n");
     assert_int_equal(story_role(story, B), ROLE_SOLO);
     story_read(story, B, 3, 5);
     assert_int_equal(story_found(story, 3), 0x11);
@@ -99,8 +99,8 @@ static void both_race_for_the_register(void **state)
     assert_int_not_equal(story_owner(story, B), 1);
     story_wait(story, 1300);
     story_expect(story, "b: solo: took over: the peer's lease is over\n"
-                        "b: store flush\n"
-                        "b: store write 20480+4096\n");
+                        "b: store write 20480+4096\n"
+                        "b: store flush\n");
     assert_int_equal(story_role(story, B), ROLE_SOLO);
     story_read(story, B, 3, 5);
     assert_int_equal(story_found(story, 3), 0x11);
@@ -131,8 +131,8 @@ static void register_gone(void **state)
     story_expect(story, "a: register swap 2/ab/unclean to 3/a/unclean\n");
     story_register(story, A);
     story_expect(story, "a: solo: took over: the peer's lease is over\n"
-                        "a: store flush\n"
                         "a: store write 20480+4096\n"
+                        "a: store flush\n"
                         "a: register swap 3/a/unclean to 3/a/clean\n"
                         "a: fence peer\n");
     story_wait(story, 2000);

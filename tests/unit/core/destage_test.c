@@ -263,16 +263,16 @@ static void one_flush_makes_many_writes_durable(void **state)
         dirty(0, i * 2, 0xFF);
         runs[i] = pick();
     }
-    assert_false(destage_flush(&destage, 0, true)); /* nothing written yet */
+    assert_false(destage_flush(&destage, 0, false, true)); /* nothing written yet */
     destage_written(&destage, runs[0]);
     destage_written(&destage, runs[1]);
-    assert_false(destage_flush(&destage, 0, false)); /* another write is coming */
-    assert_false(destage_flush(&destage, 1, true));  /* another store */
+    assert_false(destage_flush(&destage, 0, false, false)); /* another write is coming */
+    assert_false(destage_flush(&destage, 1, false, true));  /* another store */
     destage_written(&destage, runs[2]);
-    assert_true(destage_flush(&destage, 0, false));
+    assert_true(destage_flush(&destage, 0, false, false));
     for (int i = 0; i < 3; i++)
         assert_int_equal(runs[i]->state, RUN_FLUSHING);
-    assert_false(destage_flush(&destage, 0, true)); /* one at a time */
+    assert_false(destage_flush(&destage, 0, false, true)); /* one at a time */
     destage_flushed(&destage, 0);
     for (int i = 0; i < 3; i++) {
         destage_done(&destage, runs[i]);
@@ -288,13 +288,13 @@ static void a_write_that_ends_during_a_flush_waits_for_the_next(void **state)
     dirty(0, 2, 0xFF);
     struct run *first = pick(), *second = pick();
     destage_written(&destage, first);
-    assert_true(destage_flush(&destage, 0, true)); /* someone waits: no need for the other */
+    assert_true(destage_flush(&destage, 0, false, true)); /* someone waits: no need for the other */
     destage_written(&destage, second);
-    assert_false(destage_flush(&destage, 0, true)); /* the present one began before it */
+    assert_false(destage_flush(&destage, 0, false, true)); /* the present one began before it */
     destage_flushed(&destage, 0);
     assert_int_equal(second->state, RUN_WRITTEN);
     ASSERT_CHECK_FAILS(destage_done(&destage, second));
-    assert_true(destage_flush(&destage, 0, true));
+    assert_true(destage_flush(&destage, 0, false, true));
     assert_int_equal(second->state, RUN_FLUSHING);
 }
 
@@ -304,7 +304,7 @@ static void enough_written_runs_are_flushed_although_more_are_coming(void **stat
     for (uint64_t page = 0; page < 200; page += 2)
         dirty(0, page, 0xFF);
     struct run *open = pick();
-    while (!destage_flush(&destage, 0, false)) {
+    while (!destage_flush(&destage, 0, false, false)) {
         struct run *run = pick();
         assert_non_null(run);
         destage_written(&destage, run);
@@ -355,7 +355,7 @@ static void a_failed_flush_fails_its_runs(void **state)
     struct slot *slot = dirty(0, 4, 0xFF);
     struct run *run = pick();
     destage_written(&destage, run);
-    assert_true(destage_flush(&destage, 0, true));
+    assert_true(destage_flush(&destage, 0, false, true));
     destage_flushed(&destage, 0);
     destage_failed(&destage, &table, run, NOW);
     assert_int_equal(slot->state, SLOT_DIRTY);
@@ -378,7 +378,7 @@ static void after_a_failed_flush_every_write_since_the_last_good_one_is_suspect(
     runs[3] = pick();
     destage_written(&destage, runs[3]);
     destage_written(&destage, runs[0]);
-    assert_true(destage_flush(&destage, 0, true));
+    assert_true(destage_flush(&destage, 0, false, true));
     destage_written(&destage, runs[1]); /* during the flush; runs[2] is still on its way */
     destage_flushed(&destage, 0);
     destage_flush_failed(&destage, &table, 0, NOW);
@@ -387,7 +387,7 @@ static void after_a_failed_flush_every_write_since_the_last_good_one_is_suspect(
     assert_int_equal(slots[2]->state, SLOT_DESTAGING);
     assert_true(runs[2]->suspect);
     assert_int_equal(runs[3]->state, RUN_WRITTEN);
-    assert_false(destage_flush(&destage, 0, true)); /* nothing of that store is left to flush */
+    assert_false(destage_flush(&destage, 0, false, true)); /* nothing of that store is left to flush */
     destage_failed(&destage, &table, runs[2], NOW);
     destage_retry(&destage, &table, NOW + 20000);
     for (uint32_t i = 0; i <= destage.run_count;
@@ -471,7 +471,7 @@ static void a_reset_forgets_everything_once_the_store_is_quiet(void **state)
     dirty(0, 8, 0xFF);
     struct run *first = pick(), *second = pick();
     destage_written(&destage, first);
-    assert_true(destage_flush(&destage, 0, true));
+    assert_true(destage_flush(&destage, 0, false, true));
     ASSERT_CHECK_FAILS(destage_reset(&destage));
     destage_failed(&destage, &table, second, NOW);
     generation_cut(&destage.generations);
