@@ -320,8 +320,9 @@ static void make_input_room(struct nbd_connection *connection)
         connection->input_start = 0;
         connection->input_end = left;
     }
-    if (connection->input_end < connection->input_size)
+    if (connection->input_end < connection->input_size && !connection->input_short)
         return;
+    connection->input_short = false;
     CHECK(connection->input_size < NBD_INPUT_MOST);
     connection->input_size = connection->input_size ? connection->input_size * 2 : NBD_INPUT_FIRST;
     connection->input = realloc(connection->input, connection->input_size);
@@ -439,6 +440,7 @@ static void received(struct op *op, int result, unsigned flags)
     if (connection->direct == NO_INDEX) {
         connection->input_end += (uint32_t)result;
         bool full = connection->input_end == connection->input_size;
+        connection->input_short = full && connection->input_size < NBD_INPUT_BURST;
         nbd_connection_process(connection);
         /* A client that fills the buffer in one go sends more at a time than it holds. */
         if (full && !connection->receiving && connection->input_start == connection->input_end)

@@ -21,9 +21,10 @@ struct nbd_connection {
     bool closing;            /* shut down; freed when nothing is under way */
     bool send_waits;         /* the socket had no room: this send waits for some */
     bool poll_first;         /* the last receive emptied the socket */
-    uint32_t requests;       /* in the core */
-    uint64_t since_us;       /* accepted, or draining since */
-    uint64_t sent_us;        /* when the client last took something */
+    bool input_short;  /* the last receive filled the input buffer: a larger one saves calls */
+    uint32_t requests; /* in the core */
+    uint64_t since_us; /* accepted, or draining since */
+    uint64_t sent_us;  /* when the client last took something */
 
     uint8_t *input;
     uint32_t input_size, input_start, input_end;

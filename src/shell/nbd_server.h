@@ -25,6 +25,7 @@ enum {
     NBD_WHOLE_PAYLOAD =
         64 * 1024,          /* a WRITE up to here goes to the core straight from the input buffer */
     NBD_INPUT_FIRST = 4096, /* an idle connection's input buffer */
+    NBD_INPUT_BURST = 64 * 1024, /* it grows up to here for a client that sends much at a time */
     NBD_INPUT_MOST = 256 * 1024,
     NBD_READ_IN_RUN = 64 * 1024, /* a READ up to here is written straight into the output run */
     NBD_OUTPUT_HIGH =
