@@ -23,6 +23,7 @@ import nbd
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORT_FIRST, PORT_LAST = 20000, 31999  # below what the kernel gives to outgoing connections
 NAMES = ("a", "b")
+LEASE_MS = 1500  # longer than a busy machine stands still, and short enough to wait for
 KI, MI = 1024, 1024 * 1024
 
 
@@ -257,7 +258,7 @@ class Controller:
 class Pair:
     """Two controllers, their store files and their configuration, in a directory of their own."""
 
-    def __init__(self, volumes=None, lease="500ms", settle="50ms", cache="16M", secret=None, giveback="manual",
+    def __init__(self, volumes=None, lease=f"{LEASE_MS}ms", settle="50ms", cache="16M", secret=None, giveback="manual",
                  destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto"):
         base = "/dev/shm" if memory else os.environ.get("TMPDIR", "/tmp")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=base))

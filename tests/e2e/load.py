@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 
+from holdfast import wait_for
 from hostpath import FLUSH, READ, WRITE, ZERO, HostPath, Request
 
 SECTOR = 512
@@ -237,4 +238,5 @@ class Load:
     def first_answer_after(self, moment):
         """Seconds from `moment` until a write was answered by the controller that the path went to after it (by any,
         when it stayed where it was): what the host saw of a takeover."""
-        return self.path.first_after(moment, [done for _, done in self.write_times])
+        return wait_for("an answer after the path's login",
+                        lambda: self.path.first_after(moment, [done for _, done in list(self.write_times)]))

@@ -14,7 +14,7 @@ import time
 import nbd
 import pytest
 
-from holdfast import BINARY, MI, Volume, process_alive, run, volume_status, wait_for
+from holdfast import BINARY, LEASE_MS, MI, Volume, process_alive, run, volume_status, wait_for
 from hostpath import REFUSAL
 from load import Load
 
@@ -54,7 +54,7 @@ def test_check_warns_of_a_secret_that_anybody_can_read(make_pair):
 @pytest.mark.parametrize("change,line,expected", [
     pytest.param(("cache = 16M", "cache = a lot"), "cache", r"cache", id="a size that is none"),
     pytest.param(("cache = 16M", "cash = 16M"), "cash", r"cash", id="an unknown key"),
-    pytest.param(("lease = 500ms", "lease = 5 apples"), "lease", r"lease", id="a time that is none"),
+    pytest.param((f"lease = {LEASE_MS}ms", "lease = 5 apples"), "lease", r"lease", id="a time that is none"),
     pytest.param(("owner = b", "owner = c"), "owner = c", r"owner", id="an owner that is none"),
     pytest.param(("[store disk]", "[sture disk]"), "[sture", r"sture", id="an unknown section"),
     pytest.param(("giveback = manual", "giveback = maybe"), "giveback", r"manual|auto", id="a choice that is none"),
