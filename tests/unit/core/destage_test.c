@@ -387,7 +387,8 @@ static void after_a_failed_flush_every_write_since_the_last_good_one_is_suspect(
     assert_int_equal(slots[2]->state, SLOT_DESTAGING);
     assert_true(runs[2]->suspect);
     assert_int_equal(runs[3]->state, RUN_WRITTEN);
-    assert_false(destage_flush(&destage, 0, false, true)); /* nothing of that store is left to flush */
+    assert_false(
+        destage_flush(&destage, 0, false, true)); /* nothing of that store is left to flush */
     destage_failed(&destage, &table, runs[2], NOW);
     destage_retry(&destage, &table, NOW + 20000);
     for (uint32_t i = 0; i <= destage.run_count;
