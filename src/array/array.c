@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A controller's life, its pump, and the lists of actions it hands out. All memory is laid out here, once. */
+/* A controller's life, its pump, and the lists of actions it hands out. All memory is laid out
+ * here, once. */
 
 #include "array/internal.h"
 #include "base/crc32c.h"
@@ -43,7 +44,8 @@ const char *array_config_check(const struct array_config *config)
         if (volume->store >= config->store_count || volume->home > 1)
             return "a volume's store and home must exist";
         uint32_t block = config->stores[volume->store].block_size_bytes;
-        if (volume->size_bytes == 0 || volume->size_bytes % block || volume->store_offset_bytes % block)
+        if (volume->size_bytes == 0 || volume->size_bytes % block ||
+            volume->store_offset_bytes % block)
             return "a volume's size and offset must be multiples of its store's block size";
         if (volume->size_bytes / PAGE_SIZE_BYTES >= 1ull << 40)
             return "a volume must be smaller than 2^40 pages";
@@ -51,13 +53,16 @@ const char *array_config_check(const struct array_config *config)
     return NULL;
 }
 
-/* Store operations that can be asked for between two pumps: one for each thing that may have one under way. */
+/* Store operations that can be asked for between two pumps: one for each thing that may have one
+ * under way. */
 static uint32_t store_action_limit(const struct array_config *config)
 {
-    return destage_run_count(config->destage_io_limit) + STORE_LIMIT + config->fetch_io_limit + RANGE_OPS;
+    return destage_run_count(config->destage_io_limit) + STORE_LIMIT + config->fetch_io_limit +
+           RANGE_OPS;
 }
 
-/* Lays out everything in the arena. While it only measures nothing is written, and NULL is returned. */
+/* Lays out everything in the arena. While it only measures nothing is written, and NULL is
+ * returned. */
 static struct array *lay_out(const struct array_config *config, struct arena *arena)
 {
     struct slot_table table;
@@ -122,7 +127,8 @@ static uint32_t config_checksum(const struct array_config *config)
     return crc32c_end(crc32c_more(crc, times, sizeof times));
 }
 
-struct array *array_create(const struct array_config *config, void *memory, size_t size, uint64_t now_us)
+struct array *array_create(const struct array_config *config, void *memory, size_t size,
+                           uint64_t now_us)
 {
     CHECK(array_config_check(config) == NULL);
     struct arena arena = arena_over(memory, size);
@@ -136,9 +142,10 @@ struct array *array_create(const struct array_config *config, void *memory, size
     array->range_wait = array->flush_wait = request_queue_empty();
     for (uint32_t i = 0; i < config->volume_count; i++) {
         const struct volume_config *volume = &array->config.volumes[i];
-        array->volumes[i] = (struct volume){.config = volume,
-                                            .page_count = (volume->size_bytes + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES,
-                                            .owner = volume->home};
+        array->volumes[i] = (struct volume){
+            .config = volume,
+            .page_count = (volume->size_bytes + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES,
+            .owner = volume->home};
     }
     struct role_config role = {.self = config->self,
                                .incarnation = config->incarnation,
@@ -186,7 +193,8 @@ void array_reply(struct array *array, uint64_t handle, bool done, const char *te
 {
     struct actions *actions = &array->actions;
     if (actions->operator_count == OPERATOR_REPLIES) {
-        array_log(array, LOG_WARNING, "too many operators ask at once: one is left without an answer");
+        array_log(array, LOG_WARNING,
+                  "too many operators ask at once: one is left without an answer");
         return;
     }
     struct operator_reply *reply = &array->operators[actions->operator_count++];
@@ -201,9 +209,10 @@ static void ask_register(struct array *array)
         return;
     role->register_asked = true;
     array->actions.register_wanted = true;
-    array->actions.reg = (struct register_action){.swap = role->swap != SWAP_NONE && !role->swap_unknown,
-                                                  .expected = role->expected,
-                                                  .wanted = role->wanted};
+    array->actions.reg =
+        (struct register_action){.swap = role->swap != SWAP_NONE && !role->swap_unknown,
+                                 .expected = role->expected,
+                                 .wanted = role->wanted};
 }
 
 static uint64_t next_deadline(const struct array *array)
@@ -213,8 +222,8 @@ static uint64_t next_deadline(const struct array *array)
     uint64_t deadline = min_u64(role_deadline(&array->role), link_deadline(array));
     if (role_may_serve(&array->role, array->now_us))
         deadline = min_u64(deadline, stores_deadline(array));
-    bool waiting = array->refill.state == REFILL_CLOSING || array->refill.state == REFILL_SENDING || array->stopping ||
-                   array->drop_pending;
+    bool waiting = array->refill.state == REFILL_CLOSING || array->refill.state == REFILL_SENDING ||
+                   array->stopping || array->drop_pending;
     for (uint32_t i = 0; i < array->config.volume_count && !waiting; i++)
         waiting = array->volumes[i].move != MOVE_NONE;
     return waiting ? min_u64(deadline, array->now_us + 1000) : deadline;

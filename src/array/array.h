@@ -3,17 +3,19 @@
 
 /* One controller: all that can happen to it, and all that it can ask for, on one page.
  *
- * A shell (the process, or the simulator) tells the core what happened through the array_on_*() calls and
- * array_host(), then calls array_pump() once for the whole burst and performs the actions it gets, in this order:
- * store operations, the register, what goes to the peer, completions to hosts. The core never calls out, never
- * waits, has no clock (every call carries the time), and takes no memory after array_create().
+ * A shell (the process, or the simulator) tells the core what happened through the array_on_*()
+ * calls and array_host(), then calls array_pump() once for the whole burst and performs the actions
+ * it gets, in this order: store operations, the register, what goes to the peer, completions to
+ * hosts. The core never calls out, never waits, has no clock (every call carries the time), and
+ * takes no memory after array_create().
  *
  *     struct actions *actions;
  *     array_host(...); array_on_store(...); ...      what happened, in the order it happened
  *     actions = array_pump(array, now_us);           what to do about it
  *     perform(actions);                              valid until the next call into the core
  *
- * Times are microseconds of a clock that never goes back and keeps running while the machine sleeps. */
+ * Times are microseconds of a clock that never goes back and keeps running while the machine
+ * sleeps. */
 
 #ifndef ARRAY_ARRAY_H
 #define ARRAY_ARRAY_H
@@ -30,7 +32,8 @@ struct array_config {
     uint64_t incarnation; /* not zero; different for every start of the process */
     uint64_t seed;        /* for jitter */
 
-    uint32_t slot_count;       /* 4 KiB slots of this controller's cache; the mirror image takes as many again */
+    uint32_t slot_count; /* 4 KiB slots of this controller's cache; the mirror image takes as many
+                            again */
     uint32_t request_limit;    /* host requests in the core at a time */
     uint32_t destage_io_limit; /* store writes in flight */
     uint32_t fetch_io_limit;   /* store reads in flight */
@@ -62,8 +65,8 @@ struct log_line {
 
 enum { MESSAGE_HELLO = 1, MESSAGE_BATCH = 0 }; /* the WRITE BUFFER buffer id that carries each */
 
-/* At most one message to the peer is under way. Its bytes stay valid and unchanged until array_on_status() or
- * array_on_link_down(). */
+/* At most one message to the peer is under way. Its bytes stay valid and unchanged until
+ * array_on_status() or array_on_link_down(). */
 struct send_action {
     uint8_t buffer_id; /* MESSAGE_* */
     uint32_t length_bytes;
@@ -100,9 +103,10 @@ struct actions {
     bool send_wanted;
     struct send_action send;
 
-    bool link_reset;   /* drop our session to the peer and log in again; array_on_link_down() follows */
-    bool fence_peer;   /* ask the peer's parent to end the peer and prove it; once per takeover */
-    bool stopped;      /* a clean stop has ended: everything is on the stores, the process may exit */
+    bool link_reset; /* drop our session to the peer and log in again; array_on_link_down() follows
+                      */
+    bool fence_peer; /* ask the peer's parent to end the peer and prove it; once per takeover */
+    bool stopped;    /* a clean stop has ended: everything is on the stores, the process may exit */
 
     uint32_t completion_count;
     const struct completion *completions;
@@ -124,11 +128,13 @@ size_t array_memory_size(const struct array_config *config);
 /* NULL when the config is sound, else a sentence naming the field and what would be right. */
 const char *array_config_check(const struct array_config *config);
 
-/* `memory`: zero-filled, page-aligned, array_memory_size() bytes, the caller's, for as long as the array lives.
- * The first array_pump() asks for the register. */
-struct array *array_create(const struct array_config *config, void *memory, size_t size, uint64_t now_us);
+/* `memory`: zero-filled, page-aligned, array_memory_size() bytes, the caller's, for as long as the
+ * array lives. The first array_pump() asks for the register. */
+struct array *array_create(const struct array_config *config, void *memory, size_t size,
+                           uint64_t now_us);
 
-/* Decide: seal the filling list if the link is free, start destages, let waiters on, and hand out the actions. */
+/* Decide: seal the filling list if the link is free, start destages, let waiters on, and hand out
+ * the actions. */
 const struct actions *array_pump(struct array *array, uint64_t now_us);
 
 /* ---- what happened ---- */
@@ -136,16 +142,19 @@ const struct actions *array_pump(struct array *array, uint64_t now_us);
 struct host_outcome {
     bool complete;           /* already over: no completion will follow */
     enum host_result result; /* when complete */
-    /* Not complete: `data` is still needed. For a WRITE false means its bytes have been copied to slots. When true the
-     * caller may move them with array_host_move_data() and must keep the new place until the completion. */
+    /* Not complete: `data` is still needed. For a WRITE false means its bytes have been copied to
+     * slots. When true the caller may move them with array_host_move_data() and must keep the new
+     * place until the completion. */
     bool data_held;
 };
 
-/* A host's request. READ hits, and FLUSH where there is nothing to wait for, complete here and now. */
-struct host_outcome array_host(struct array *array, uint64_t now_us, const struct host_request *request);
+/* A host's request. READ hits, and FLUSH where there is nothing to wait for, complete here and now.
+ */
+struct host_outcome array_host(struct array *array, uint64_t now_us,
+                               const struct host_request *request);
 
-/* The data of the request that array_host() last left incomplete with data_held now stands at `data`
- * (the same length and, for a WRITE, the same bytes). */
+/* The data of the request that array_host() last left incomplete with data_held now stands at
+ * `data` (the same length and, for a WRITE, the same bytes). */
 void array_host_move_data(struct array *array, void *data);
 
 /* A store operation ended. */
@@ -158,26 +167,31 @@ void array_on_link_down(struct array *array, uint64_t now_us);
 /* The peer's SCSI status for our message. */
 void array_on_status(struct array *array, uint64_t now_us, bool good);
 
-/* A whole WRITE BUFFER from the peer. The bytes are only read during the call; the next array_pump() says what
- * to answer. `buffer_id` and bytes are foreign: anything may be in them. */
-void array_on_message(struct array *array, uint64_t now_us, uint8_t buffer_id, const void *bytes, uint32_t length);
+/* A whole WRITE BUFFER from the peer. The bytes are only read during the call; the next
+ * array_pump() says what to answer. `buffer_id` and bytes are foreign: anything may be in them. */
+void array_on_message(struct array *array, uint64_t now_us, uint8_t buffer_id, const void *bytes,
+                      uint32_t length);
 
 /* The answer to the register action. `record` is read for OK and CONFLICT. */
 void array_on_register(struct array *array, uint64_t now_us, enum register_result result,
                        const struct register_record *record);
 
-/* Proof: the peer's process is gone and its last store operation has ended. `incarnation`: which start of it, or 0 when
- * any that was alive when the proof was asked for. */
+/* Proof: the peer's process is gone and its last store operation has ended. `incarnation`: which
+ * start of it, or 0 when any that was alive when the proof was asked for. */
 void array_on_peer_gone(struct array *array, uint64_t now_us, uint64_t incarnation);
 
-/* Whether the peer's parent process answers. While it does, a takeover waits for its proof and not for a time. */
+/* Whether the peer's parent process answers. While it does, a takeover waits for its proof and not
+ * for a time. */
 void array_on_warden(struct array *array, uint64_t now_us, bool answers);
 
 /* What an operator asks. Each is answered by one operator_reply, at once or when it is done. */
-void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t volume, uint8_t to);
-void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle, bool peer_is_dead);
+void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t volume,
+                         uint8_t to);
+void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle,
+                                bool peer_is_dead);
 
-/* Clean stop: volumes go to the peer if it is well, else everything is destaged; then actions.stopped. */
+/* Clean stop: volumes go to the peer if it is well, else everything is destaged; then
+ * actions.stopped. */
 void array_operator_stop(struct array *array, uint64_t now_us);
 
 /* ---- questions ---- */
@@ -185,15 +199,16 @@ void array_operator_stop(struct array *array, uint64_t now_us);
 /* The whole state for `holdfast status`; see array/status.h. */
 void array_status(const struct array *array, uint64_t now_us, struct array_status *status);
 
-/* Whether this controller serves `volume` now: 1 yes, 0 the peer does, -1 nobody does or not known. */
+/* Whether this controller serves `volume` now: 1 yes, 0 the peer does, -1 nobody does or not known.
+ */
 int array_owner(const struct array *array, uint8_t volume);
 
-/* The first byte at or after `from` of a page of `volume` that the cache holds dirty, or `to`: block status
- * must not call such a range a hole. */
+/* The first byte at or after `from` of a page of `volume` that the cache holds dirty, or `to`:
+ * block status must not call such a range a hole. */
 uint64_t array_next_cached(const struct array *array, uint8_t volume, uint64_t from, uint64_t to);
 
-/* Every invariant that can be checked by looking at all of the state; NULL, or a sentence naming what is wrong.
- * Slow: for tests and the simulator. */
+/* Every invariant that can be checked by looking at all of the state; NULL, or a sentence naming
+ * what is wrong. Slow: for tests and the simulator. */
 const char *array_check(const struct array *array);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Every invariant that can be seen by looking at all of the state at once. For tests and the simulator: it costs a pass
- * over the slot table. */
+/* Every invariant that can be seen by looking at all of the state at once. For tests and the
+ * simulator: it costs a pass over the slot table. */
 
 #include "array/internal.h"
 
@@ -27,7 +27,8 @@ static const char *audit_slot(const struct array *array, const struct slot *slot
         return "a clean slot has dirty sectors";
     if (slot_is_dirty(slot) && !slot->superseded && !slot->dirty)
         return "a dirty slot has no dirty sector";
-    if (slot->state == SLOT_CLEAN && !image && (slot->fetch == 0) != (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
+    if (slot->state == SLOT_CLEAN && !image &&
+        (slot->fetch == 0) != (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
         return "a clean slot is on no replacement queue, or on one while it is fetched";
     if (slot->state == SLOT_DIRTY && slot->list == LIST_NONE)
         return "a dirty slot is on no list";
@@ -35,8 +36,8 @@ static const char *audit_slot(const struct array *array, const struct slot *slot
         return "a slot that is carried is on a list";
     if ((slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) && image)
         return "a slot of the image half travels";
-    if (array->role.state == ROLE_PAIRED && slot->state == SLOT_DIRTY && !image && !slot->superseded &&
-        !slot_is_mirrored(table, slot) && array->role.epoch != 0)
+    if (array->role.state == ROLE_PAIRED && slot->state == SLOT_DIRTY && !image &&
+        !slot->superseded && !slot_is_mirrored(table, slot) && array->role.epoch != 0)
         return "paired, and a dirty slot is not mirrored";
     if (slot->elder != NO_INDEX) {
         const struct slot *elder = slot_at(table, slot->elder);
@@ -63,7 +64,8 @@ static const char *audit_lists(const struct array *array)
             travelling += active;
         }
     }
-    if (filling != array->table.state_count[0][SLOT_FILLING] || travelling != array->table.state_count[0][SLOT_TRAVELLING])
+    if (filling != array->table.state_count[0][SLOT_FILLING] ||
+        travelling != array->table.state_count[0][SLOT_TRAVELLING])
         return "a slot is filling or travelling without a header";
     return NULL;
 }
@@ -96,8 +98,9 @@ static const char *audit_requests(const struct array *array)
         if (!request->used)
             continue;
         begun += request->begun;
-        bool at_store = request->range != 0 && (array->ranges[request->range - 1].state == RANGE_STORE ||
-                                                array->ranges[request->range - 1].state == RANGE_FLUSH);
+        bool at_store =
+            request->range != 0 && (array->ranges[request->range - 1].state == RANGE_STORE ||
+                                    array->ranges[request->range - 1].state == RANGE_FLUSH);
         if (!request->queued && !at_store)
             return "a request waits for nothing";
     }
@@ -119,7 +122,8 @@ const char *array_check(const struct array *array)
     if (why == NULL)
         why = audit_requests(array);
     const struct stream_status *sent = &array->sent;
-    if (why == NULL && array->lists.added != sent->writes + sent->drops + sent->ranges + array->controls_sent)
+    if (why == NULL &&
+        array->lists.added != sent->writes + sent->drops + sent->ranges + array->controls_sent)
         why = "a destage sent a message";
     return why;
 }

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What the role orders and the operator asks, carried out on slots and volumes: takeover, filling a returned peer, moving
- * a volume, a clean stop. Each is a small state machine that one pump moves as far as it can go. */
+/* What the role orders and the operator asks, carried out on slots and volumes: takeover, filling a
+ * returned peer, moving a volume, a clean stop. Each is a small state machine that one pump moves
+ * as far as it can go. */
 
 #include "array/internal.h"
 
 enum {
-    MOVE_HOLD_LIMIT_US = 2 * 1000 * 1000, /* hosts are held no longer than this for a planned move */
-    MOVE_FEW_PAGES = 64,                  /* so few dirty pages drain within the hold */
+    MOVE_HOLD_LIMIT_US =
+        2 * 1000 * 1000, /* hosts are held no longer than this for a planned move */
+    MOVE_FEW_PAGES = 64, /* so few dirty pages drain within the hold */
 };
 
 static uint64_t next_stream(struct array *array)
@@ -17,7 +19,8 @@ static uint64_t next_stream(struct array *array)
     return array->config.incarnation + array->stream_count;
 }
 
-static void send_control(struct array *array, enum header_type type, uint8_t volume, uint32_t slot, uint64_t page)
+static void send_control(struct array *array, enum header_type type, uint8_t volume, uint32_t slot,
+                         uint64_t page)
 {
     struct header header = {.type = (uint8_t)type, .volume = volume, .slot = slot, .page = page};
     lists_add(&array->lists, &header);
@@ -70,7 +73,8 @@ static void move_step(struct array *array, uint32_t index)
         volume->move = MOVE_SENT;
         send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
     } else if (array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US) {
-        move_end(array, volume, false, "the volume could not be drained in time; it stays where it is");
+        move_end(array, volume, false,
+                 "the volume could not be drained in time; it stays where it is");
     }
 }
 
@@ -80,14 +84,16 @@ void duty_moved_here(struct array *array, uint8_t index)
     host_resume(array, &array->held);
 }
 
-void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t index, uint8_t to)
+void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t index,
+                         uint8_t to)
 {
     array_begin(array, now_us);
     CHECK(index < array->config.volume_count);
     CHECK(to < 2);
     struct volume *volume = &array->volumes[index];
     if (array->role.state != ROLE_PAIRED || array->stopping) {
-        array_reply(array, handle, false, "a volume can be moved only while both controllers are paired");
+        array_reply(array, handle, false,
+                    "a volume can be moved only while both controllers are paired");
     } else if (volume->owner == to) {
         array_reply(array, handle, true, "it is there already");
     } else if (!array_owns(array, index)) {
@@ -122,7 +128,9 @@ static void leave_mirror(struct array *array, const char *why)
 static void begin_solo(struct array *array)
 {
     own_all(array);
-    array->barrier_wanted = array->config.store_count == STORE_LIMIT ? UINT64_MAX : (1ull << array->config.store_count) - 1;
+    array->barrier_wanted = array->config.store_count == STORE_LIMIT
+                                ? UINT64_MAX
+                                : (1ull << array->config.store_count) - 1;
     array->barrier_retry_us = array->now_us;
     array->solo_drained = false;
     array->solo_cut = generation_cut(&array->destage.generations);
@@ -160,7 +168,8 @@ static void log_role(struct array *array)
         return;
     array->logged_role = role->state;
     memcpy(array->logged_reason, role->reason, sizeof array->logged_reason);
-    array_log(array, role->state == ROLE_OFFLINE ? LOG_ERROR : LOG_INFO, "%s: %s", role_name(role->state), role->reason);
+    array_log(array, role->state == ROLE_OFFLINE ? LOG_ERROR : LOG_INFO, "%s: %s",
+              role_name(role->state), role->reason);
 }
 
 void duty_orders(struct array *array)
@@ -210,17 +219,22 @@ static bool peer_wants_filling(const struct array *array)
     const struct role_machine *role = &array->role;
     bool out = role->peer.role == ROLE_WAITING || role->peer.role == ROLE_OFFLINE ||
                role->peer.role == ROLE_STARTING || role->peer.role == ROLE_JOINING;
-    return array_is_solo(array) && !array->stopping && !array->drop_pending && array->outgoing.greeted &&
-           role->peer.known && role->peer.fits && out && !role->register_busy && !role->swap_unknown &&
+    return array_is_solo(array) && !array->stopping && !array->drop_pending &&
+           array->outgoing.greeted && role->peer.known && role->peer.fits && out &&
+           !role->register_busy && !role->swap_unknown &&
            array->now_us < role->peer.heard_us + role->config.lease_us;
 }
 
-/* The image half must be free for the peer's slots: what a takeover adopted there moves to our own half. */
+/* The image half must be free for the peer's slots: what a takeover adopted there moves to our own
+ * half. */
 static void refill_close(struct array *array)
 {
     struct slot_table *table = &array->table;
     struct refill *refill = &array->refill;
-    for (uint32_t i = 0; i < REFILL_STEP && table->state_count[1][SLOT_FREE] < table->half; i++) {
+    uint32_t copies = 0;
+    for (uint32_t i = 0; i < REFILL_STEP && copies < REFILL_COPIES &&
+                         table->state_count[1][SLOT_FREE] < table->half;
+         i++) {
         struct slot *slot = slot_at(table, table->half + refill->cursor);
         refill->cursor = (refill->cursor + 1) % table->half;
         if (slot->fetch != 0 || slot->held)
@@ -228,7 +242,7 @@ static void refill_close(struct array *array)
         if (slot->state == SLOT_CLEAN && slot->waiters == NO_INDEX)
             slot_release(table, slot);
         else if (slot->state == SLOT_DIRTY && !slot->superseded)
-            pages_relocate(array, slot);
+            copies += pages_relocate(array, slot);
     }
     if (table->state_count[1][SLOT_FREE] < table->half)
         return;
@@ -254,7 +268,8 @@ static void refill_send(struct array *array)
         if (slot_is_mirrored(table, slot) || slot->superseded)
             continue;
         if (slot->state == SLOT_DESTAGING)
-            refill->again = true; /* clean soon; or dirty again after an error, and then it must be sent */
+            refill->again =
+                true; /* clean soon; or dirty again after an error, and then it must be sent */
         if (slot->state != SLOT_DIRTY)
             continue;
         if (!lists_have_room(&array->lists, 1, false))
@@ -309,7 +324,8 @@ void duty_abort_refill(struct array *array)
 
 static bool everything_destaged(const struct array *array)
 {
-    return slot_dirty_count(&array->table, 0) == 0 && slot_dirty_count(&array->table, 1) == 0 && stores_quiet(array);
+    return slot_dirty_count(&array->table, 0) == 0 && slot_dirty_count(&array->table, 1) == 0 &&
+           stores_quiet(array);
 }
 
 static bool no_request_active(const struct array *array)
@@ -333,13 +349,15 @@ static void stop_paired(struct array *array)
         if (array->volumes[i].move == MOVE_NONE)
             move_start(array, i);
     }
-    if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0 || !stores_quiet(array))
+    if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0 ||
+        !stores_quiet(array))
         return;
     send_control(array, HEADER_LEAVE, 0, 0, 0);
     array->leave_sent = true;
 }
 
-/* Both may say it at once. Then b takes a's word and forgets its own: it is the one that ends the array. */
+/* Both may say it at once. Then b takes a's word and forgets its own: it is the one that ends the
+ * array. */
 void duty_peer_leaves(struct array *array)
 {
     if (array->leave_sent && array->config.self == 0)
@@ -378,11 +396,13 @@ void array_operator_stop(struct array *array, uint64_t now_us)
     array->outgoing.hello_wanted = true;
 }
 
-void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle, bool peer_is_dead)
+void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle,
+                                bool peer_is_dead)
 {
     array_begin(array, now_us);
     const char *why = role_accept_loss(&array->role, now_us, peer_is_dead);
-    array_reply(array, handle, why == NULL, why == NULL ? "accepted: the volumes are served from what the stores hold" : why);
+    array_reply(array, handle, why == NULL,
+                why == NULL ? "accepted: the volumes are served from what the stores hold" : why);
 }
 
 /* ---- together ---- */

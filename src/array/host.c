@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Hosts' requests: reads, writes, flushes, and where each waits. A request is run until it is over or must wait; it
- * then stands in exactly one queue and is run again from where it was. Nothing here fails a write for lack of room
- * (invariant 10), and no read returns what could still be lost (invariant 2): it waits for the slot instead. */
+/* Hosts' requests: reads, writes, flushes, and where each waits. A request is run until it is over
+ * or must wait; it then stands in exactly one queue and is run again from where it was. Nothing
+ * here fails a write for lack of room (invariant 10), and no read returns what could still be lost
+ * (invariant 2): it waits for the slot instead. */
 
 #include "array/internal.h"
 
@@ -129,10 +130,11 @@ static struct part part_at(const struct request *request)
     return part;
 }
 
-static void copy_out(struct array *array, struct request *request, const struct slot *slot, const struct part *part)
+static void copy_out(struct array *array, struct request *request, const struct slot *slot,
+                     const struct part *part)
 {
-    memcpy((uint8_t *)request->host.data + request->done_bytes, slot_frame(&array->table, slot) + part->from,
-           part->to - part->from);
+    memcpy((uint8_t *)request->host.data + request->done_bytes,
+           slot_frame(&array->table, slot) + part->from, part->to - part->from);
     request->done_bytes += part->to - part->from;
 }
 
@@ -141,9 +143,12 @@ void host_slot_settled(struct array *array, struct slot *slot, bool durable)
     for (struct request *request; (request = take_waiter(array, slot)) != NULL;) {
         struct part part = part_at(request);
         bool here = part.key == slot->key;
-        if (here && request->host.op == HOST_READ && (part.touched & ~slot->valid) == 0 && !slot->unsafe)
-            copy_out(array, request, slot, &part); /* this version, before a newer one makes it wait again */
-        else if (here && durable && request->host.op != HOST_FLUSH && request->phase == REQUEST_STORE)
+        if (here && request->host.op == HOST_READ && (part.touched & ~slot->valid) == 0 &&
+            !slot->unsafe)
+            copy_out(array, request, slot,
+                     &part); /* this version, before a newer one makes it wait again */
+        else if (here && durable && request->host.op != HOST_FLUSH &&
+                 request->phase == REQUEST_STORE)
             request->done_bytes += part.to - part.from;
         request_queue_append(&array->requests, &array->run, request);
     }
@@ -160,8 +165,8 @@ void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry)
 }
 
 /* The page is not (wholly) in the cache: fetch it and wait for it. */
-static void wait_for_fetch(struct array *array, struct request *request, struct slot *slot, uint64_t key,
-                           uint64_t end_page)
+static void wait_for_fetch(struct array *array, struct request *request, struct slot *slot,
+                           uint64_t key, uint64_t end_page)
 {
     bool taken = slot == NULL;
     if (taken)
@@ -202,8 +207,8 @@ static void host_read(struct array *array, struct request *request)
     host_complete(array, request, HOST_OK);
 }
 
-bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from, uint32_t to,
-                     const uint8_t *data)
+bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from,
+                     uint32_t to, const uint8_t *data)
 {
     struct part part = part_at(request);
     CHECK(part.page == page);
@@ -274,7 +279,8 @@ static void host_write_stored(struct array *array, struct request *request)
 static void host_write_mirrored(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
-    bool wants_store = array_is_solo(array) || (config->flush_destage && (request->host.flags & HOST_FUA));
+    bool wants_store =
+        array_is_solo(array) || (config->flush_destage && (request->host.flags & HOST_FUA));
     if (!wants_store) {
         host_complete(array, request, HOST_OK);
         return;
@@ -307,7 +313,8 @@ static void host_flush(struct array *array, struct request *request)
     const struct volume_config *config = array->volumes[request->host.volume].config;
     if (request->phase == REQUEST_APPLY) {
         if (!array_is_solo(array) && !config->flush_destage) {
-            host_complete(array, request, HOST_OK); /* two memories hold whatever was acknowledged */
+            host_complete(array, request,
+                          HOST_OK); /* two memories hold whatever was acknowledged */
             return;
         }
         request->phase = REQUEST_STORE;
@@ -336,7 +343,8 @@ static bool host_admit(struct array *array, struct request *request)
         return serving;
     }
     bool settled = ready && (array->role.state == ROLE_PAIRED || array->role.state == ROLE_SOLO);
-    if (settled && (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
+    if (settled &&
+        (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
     }
@@ -378,14 +386,16 @@ void host_run(struct array *array, struct request *request)
 
 static void run_queue(struct array *array)
 {
-    for (struct request *request; (request = request_queue_pop(&array->requests, &array->run)) != NULL;)
+    for (struct request *request;
+         (request = request_queue_pop(&array->requests, &array->run)) != NULL;)
         host_run(array, request);
 }
 
 void host_pump(struct array *array)
 {
     run_queue(array);
-    if (array->held.count > 0 && array->role.orders == 0 && role_may_serve(&array->role, array->now_us)) {
+    if (array->held.count > 0 && array->role.orders == 0 &&
+        role_may_serve(&array->role, array->now_us)) {
         host_resume(array, &array->held); /* what still may not go is held again */
         run_queue(array);
     }
@@ -411,10 +421,14 @@ void host_pump(struct array *array)
 
 void host_refuse_all(struct array *array)
 {
-    struct request_queue *queues[] = {&array->run,        &array->room_writes,
-                                      &array->room_reads, &array->held,
-                                      &array->range_wait, &array->flush_wait,
-                                      &array->lists.list[0].waiting, &array->lists.list[1].waiting};
+    struct request_queue *queues[] = {&array->run,
+                                      &array->room_writes,
+                                      &array->room_reads,
+                                      &array->held,
+                                      &array->range_wait,
+                                      &array->flush_wait,
+                                      &array->lists.list[0].waiting,
+                                      &array->lists.list[1].waiting};
     for (size_t i = 0; i < ARRAY_LENGTH(queues); i++) {
         while (request_queue_pop(&array->requests, queues[i]) != NULL)
             ;
@@ -429,7 +443,8 @@ void host_refuse_all(struct array *array)
         request->queued = false;
         if (request->range != 0) {
             struct range *range = &array->ranges[request->range - 1];
-            bool storing = range->state == RANGE_STORE || (range->state == RANGE_FLUSH && range->covered);
+            bool storing =
+                range->state == RANGE_STORE || (range->state == RANGE_FLUSH && range->covered);
             range->state = storing ? RANGE_DEAD : RANGE_FREE;
             if (!storing)
                 array->ranges_used--;
@@ -449,7 +464,8 @@ static bool request_in_bounds(const struct array *array, const struct host_reque
     return host->op > HOST_WRITE || host->length_bytes <= HOST_IO_BYTES;
 }
 
-struct host_outcome array_host(struct array *array, uint64_t now_us, const struct host_request *host)
+struct host_outcome array_host(struct array *array, uint64_t now_us,
+                               const struct host_request *host)
 {
     array_begin(array, now_us);
     CHECK(host->op < HOST_OP_COUNT);
@@ -459,8 +475,9 @@ struct host_outcome array_host(struct array *array, uint64_t now_us, const struc
     struct request *request = request_take(&array->requests, host, now_us);
     if (request == NULL)
         return (struct host_outcome){.complete = true, .result = HOST_BUSY};
-    TRACE(array, "host %llu op %d volume %u offset %llu length %llu", (unsigned long long)host->handle, (int)host->op,
-          host->volume, (unsigned long long)host->offset_bytes, (unsigned long long)host->length_bytes);
+    TRACE(array, "host %llu op %d volume %u offset %llu length %llu",
+          (unsigned long long)host->handle, (int)host->op, host->volume,
+          (unsigned long long)host->offset_bytes, (unsigned long long)host->length_bytes);
     array->synchronous = request;
     array->outcome = (struct host_outcome){.complete = false};
     host_run(array, request);

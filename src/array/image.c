@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The peer's batches. A batch is judged whole before any of it is applied (invariant 5): its place in the stream, every header
- * against the image as it will be then, every checksum. What passes is applied to the end; what does not changes nothing.
- * The image shares the slot table's index, so when the peer is lost there is nothing to search or rebuild. */
+/* The peer's batches. A batch is judged whole before any of it is applied (invariant 5): its place
+ * in the stream, every header against the image as it will be then, every checksum. What passes is
+ * applied to the end; what does not changes nothing. The image shares the slot table's index, so
+ * when the peer is lost there is nothing to search or rebuild. */
 
 #include "array/internal.h"
 #include "base/crc32c.h"
@@ -15,8 +16,10 @@ struct judged {
     const uint8_t *headers;
     const uint8_t *data;
     struct batch_head head;
-    bool begins;   /* the batch begins a stream that fills us: what the image holds now will be gone */
-    uint32_t mark; /* stands in slot.batch_mark of every image slot that an earlier header of this batch touches */
+    bool
+        begins; /* the batch begins a stream that fills us: what the image holds now will be gone */
+    uint32_t mark; /* stands in slot.batch_mark of every image slot that an earlier header of this
+                      batch touches */
     uint32_t range_count;
     struct {
         uint8_t volume;
@@ -29,8 +32,10 @@ static struct slot *image_slot(struct array *array, uint32_t slot)
     return slot_at(&array->table, array->table.half + slot);
 }
 
-/* Where the batch stands: NULL when it is the next one (or *again: the last one, sent once more). */
-static const char *judge_place(struct array *array, const struct batch_head *head, const struct header *first, bool *again)
+/* Where the batch stands: NULL when it is the next one (or *again: the last one, sent once more).
+ */
+static const char *judge_place(struct array *array, const struct batch_head *head,
+                               const struct header *first, bool *again)
 {
     const struct role_machine *role = &array->role;
     const struct incoming *incoming = &array->incoming;
@@ -40,15 +45,19 @@ static const char *judge_place(struct array *array, const struct batch_head *hea
     if (head->receiver != array->config.incarnation)
         return "batch for another start of this controller";
     if (first != NULL && first->type == HEADER_START) {
-        if (incoming->open && head->stream == incoming->stream && head->number == incoming->applied) {
+        if (incoming->open && head->stream == incoming->stream &&
+            head->number == incoming->applied) {
             *again = true;
             return NULL;
         }
         if (head->number != 1 || first->page != head->epoch)
             return "start of a stream that is not its beginning";
         if (role->state == ROLE_PAIRED)
-            return incoming->open || head->epoch != role->epoch ? "start of a stream while one is open" : NULL;
-        return stores_quiet(array) ? NULL : "not yet: store operations of a former role are under way";
+            return incoming->open || head->epoch != role->epoch
+                       ? "start of a stream while one is open"
+                       : NULL;
+        return stores_quiet(array) ? NULL
+                                   : "not yet: store operations of a former role are under way";
     }
     if (role->state != ROLE_PAIRED && role->state != ROLE_JOINING)
         return "batch in a role that takes none";
@@ -64,13 +73,15 @@ static const char *judge_place(struct array *array, const struct batch_head *hea
 static bool in_batch_range(const struct judged *judged, uint8_t volume, uint64_t page)
 {
     for (uint32_t i = 0; i < judged->range_count; i++) {
-        if (judged->ranges[i].volume == volume && page >= judged->ranges[i].first && page < judged->ranges[i].end)
+        if (judged->ranges[i].volume == volume && page >= judged->ranges[i].first &&
+            page < judged->ranges[i].end)
             return true;
     }
     return false;
 }
 
-static const char *judge_write(struct judged *judged, const struct header *header, uint32_t *data_at)
+static const char *judge_write(struct judged *judged, const struct header *header,
+                               uint32_t *data_at)
 {
     struct array *array = judged->array;
     if (header->volume >= array->config.volume_count)
@@ -80,7 +91,8 @@ static const char *judge_write(struct judged *judged, const struct header *heade
         return "write header for a slot outside the image";
     if (header->page >= volume->page_count || (header->sectors & ~page_mask(volume, header->page)))
         return "write header outside its volume";
-    if (array_owns(array, header->volume) && array->role.state == ROLE_PAIRED && volume->move != MOVE_SENT)
+    if (array_owns(array, header->volume) && array->role.state == ROLE_PAIRED &&
+        volume->move != MOVE_SENT)
         return "write header for a volume that this controller owns";
     uint32_t size = wire_data_bytes(header->sectors);
     if (size > judged->head.data_bytes - *data_at)
@@ -89,7 +101,9 @@ static const char *judge_write(struct judged *judged, const struct header *heade
         return "data checksum is wrong";
     *data_at += size;
     if (judged->begins)
-        return header->flags & HEADER_FRESH ? NULL : "write header joins a page in a stream that has only begun";
+        return header->flags & HEADER_FRESH
+                   ? NULL
+                   : "write header joins a page in a stream that has only begun";
     uint64_t key = slot_key(header->volume, header->page);
     struct slot *target = image_slot(array, header->slot);
     struct slot *holder = slot_find(&array->table, key);
@@ -113,7 +127,8 @@ static const char *judge_range(struct judged *judged, const struct header *heade
     if (header->volume >= array->config.volume_count)
         return "range header for an unknown volume";
     uint64_t pages = array->volumes[header->volume].page_count;
-    if (header->count > RANGE_CHUNK_PAGES || header->page > pages || header->count > pages - header->page)
+    if (header->count > RANGE_CHUNK_PAGES || header->page > pages ||
+        header->count > pages - header->page)
         return "range header outside its volume";
     if (judged->range_count == RANGES_PER_BATCH)
         return "batch with too many ranges";
@@ -123,7 +138,8 @@ static const char *judge_range(struct judged *judged, const struct header *heade
     return NULL;
 }
 
-static const char *judge_header(struct judged *judged, const struct header *header, uint32_t index, uint32_t *data_at)
+static const char *judge_header(struct judged *judged, const struct header *header, uint32_t index,
+                                uint32_t *data_at)
 {
     struct array *array = judged->array;
     switch (header->type) {
@@ -140,7 +156,9 @@ static const char *judge_header(struct judged *judged, const struct header *head
         return index == 0 ? NULL : "start header that is not the first";
     case HEADER_OWNER:
     case HEADER_MOVE:
-        return header->volume < array->config.volume_count && header->slot < 2 ? NULL : "owner header of an unknown volume or controller";
+        return header->volume < array->config.volume_count && header->slot < 2
+                   ? NULL
+                   : "owner header of an unknown volume or controller";
     default:
         return NULL;
     }
@@ -170,7 +188,9 @@ static void apply_write(struct array *array, const struct header *header, const 
             slot_release(table, slot);
         struct slot *holder = slot_find(table, key);
         if (holder != NULL)
-            slot_release(table, holder); /* the page's older slot, or a clean one from when we owned the volume */
+            slot_release(
+                table,
+                holder); /* the page's older slot, or a clean one from when we owned the volume */
         slot = slot_take_image(table, header->slot, key);
     }
     uint8_t *frame = slot_frame(table, slot);
@@ -193,7 +213,8 @@ static void apply_range(struct array *array, const struct header *header)
 {
     for (uint64_t page = header->page; page < header->page + header->count; page++) {
         struct slot *slot = slot_find(&array->table, slot_key(header->volume, page));
-        if (slot != NULL && (slot_in_image(&array->table, slot) || (slot->state == SLOT_CLEAN && slot->fetch == 0)))
+        if (slot != NULL &&
+            (slot_in_image(&array->table, slot) || (slot->state == SLOT_CLEAN && slot->fetch == 0)))
             slot_release(&array->table, slot);
     }
     array->received.ranges++;
@@ -259,7 +280,8 @@ void image_drop_all(struct array *array)
     array->drop_pending = false;
     destage_reset(&array->destage);
     const uint32_t half = array->table.half;
-    if (array->table.state_count[0][SLOT_FREE] != half || array->table.state_count[1][SLOT_FREE] != half)
+    if (array->table.state_count[0][SLOT_FREE] != half ||
+        array->table.state_count[1][SLOT_FREE] != half)
         slot_table_reset(&array->table);
 }
 
@@ -293,15 +315,17 @@ bool image_message(struct array *array, const uint8_t *bytes, uint32_t length)
         judged.begins = has_first && first.type == HEADER_START && array->role.state != ROLE_PAIRED;
         why = judge(&judged);
     }
-    if (why == NULL && has_first && first.type == HEADER_START && !again && !begin_stream(array, head))
+    if (why == NULL && has_first && first.type == HEADER_START && !again &&
+        !begin_stream(array, head))
         why = "start of a stream in a role that takes none";
     if (why != NULL) {
         array->received.refused++;
-        array_log(array, array->config.trace ? LOG_TRACE : LOG_INFO, "link: refused a batch: %s", why);
+        array_log(array, array->config.trace ? LOG_TRACE : LOG_INFO, "link: refused a batch: %s",
+                  why);
         return false;
     }
-    TRACE(array, "apply batch %llu headers %u%s", (unsigned long long)head->number, head->header_count,
-          again ? " again" : "");
+    TRACE(array, "apply batch %llu headers %u%s", (unsigned long long)head->number,
+          head->header_count, again ? " again" : "");
     array->peer_stopping = (head->flags & BATCH_STOPPING) != 0;
     role_on_answering(&array->role, array->now_us);
     if (again)

@@ -3,11 +3,11 @@
 
 /* The controller's insides, shared by the files of this folder and by nobody else.
  *
- *   array.c    life, the pump, the action lists         link.c    hellos, sealing, answers, messages
- *   host.c     reads, writes, flushes                   image.c   a peer's batch: judged whole, then applied
- *   range.c    TRIM and WRITE ZEROES                    duty.c    what the role orders: takeover, refill, moves, stop
- *   pages.c    slots: taking, dirtying, settling        status.c  what is shown
- *   stores.c   fetches, destages, flushes               audit.c   array_check() */
+ *   array.c    life, the pump, the action lists         link.c    hellos, sealing, answers,
+ * messages host.c     reads, writes, flushes                   image.c   a peer's batch: judged
+ * whole, then applied range.c    TRIM and WRITE ZEROES                    duty.c    what the role
+ * orders: takeover, refill, moves, stop pages.c    slots: taking, dirtying, settling status.c  what
+ * is shown stores.c   fetches, destages, flushes               audit.c   array_check() */
 
 #ifndef ARRAY_INTERNAL_H
 #define ARRAY_INTERNAL_H
@@ -23,9 +23,11 @@
 
 enum {
     LOG_LINES = 512,
-    OPERATOR_REPLIES = VOLUME_LIMIT + 64, /* every move that ends at once, and a burst of questions */
+    OPERATOR_REPLIES =
+        VOLUME_LIMIT + 64,  /* every move that ends at once, and a burst of questions */
     PAGES_PER_FETCH_IO = 8, /* scratch frames for each fetch in flight, beside one full-sized one */
-    REFILL_STEP = 2048,     /* slots looked at in one pump while refilling */
+    REFILL_STEP = 65536,    /* slots looked at in one pump while refilling */
+    REFILL_COPIES = 1024,   /* pages copied in one such pump */
 };
 
 /* Which operation a store completion belongs to: the kind in the top bits, the index below. */
@@ -50,9 +52,18 @@ struct fetches {
     uint32_t frame_count, frame_free, frames_used;
 };
 
-enum range_state { RANGE_FREE, RANGE_QUIET, RANGE_STORE, RANGE_FLUSH, RANGE_DROP, RANGE_MIRROR, RANGE_DEAD };
+enum range_state {
+    RANGE_FREE,
+    RANGE_QUIET,
+    RANGE_STORE,
+    RANGE_FLUSH,
+    RANGE_DROP,
+    RANGE_MIRROR,
+    RANGE_DEAD
+};
 
-/* A TRIM or WRITE ZEROES under way over whole pages: no other request touches them until it is over. */
+/* A TRIM or WRITE ZEROES under way over whole pages: no other request touches them until it is
+ * over. */
 struct range {
     enum range_state state;
     uint8_t volume;
@@ -71,12 +82,12 @@ struct volume {
     uint64_t page_count;
     uint8_t owner;
     enum move_state move;
-    bool move_answer;        /* an operator waits */
+    bool move_answer; /* an operator waits */
     uint64_t move_handle;
-    uint64_t move_cut;       /* MOVE_DESTAGE: the flush generation to wait for */
+    uint64_t move_cut; /* MOVE_DESTAGE: the flush generation to wait for */
     uint64_t move_since_us;
-    uint32_t active;         /* requests that have begun and not ended */
-    uint32_t fetches;        /* pages being fetched */
+    uint32_t active;  /* requests that have begun and not ended */
+    uint32_t fetches; /* pages being fetched */
     struct volume_status status;
 };
 
@@ -88,10 +99,10 @@ struct incoming {
 
 struct outgoing {
     bool link_up;
-    bool greeted;        /* the peer has answered our hello in this session */
+    bool greeted; /* the peer has answered our hello in this session */
     bool hello_wanted;
-    bool hello_sent;     /* a hello is under way */
-    bool batch_sent;     /* a batch is under way, even when its list was voided since */
+    bool hello_sent; /* a hello is under way */
+    bool batch_sent; /* a batch is under way, even when its list was voided since */
     uint64_t hello_next_us;
     uint64_t message_us; /* when the message under way was given to the link */
     uint8_t hello[HELLO_SIZE];
@@ -127,15 +138,17 @@ struct array {
     uint32_t batch_marks;
     bool mirroring; /* writes go to the filling list: paired, or solo while refilling */
     bool stopping, leave_sent, leave_answered, peer_stopping;
-    bool drop_pending;  /* what the memory holds is stale: forget it as soon as no store operation uses it */
-    bool homing;        /* a fresh start: volumes go to their homes when the peer joins */
-    /* By store: what a former owner wrote may be visible there and not durable. No page is read until a flush has been
-     * done, or a host could see what the store then loses. */
+    bool drop_pending; /* what the memory holds is stale: forget it as soon as no store operation
+                          uses it */
+    bool homing;       /* a fresh start: volumes go to their homes when the peer joins */
+    /* By store: what a former owner wrote may be visible there and not durable. No page is read
+     * until a flush has been done, or a host could see what the store then loses. */
     uint64_t barrier_wanted, barrier_covered; /* covered: by the flush under way */
     uint64_t barrier_retry_us;
     enum role logged_role;
     char logged_reason[sizeof((struct role_machine){0}.reason)];
-    bool solo_drained;  /* since this solo began, everything acknowledged before it has become durable */
+    bool solo_drained; /* since this solo began, everything acknowledged before it has become
+                          durable */
     uint64_t solo_cut;
     uint32_t high_slots, low_slots;
     uint64_t stream_count;
@@ -145,11 +158,11 @@ struct array {
     struct request_queue run;         /* to be run in the next pump */
     struct request_queue room_writes; /* in arrival order, until there is room */
     struct request_queue room_reads;
-    struct request_queue held;        /* until the role serves again, or the move is over */
-    struct request_queue range_wait;  /* until a range is over */
-    struct request_queue flush_wait;  /* until a generation is durable */
-    uint32_t store_waiting;           /* writes in REQUEST_STORE */
-    bool room_turn;                   /* the request being run is the first of room_writes */
+    struct request_queue held;       /* until the role serves again, or the move is over */
+    struct request_queue range_wait; /* until a range is over */
+    struct request_queue flush_wait; /* until a generation is durable */
+    uint32_t store_waiting;          /* writes in REQUEST_STORE */
+    bool room_turn;                  /* the request being run is the first of room_writes */
 
     struct request *synchronous; /* the request array_host() is dealing with */
     struct host_outcome outcome;
@@ -170,8 +183,10 @@ struct array {
 };
 
 /* ---- array.c ---- */
-void array_begin(struct array *array, uint64_t now_us); /* first thing in every entry: time, fresh action lists */
-__attribute__((format(printf, 3, 4))) void array_log(struct array *array, enum log_level level, const char *format, ...);
+void array_begin(struct array *array,
+                 uint64_t now_us); /* first thing in every entry: time, fresh action lists */
+__attribute__((format(printf, 3, 4))) void array_log(struct array *array, enum log_level level,
+                                                     const char *format, ...);
 #define TRACE(array, ...)                                                                          \
     do {                                                                                           \
         if (__builtin_expect((array)->config.trace, 0))                                            \
@@ -209,16 +224,20 @@ void host_resume(struct array *array, struct request_queue *queue); /* all of it
 void host_pump(struct array *array);
 void host_refuse_all(struct array *array);
 void host_wait_slot(struct array *array, struct request *request, struct slot *slot);
-/* One page's part [from, to) of a write (`data` NULL: zeros). False: the request now waits somewhere. */
-bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from, uint32_t to, const uint8_t *data);
+/* One page's part [from, to) of a write (`data` NULL: zeros). False: the request now waits
+ * somewhere. */
+bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from,
+                     uint32_t to, const uint8_t *data);
 void host_write_applied(struct array *array, struct request *request);
-/* The slot's data may be seen now (mirrored, fetched, durable): waiters take what they need, or run again. */
+/* The slot's data may be seen now (mirrored, fetched, durable): waiters take what they need, or run
+ * again. */
 void host_slot_settled(struct array *array, struct slot *slot, bool durable);
 void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry);
 
 /* ---- range.c ---- */
 void range_run(struct array *array, struct request *request);
-bool range_covers(const struct array *array, uint8_t volume, uint64_t page, const struct request *except);
+bool range_covers(const struct array *array, uint8_t volume, uint64_t page,
+                  const struct request *except);
 void range_on_store(struct array *array, uint32_t index, enum store_result result);
 void range_on_flush(struct array *array, struct range *range, enum store_result result);
 void range_acknowledged(struct array *array, struct request *request);
@@ -237,8 +256,8 @@ bool pages_relocate(struct array *array, struct slot *slot);
 
 /* ---- stores.c ---- */
 void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count);
-/* Fetch the page of `slot` (in the index, no fetch yet), and those that follow of the same volume up to `end_page` that
- * are absent, in one read. False: no fetch or no frame free. */
+/* Fetch the page of `slot` (in the index, no fetch yet), and those that follow of the same volume
+ * up to `end_page` that are absent, in one read. False: no fetch or no frame free. */
 bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page);
 void stores_pump(struct array *array);
 uint64_t stores_deadline(const struct array *array);

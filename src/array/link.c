@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Our side of the link: hellos, and the change stream. A list is sealed the moment the link is free and stays the active
- * list until the peer has answered it well; a lost session only means that it is sent again (claims 2, 3, 7). An empty
- * list is sent now and then so that both leases live. */
+/* Our side of the link: hellos, and the change stream. A list is sealed the moment the link is free
+ * and stays the active list until the peer has answered it well; a lost session only means that it
+ * is sent again (claims 2, 3, 7). An empty list is sent now and then so that both leases live. */
 
 #include "array/internal.h"
 #include "base/crc32c.h"
@@ -59,8 +59,8 @@ static void seal(struct array *array)
                               .receiver = array->role.peer.incarnation,
                               .time_us = array->now_us};
     lists_encode(&array->lists, &head);
-    TRACE(array, "seal batch %llu headers %u data %u", (unsigned long long)head.number, head.header_count,
-          head.data_bytes);
+    TRACE(array, "seal batch %llu headers %u data %u", (unsigned long long)head.number,
+          head.header_count, head.data_bytes);
 }
 
 static void send_batch(struct array *array)
@@ -147,7 +147,8 @@ uint64_t link_deadline(const struct array *array)
 void array_on_link_up(struct array *array, uint64_t now_us)
 {
     array_begin(array, now_us);
-    array->outgoing = (struct outgoing){.link_up = true, .hello_wanted = true, .hello_next_us = now_us};
+    array->outgoing =
+        (struct outgoing){.link_up = true, .hello_wanted = true, .hello_next_us = now_us};
     TRACE(array, "link up");
 }
 
@@ -196,7 +197,8 @@ void array_on_status(struct array *array, uint64_t now_us, bool good)
         acknowledged(array);
         return;
     }
-    /* The peer could not take it: it is in another role, or lost its place. Begin a session anew, with a hello. */
+    /* The peer could not take it: it is in another role, or lost its place. Begin a session anew,
+     * with a hello. */
     array->lists.on_the_way = false;
     array->sent.refused++;
     outgoing->greeted = false;
@@ -218,7 +220,9 @@ static bool hello_message(struct array *array, const uint8_t *bytes, uint32_t le
     }
     bool fits = hello.slots == array->config.slot_count && hello.config_crc == array->config_crc;
     if (!fits && !array->misfit_logged)
-        array_log(array, LOG_ERROR, "link: the peer's cache size, volumes or stores differ from ours: it cannot join");
+        array_log(
+            array, LOG_ERROR,
+            "link: the peer's cache size, volumes or stores differ from ours: it cannot join");
     array->misfit_logged = !fits;
     struct role_peer peer = {.known = true,
                              .serving_memory = role_has_memory((enum role)hello.role),
@@ -235,10 +239,11 @@ static bool hello_message(struct array *array, const uint8_t *bytes, uint32_t le
     return true;
 }
 
-void array_on_message(struct array *array, uint64_t now_us, uint8_t buffer_id, const void *bytes, uint32_t length)
+void array_on_message(struct array *array, uint64_t now_us, uint8_t buffer_id, const void *bytes,
+                      uint32_t length)
 {
     array_begin(array, now_us);
-    bool good = buffer_id == MESSAGE_HELLO ? hello_message(array, bytes, length)
+    bool good = buffer_id == MESSAGE_HELLO   ? hello_message(array, bytes, length)
                 : buffer_id == MESSAGE_BATCH ? image_message(array, bytes, length)
                                              : false;
     array->actions.reply_wanted = true;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What becomes of slots: taking one for a page, making it dirty, and each step until the store has it. The rules of who
- * may change which bytes are kept here (invariant 3): a slot that something carries is never written; the page takes a
- * fresh one. So is invariant 7: a slot whose copy at the peer is valid changes its identity only together with a header. */
+/* What becomes of slots: taking one for a page, making it dirty, and each step until the store has
+ * it. The rules of who may change which bytes are kept here (invariant 3): a slot that something
+ * carries is never written; the page takes a fresh one. So is invariant 7: a slot whose copy at the
+ * peer is valid changes its identity only together with a header. */
 
 #include "array/internal.h"
 
@@ -12,8 +13,9 @@ struct slot *pages_find(struct array *array, uint64_t key)
     struct slot *slot = slot_find(&array->table, key);
     if (slot == NULL || !slot_in_image(&array->table, slot) || array_is_solo(array))
         return slot;
-    /* Left over from when the peer owned this volume. Its owner destaged everything before it gave the volume away,
-     * and any change since would have come through here: the store holds the same bytes. */
+    /* Left over from when the peer owned this volume. Its owner destaged everything before it gave
+     * the volume away, and any change since would have come through here: the store holds the same
+     * bytes. */
     slot_release(&array->table, slot);
     return NULL;
 }
@@ -169,7 +171,8 @@ void pages_acknowledged(struct array *array, struct slot *slot)
     if (!array_is_solo(array))
         slot->unsafe = false; /* solo: a new write may be seen only when the store has it, too */
     if (!slot->unsafe)
-        host_slot_settled(array, slot, false); /* a superseded slot too: its readers get this version */
+        host_slot_settled(array, slot,
+                          false); /* a superseded slot too: its readers get this version */
     back_to_dirty(array, slot);
 }
 
@@ -183,7 +186,8 @@ void pages_mirror_void(struct array *array)
             if (list->headers[h].type == HEADER_WRITE)
                 back_to_dirty(array, slot_at(&array->table, list->headers[h].slot));
         }
-        for (struct request *request; (request = request_queue_pop(&array->requests, &list->waiting)) != NULL;)
+        for (struct request *request;
+             (request = request_queue_pop(&array->requests, &list->waiting)) != NULL;)
             request_queue_append(&array->requests, &array->run, request);
     }
     if (lists->on_the_way)
@@ -219,7 +223,8 @@ bool pages_relocate(struct array *array, struct slot *slot)
     struct slot_table *table = &array->table;
     CHECK(slot->state == SLOT_DIRTY);
     CHECK(slot_in_image(table, slot));
-    enum slot_list_id list = slot->list == LIST_FAILED || slot->list == LIST_URGENT ? slot->list : LIST_BACKLOG;
+    enum slot_list_id list =
+        slot->list == LIST_FAILED || slot->list == LIST_URGENT ? slot->list : LIST_BACKLOG;
     if (slot->fetch != 0 || !make_free(array, false))
         return false;
     generation_join(&array->destage.generations, slot);

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* TRIM and WRITE ZEROES over whole pages, in chunks of RANGE_CHUNK_PAGES. The order of the steps is what keeps a page's
- * old data from ever coming back:
+/* TRIM and WRITE ZEROES over whole pages, in chunks of RANGE_CHUNK_PAGES. The order of the steps is
+ * what keeps a page's old data from ever coming back:
  *
- *   QUIET   nothing may be reading from or writing to the store within the range; what is dirty there is held back
- *   STORE   the store discards or zeroes
- *   FLUSH   ... durably. Until here both memories still hold the old data: a takeover finds the old state
- *   DROP    every slot of the range leaves the cache, and one RANGE header makes the peer do the same
- *   MIRROR  the peer has applied it: over
+ *   QUIET   nothing may be reading from or writing to the store within the range; what is dirty
+ * there is held back STORE   the store discards or zeroes FLUSH   ... durably. Until here both
+ * memories still hold the old data: a takeover finds the old state DROP    every slot of the range
+ * leaves the cache, and one RANGE header makes the peer do the same MIRROR  the peer has applied
+ * it: over
  *
- * All other requests to these pages wait until it is over, reads too: a read that saw zeros in between could see the old
- * data again after a takeover. Ends that are not whole pages, and small WRITE ZEROES, are written through the cache. */
+ * All other requests to these pages wait until it is over, reads too: a read that saw zeros in
+ * between could see the old data again after a takeover. Ends that are not whole pages, and small
+ * WRITE ZEROES, are written through the cache. */
 
 #include "array/internal.h"
 
-bool range_covers(const struct array *array, uint8_t volume, uint64_t page, const struct request *except)
+bool range_covers(const struct array *array, uint8_t volume, uint64_t page,
+                  const struct request *except)
 {
     for (uint32_t i = 0; i < RANGE_OPS; i++) {
         const struct range *range = &array->ranges[i];
-        if (range->state != RANGE_FREE && range->volume == volume && page >= range->first && page < range->end &&
-            (except == NULL || except->range != i + 1))
+        if (range->state != RANGE_FREE && range->volume == volume && page >= range->first &&
+            page < range->end && (except == NULL || except->range != i + 1))
             return true;
     }
     return false;
@@ -30,7 +32,8 @@ static bool overlaps(const struct array *array, uint8_t volume, uint64_t first, 
 {
     for (uint32_t i = 0; i < RANGE_OPS; i++) {
         const struct range *range = &array->ranges[i];
-        if (range->state != RANGE_FREE && range->volume == volume && first < range->end && range->first < end)
+        if (range->state != RANGE_FREE && range->volume == volume && first < range->end &&
+            range->first < end)
             return true;
     }
     return false;
@@ -38,7 +41,8 @@ static bool overlaps(const struct array *array, uint8_t volume, uint64_t first, 
 
 static uint64_t range_bytes(const struct array *array, const struct range *range)
 {
-    uint64_t end = min_u64(range->end * PAGE_SIZE_BYTES, array->config.volumes[range->volume].size_bytes);
+    uint64_t end =
+        min_u64(range->end * PAGE_SIZE_BYTES, array->config.volumes[range->volume].size_bytes);
     return end - range->first * PAGE_SIZE_BYTES;
 }
 
@@ -61,7 +65,8 @@ static void range_over(struct array *array, struct request *request, struct rang
     host_resume(array, &array->range_wait);
 }
 
-/* Whether nothing within the range is on its way from or to the store. Else the request waits for the first such slot. */
+/* Whether nothing within the range is on its way from or to the store. Else the request waits for
+ * the first such slot. */
 static bool range_is_quiet(struct array *array, struct request *request, struct range *range)
 {
     for (; range->scan < range->end; range->scan++) {
@@ -85,13 +90,14 @@ static void ask_store(struct array *array, const struct range *range)
 {
     const struct volume_config *config = &array->config.volumes[range->volume];
     uint32_t index = (uint32_t)(range - array->ranges);
-    array_store_action(array, &(struct store_action){
-                                  .io = io_id(IO_RANGE, index),
-                                  .op = range->trim || !range->no_hole ? STORE_TRIM : STORE_ZERO,
-                                  .store = config->store,
-                                  .offset_bytes = config->store_offset_bytes + range->first * PAGE_SIZE_BYTES,
-                                  .length_bytes = range_bytes(array, range),
-                                  .not_after_us = role_serve_until(&array->role)});
+    array_store_action(
+        array, &(struct store_action){
+                   .io = io_id(IO_RANGE, index),
+                   .op = range->trim || !range->no_hole ? STORE_TRIM : STORE_ZERO,
+                   .store = config->store,
+                   .offset_bytes = config->store_offset_bytes + range->first * PAGE_SIZE_BYTES,
+                   .length_bytes = range_bytes(array, range),
+                   .not_after_us = role_serve_until(&array->role)});
 }
 
 static void drop_page(struct array *array, struct slot *slot)
@@ -100,7 +106,8 @@ static void drop_page(struct array *array, struct slot *slot)
     if (slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) {
         generation_leave(&array->destage.generations, slot);
         slot_set_mirrored(&array->table, slot, false);
-        slot_supersede(&array->table, slot); /* released when the list that carries it is acknowledged */
+        slot_supersede(&array->table,
+                       slot); /* released when the list that carries it is acknowledged */
         return;
     }
     generation_leave(&array->destage.generations, slot);
@@ -127,8 +134,8 @@ static bool range_drop(struct array *array, struct request *request, struct rang
                                 .count = range->end - range->first};
         lists_add(&array->lists, &header);
         array->sent.ranges++;
-        TRACE(array, "fill range volume %u page %llu count %llu", header.volume, (unsigned long long)header.page,
-              (unsigned long long)header.count);
+        TRACE(array, "fill range volume %u page %llu count %llu", header.volume,
+              (unsigned long long)header.page, (unsigned long long)header.count);
     }
     return true;
 }
@@ -173,11 +180,13 @@ static bool range_bury(struct array *array, struct range *range)
     return true;
 }
 
-/* The store did not do it. With the lease over, the range begins again when this controller serves again. Otherwise
- * what the store holds now is old data or zeros, and the cache has lost nothing: the zeros go through the cache instead,
- * where a failing store is met with patience. A TRIM is only advice, but must not leave half of its pages zero beside a
- * mirror that knows the old ones: it is zeroed too. */
-static void range_failed(struct array *array, struct request *request, struct range *range, enum store_result result)
+/* The store did not do it. With the lease over, the range begins again when this controller serves
+ * again. Otherwise what the store holds now is old data or zeros, and the cache has lost nothing:
+ * the zeros go through the cache instead, where a failing store is met with patience. A TRIM is
+ * only advice, but must not leave half of its pages zero beside a mirror that knows the old ones:
+ * it is zeroed too. */
+static void range_failed(struct array *array, struct request *request, struct range *range,
+                         enum store_result result)
 {
     if (result == STORE_NOT_SENT) {
         range->state = RANGE_QUIET;
@@ -257,7 +266,8 @@ void range_run(struct array *array, struct request *request)
     bool trim = request->host.op == HOST_TRIM;
     uint64_t offset = request->host.offset_bytes;
     uint64_t end = offset + request->host.length_bytes;
-    uint64_t whole_end = end == config->size_bytes ? array->volumes[request->host.volume].page_count : end / PAGE_SIZE_BYTES;
+    uint64_t whole_end = end == config->size_bytes ? array->volumes[request->host.volume].page_count
+                                                   : end / PAGE_SIZE_BYTES;
     bool store_can = array->config.stores[config->store].can_zero;
     if (trim && !store_can)
         request->done_bytes = request->host.length_bytes;

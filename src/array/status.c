@@ -39,24 +39,27 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
     status->slots = table->half;
     status->slots_clean = table->state_count[0][SLOT_CLEAN];
     status->slots_free = table->state_count[0][SLOT_FREE];
-    status->slots_dirty = slot_dirty_count(table, 0) + (array_is_solo(array) ? slot_dirty_count(table, 1) : 0);
+    status->slots_dirty =
+        slot_dirty_count(table, 0) + (array_is_solo(array) ? slot_dirty_count(table, 1) : 0);
     status->slots_image = array_is_solo(array) ? 0 : slot_dirty_count(table, 1);
     status->requests_waiting_for_room = array->room_writes.count;
-    /* Every header has a host's read or write, a refill or a change of role as its cause; what is left over could only
-     * come from a destage. */
-    status->flush_messages = array->lists.added - array->sent.writes - array->sent.drops - array->sent.ranges - array->controls_sent;
+    /* Every header has a host's read or write, a refill or a change of role as its cause; what is
+     * left over could only come from a destage. */
+    status->flush_messages = array->lists.added - array->sent.writes - array->sent.drops -
+                             array->sent.ranges - array->controls_sent;
     status->sent = array->sent;
     status->sent.headers_waiting = array->lists.list[array->lists.filling].count;
     status->received = array->received;
-    status->destage = (struct destage_status){.store_writes = destage->store_writes,
-                                              .pages_written = destage->pages_written,
-                                              .flushes = destage->flushes,
-                                              .joined_pages = destage->pages_written - destage->store_writes,
-                                              .host_pages = array->host_pages,
-                                              .errors = destage->errors,
-                                              .failed_pages = slot_list_count(table, LIST_FAILED),
-                                              .in_flight = destage->writing,
-                                              .backlog_pages = status->slots_dirty};
+    status->destage =
+        (struct destage_status){.store_writes = destage->store_writes,
+                                .pages_written = destage->pages_written,
+                                .flushes = destage->flushes,
+                                .joined_pages = destage->pages_written - destage->store_writes,
+                                .host_pages = array->host_pages,
+                                .errors = destage->errors,
+                                .failed_pages = slot_list_count(table, LIST_FAILED),
+                                .in_flight = destage->writing,
+                                .backlog_pages = status->slots_dirty};
     status->volume_count = array->config.volume_count;
     for (uint32_t i = 0; i < array->config.volume_count; i++)
         volume_status(array, i, &status->volumes[i]);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What `holdfast status` shows of a controller: plain numbers, filled by array_status(). Counters only go up
- * within one incarnation. */
+/* What `holdfast status` shows of a controller: plain numbers, filled by array_status(). Counters
+ * only go up within one incarnation. */
 
 #ifndef ARRAY_STATUS_H
 #define ARRAY_STATUS_H
@@ -26,7 +26,7 @@ struct volume_status {
 struct stream_status {
     uint64_t batches, headers, data_bytes; /* acknowledged (sent) or applied (received) */
     uint64_t writes, drops, ranges;        /* headers by kind */
-    uint64_t folds;                        /* host writes that changed a page already in the filling list */
+    uint64_t folds; /* host writes that changed a page already in the filling list */
     uint64_t resends, refused;
     uint32_t headers_waiting; /* in the filling list now */
 };
@@ -46,17 +46,19 @@ struct array_status {
     char reason[TRACE_LINE];
     uint64_t epoch;
     uint64_t incarnation;
-    bool refilling;      /* solo, and sending every dirty page to the returned peer */
+    bool refilling; /* solo, and sending every dirty page to the returned peer */
     bool stopping;
-    bool link_up;        /* our session to the peer */
-    bool peer_known;     /* a hello from the peer was seen since the link came up */
-    enum role peer_role; /* from its last hello */
-    int64_t lease_left_us;    /* paired: how long this controller may still serve unheard */
+    bool link_up;          /* our session to the peer */
+    bool peer_known;       /* a hello from the peer was seen since the link came up */
+    enum role peer_role;   /* from its last hello */
+    int64_t lease_left_us; /* paired: how long this controller may still serve unheard */
     uint64_t takeover_count;
     uint64_t takeover_last_us; /* from the loss of the peer (first noticed) to serving */
-    uint32_t slots, slots_clean, slots_dirty, slots_free, slots_image; /* image: of the peer, dirty there */
+    uint32_t slots, slots_clean, slots_dirty, slots_free,
+        slots_image; /* image: of the peer, dirty there */
     uint64_t requests_waiting_for_room;
-    uint64_t flush_messages; /* messages that any destage ever sent to the peer: always 0, and counted */
+    uint64_t
+        flush_messages; /* messages that any destage ever sent to the peer: always 0, and counted */
     struct stream_status sent, received;
     struct destage_status destage;
     uint32_t volume_count;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What goes between the slots and the stores: fetches on a miss, destages, flushes. Every operation carries the time until
- * which this controller may touch a store; nothing is asked for once that has passed (invariant 8). */
+/* What goes between the slots and the stores: fetches on a miss, destages, flushes. Every operation
+ * carries the time until which this controller may touch a store; nothing is asked for once that
+ * has passed (invariant 8). */
 
 #include "array/internal.h"
 
@@ -29,7 +30,8 @@ void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_cou
 
 static uint32_t page_read_bytes(const struct array *array, uint8_t volume, uint64_t page)
 {
-    return (uint32_t)min_u64(PAGE_SIZE_BYTES, array->config.volumes[volume].size_bytes - page * PAGE_SIZE_BYTES);
+    return (uint32_t)min_u64(PAGE_SIZE_BYTES,
+                             array->config.volumes[volume].size_bytes - page * PAGE_SIZE_BYTES);
 }
 
 static void fetch_add(struct array *array, struct fetch_io *io, struct slot *slot)
@@ -45,9 +47,9 @@ static void fetch_add(struct array *array, struct fetch_io *io, struct slot *slo
     if (slot->state == SLOT_CLEAN)
         slot_list_remove(&array->table, slot); /* not to be given up meanwhile */
     io->frames[io->count] = (uint16_t)frame;
-    io->iov[io->count++] =
-        (struct iovec){.iov_base = fetches->frames + (size_t)frame * PAGE_SIZE_BYTES,
-                       .iov_len = page_read_bytes(array, slot_key_volume(slot->key), slot_key_page(slot->key))};
+    io->iov[io->count++] = (struct iovec){
+        .iov_base = fetches->frames + (size_t)frame * PAGE_SIZE_BYTES,
+        .iov_len = page_read_bytes(array, slot_key_volume(slot->key), slot_key_page(slot->key))};
 }
 
 bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
@@ -55,7 +57,8 @@ bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
     struct fetches *fetches = &array->fetches;
     CHECK(slot->fetch == 0);
     uint8_t store = array->config.volumes[slot_key_volume(slot->key)].store;
-    if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX || (array->barrier_wanted & 1ull << store))
+    if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX ||
+        (array->barrier_wanted & 1ull << store))
         return false;
     uint32_t index = fetches->io_free;
     struct fetch_io *io = &fetches->ios[index];
@@ -80,15 +83,16 @@ bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
     for (uint32_t i = 0; i < io->count; i++)
         length += io->iov[i].iov_len;
     const struct volume_config *config = &array->config.volumes[volume];
-    array_store_action(array, &(struct store_action){
-                                  .io = io_id(IO_FETCH, index),
-                                  .op = STORE_READ,
-                                  .store = config->store,
-                                  .offset_bytes = config->store_offset_bytes + first * PAGE_SIZE_BYTES,
-                                  .length_bytes = length,
-                                  .iov = io->iov,
-                                  .iov_count = io->count,
-                                  .not_after_us = role_serve_until(&array->role)});
+    array_store_action(
+        array,
+        &(struct store_action){.io = io_id(IO_FETCH, index),
+                               .op = STORE_READ,
+                               .store = config->store,
+                               .offset_bytes = config->store_offset_bytes + first * PAGE_SIZE_BYTES,
+                               .length_bytes = length,
+                               .iov = io->iov,
+                               .iov_count = io->count,
+                               .not_after_us = role_serve_until(&array->role)});
     return true;
 }
 
@@ -148,15 +152,20 @@ static void run_written(struct array *array, struct run *run, enum store_result 
         return;
     }
     if (result != STORE_NOT_SENT)
-        array_log(array, LOG_WARNING, "store %u: a write of %llu bytes at %llu failed: its pages stay dirty and will be tried again",
-                  run->store, (unsigned long long)run->length_bytes, (unsigned long long)run->offset_bytes);
+        array_log(array, LOG_WARNING,
+                  "store %u: a write of %llu bytes at %llu failed: its pages stay dirty and will "
+                  "be tried again",
+                  run->store, (unsigned long long)run->length_bytes,
+                  (unsigned long long)run->offset_bytes);
     destage_failed(&array->destage, &array->table, run, array->now_us);
 }
 
-/* A flush failed: whatever the store had taken and not made durable is in doubt, whoever sent it. */
+/* A flush failed: whatever the store had taken and not made durable is in doubt, whoever sent it.
+ */
 static void flush_failed(struct array *array, uint32_t store)
 {
-    array_log(array, LOG_WARNING, "store %u: a flush failed: what it was to make durable will be written again", store);
+    array_log(array, LOG_WARNING,
+              "store %u: a flush failed: what it was to make durable will be written again", store);
     destage_flush_failed(&array->destage, &array->table, store, array->now_us);
     for (uint32_t i = 0; i < RANGE_OPS; i++) {
         struct range *range = &array->ranges[i];
@@ -194,7 +203,8 @@ static void barrier_flushed(struct array *array, uint32_t store, enum store_resu
         array->barrier_retry_us = array->now_us + BARRIER_RETRY_US;
 }
 
-/* The one flush of the store ended: for the runs, the ranges and the barrier that it was to cover. */
+/* The one flush of the store ended: for the runs, the ranges and the barrier that it was to cover.
+ */
 static void flushed(struct array *array, uint32_t store, enum store_result result)
 {
     destage_flushed(&array->destage, store);
@@ -207,7 +217,8 @@ static void flushed(struct array *array, uint32_t store, enum store_result resul
     }
     for (uint32_t i = 0; i < RANGE_OPS; i++) {
         struct range *range = &array->ranges[i];
-        if (range->covered && range->state != RANGE_FREE && array->config.volumes[range->volume].store == store)
+        if (range->covered && range->state != RANGE_FREE &&
+            array->config.volumes[range->volume].store == store)
             range_on_flush(array, range, result);
         else
             continue;
@@ -216,7 +227,8 @@ static void flushed(struct array *array, uint32_t store, enum store_result resul
     barrier_flushed(array, store, result);
 }
 
-/* Someone other than a run needs the store to be flushed; if so it is covered by the flush that is asked for now. */
+/* Someone other than a run needs the store to be flushed; if so it is covered by the flush that is
+ * asked for now. */
 static bool flush_is_wanted(struct array *array, uint32_t store)
 {
     if (array->destage.stores[store].flushing)
@@ -266,7 +278,8 @@ void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum stor
 /* Someone waits for the stores, or nothing is gained by waiting: destage all there is. */
 static bool destage_eagerly(const struct array *array)
 {
-    if (array_is_solo(array) || array->flush_wait.count > 0 || array->store_waiting > 0 || array->stopping)
+    if (array_is_solo(array) || array->flush_wait.count > 0 || array->store_waiting > 0 ||
+        array->stopping)
         return true;
     for (uint32_t i = 0; i < array->config.volume_count; i++) {
         if (array->volumes[i].move != MOVE_NONE)
@@ -281,7 +294,8 @@ static void spare_hot_pages(struct array *array, uint32_t now_ms)
     struct slot_table *table = &array->table;
     for (int i = 0; i < DESTAGE_SPARE_TURNS; i++) {
         struct slot *slot = slot_list_first(table, LIST_BACKLOG);
-        if (slot == NULL || slot->frequency < 2 || now_ms - slot->dirty_ms > array->config.destage_after_ms)
+        if (slot == NULL || slot->frequency < 2 ||
+            now_ms - slot->dirty_ms > array->config.destage_after_ms)
             return;
         slot->frequency /= 2;
         slot_list_remove(table, slot);
@@ -298,7 +312,8 @@ static bool backlog_is_due(struct array *array, bool eager)
     if (eager || now_ms - oldest->dirty_ms >= array->config.destage_after_ms)
         return true;
     /* What is already on its way to the store counts as gone. */
-    uint32_t waiting = slot_dirty_count(&array->table, 0) - array->table.state_count[0][SLOT_DESTAGING];
+    uint32_t waiting =
+        slot_dirty_count(&array->table, 0) - array->table.state_count[0][SLOT_DESTAGING];
     if (waiting <= array->low_slots)
         return false;
     spare_hot_pages(array, now_ms);
@@ -308,22 +323,24 @@ static bool backlog_is_due(struct array *array, bool eager)
 static bool destage_from(struct array *array, enum slot_list_id list)
 {
     struct slot *fill;
-    struct run *run = destage_pick(&array->destage, &array->table, list, array_is_solo(array), &fill);
+    struct run *run =
+        destage_pick(&array->destage, &array->table, list, array_is_solo(array), &fill);
     if (fill != NULL)
         stores_fetch(array, fill, 0); /* it may go once it is filled */
     if (run == NULL)
         return false;
     uint32_t index = (uint32_t)(run - array->destage.runs);
-    array_store_action(array, &(struct store_action){.io = io_id(IO_RUN, index),
-                                                     .op = STORE_WRITE,
-                                                     .store = run->store,
-                                                     .offset_bytes = run->offset_bytes,
-                                                     .length_bytes = run->length_bytes,
-                                                     .iov = run->iov,
-                                                     .iov_count = run->count,
-                                                     .not_after_us = role_serve_until(&array->role)});
-    TRACE(array, "destage store %u offset %llu pages %u", run->store, (unsigned long long)run->offset_bytes,
-          run->count);
+    array_store_action(array,
+                       &(struct store_action){.io = io_id(IO_RUN, index),
+                                              .op = STORE_WRITE,
+                                              .store = run->store,
+                                              .offset_bytes = run->offset_bytes,
+                                              .length_bytes = run->length_bytes,
+                                              .iov = run->iov,
+                                              .iov_count = run->count,
+                                              .not_after_us = role_serve_until(&array->role)});
+    TRACE(array, "destage store %u offset %llu pages %u", run->store,
+          (unsigned long long)run->offset_bytes, run->count);
     return true;
 }
 
@@ -334,7 +351,8 @@ static int compare_offset(const struct store_action *a, const struct store_actio
     return a->offset_bytes < b->offset_bytes ? -1 : a->offset_bytes > b->offset_bytes;
 }
 
-/* The writes chosen in this pump go to each store in the order of its blocks. Few at a time: insertion sort. */
+/* The writes chosen in this pump go to each store in the order of its blocks. Few at a time:
+ * insertion sort. */
 static void sort_writes(struct array *array, uint32_t first)
 {
     struct store_action *actions = array->store_actions;
@@ -356,7 +374,8 @@ void stores_pump(struct array *array)
     destage_retry(&array->destage, &array->table, array->now_us);
     while (slot_list_count(&array->table, LIST_URGENT) > 0 && destage_from(array, LIST_URGENT))
         ;
-    while (array_is_solo(array) && slot_list_count(&array->table, LIST_IMAGE) > 0 && destage_from(array, LIST_IMAGE))
+    while (array_is_solo(array) && slot_list_count(&array->table, LIST_IMAGE) > 0 &&
+           destage_from(array, LIST_IMAGE))
         ;
     while (backlog_is_due(array, eager) && destage_from(array, LIST_BACKLOG))
         ;
@@ -366,10 +385,11 @@ void stores_pump(struct array *array)
         bool hurry = eager || slot_list_count(&array->table, LIST_URGENT) > 0;
         if (!destage_flush(&array->destage, store, wanted, hurry))
             continue;
-        array_store_action(array, &(struct store_action){.io = io_id(IO_FLUSH, store),
-                                                         .op = STORE_FLUSH,
-                                                         .store = (uint8_t)store,
-                                                         .not_after_us = role_serve_until(&array->role)});
+        array_store_action(array,
+                           &(struct store_action){.io = io_id(IO_FLUSH, store),
+                                                  .op = STORE_FLUSH,
+                                                  .store = (uint8_t)store,
+                                                  .not_after_us = role_serve_until(&array->role)});
         TRACE(array, "flush store %u", store);
     }
 }
@@ -385,7 +405,8 @@ uint64_t stores_deadline(const struct array *array)
     const struct slot *oldest = slot_list_first(&array->table, LIST_BACKLOG);
     if (oldest != NULL && array->destage.writing < array->destage.write_limit) {
         uint32_t age_ms = (uint32_t)(array->now_us / 1000) - oldest->dirty_ms;
-        uint32_t left_ms = age_ms < array->config.destage_after_ms ? array->config.destage_after_ms - age_ms : 0;
+        uint32_t left_ms =
+            age_ms < array->config.destage_after_ms ? array->config.destage_after_ms - age_ms : 0;
         if (left_ms > 0)
             deadline = min_u64(deadline, array->now_us + (uint64_t)left_ms * 1000);
     }

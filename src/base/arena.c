@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See arena.h. Too small an arena is a bug in the caller's measuring, so it is asserted, not reported. */
+/* See arena.h. Too small an arena is a bug in the caller's measuring, so it is asserted, not
+ * reported. */
 
 #include "base/arena.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Memory taken once at start. The caller owns the bytes; the arena only hands out parts of them, in order,
- * and never takes one back. Running it over a NULL base measures: the same code that builds a thing says how
- * much it needs, so the two cannot disagree. */
+/* Memory taken once at start. The caller owns the bytes; the arena only hands out parts of them, in
+ * order, and never takes one back. Running it over a NULL base measures: the same code that builds
+ * a thing says how much it needs, so the two cannot disagree. */
 
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H

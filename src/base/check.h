@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Assertions that stay on in production. A failed one is a bug of ours, never of a host, a peer or a
- * disk: those are answered with an error. The process stops at once, because a controller that is wrong
- * about its own state must not acknowledge anything more; its peer takes over. */
+/* Assertions that stay on in production. A failed one is a bug of ours, never of a host, a peer or
+ * a disk: those are answered with an error. The process stops at once, because a controller that is
+ * wrong about its own state must not acknowledge anything more; its peer takes over. */
 
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* How a shell hears of a failed assertion before the process stops. The reporter may print, or leave by
- * longjmp (the simulator does, to name the seed); when it returns, the process stops. */
+/* How a shell hears of a failed assertion before the process stops. The reporter may print, or
+ * leave by longjmp (the simulator does, to name the seed); when it returns, the process stops. */
 
 #ifndef BASE_CHECK_REPORT_H
 #define BASE_CHECK_REPORT_H

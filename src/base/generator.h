@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Numbers from a seed (xoshiro256**, seeded by splitmix64): the same seed gives the same numbers on every
- * machine. For tests, the simulator and jitter; never for secrets. */
+/* Numbers from a seed (xoshiro256**, seeded by splitmix64): the same seed gives the same numbers on
+ * every machine. For tests, the simulator and jitter; never for secrets. */
 
 #ifndef BASE_GENERATOR_H
 #define BASE_GENERATOR_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See histogram.h. Values 0..7 have a bucket each; above, the two bits below the leading one choose. */
+/* See histogram.h. Values 0..7 have a bucket each; above, the two bits below the leading one
+ * choose. */
 
 #include "base/histogram.h"
 

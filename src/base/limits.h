@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Every named bound of the program, with the reason beside it. Relations between bounds are asserted here,
- * at compile time, so that changing one cannot quietly break another. */
+/* Every named bound of the program, with the reason beside it. Relations between bounds are
+ * asserted here, at compile time, so that changing one cannot quietly break another. */
 
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
@@ -18,23 +18,25 @@ enum {
     VOLUME_NAME_SIZE = 64, /* bytes with the closing NUL */
     STORE_LIMIT = 64,
 
-    /* One store write or read. A run of adjacent pages goes to the store as one operation of at most this. */
+    /* One store write or read. A run of adjacent pages goes to the store as one operation of at
+       most this. */
     STORE_IO_PAGES = 256,
     STORE_IO_BYTES = STORE_IO_PAGES * PAGE_SIZE_BYTES,
 
-    /* Headers in one batch. With full pages the data is 4 MiB, which keeps the longest wait of a small write
-     * behind a large batch near a millisecond on a 40 Gbit/s link, and fits the 24-bit length of WRITE BUFFER
-     * (SPC-4 6.49) four times over. */
+    /* Headers in one batch. With full pages the data is 4 MiB, which keeps the longest wait of a
+     * small write behind a large batch near a millisecond on a 40 Gbit/s link, and fits the 24-bit
+     * length of WRITE BUFFER (SPC-4 6.49) four times over. */
     BATCH_HEADERS = 1024,
     BATCH_DATA_BYTES = BATCH_HEADERS * PAGE_SIZE_BYTES,
     /* Headers kept for DROP so that a read can always evict, however busy the writers are. */
     BATCH_HEADERS_FOR_READS = 64,
     BATCH_HEADERS_FOR_CONTROL = 16, /* and these for READY, PAIR, MOVE, LEAVE */
 
-    HOST_IO_BYTES = 32 * 1024 * 1024, /* the largest host request; larger ones are refused by the front */
-    RANGE_CHUNK_PAGES = 4096,         /* pages of one step of a TRIM or WRITE ZEROES */
-    RANGE_SMALL_PAGES = 16,           /* up to so many, WRITE ZEROES goes through the cache at memory speed */
-    RANGE_OPS = 16,                   /* TRIM and WRITE ZEROES under way at a time; more wait */
+    HOST_IO_BYTES =
+        32 * 1024 * 1024,     /* the largest host request; larger ones are refused by the front */
+    RANGE_CHUNK_PAGES = 4096, /* pages of one step of a TRIM or WRITE ZEROES */
+    RANGE_SMALL_PAGES = 16, /* up to so many, WRITE ZEROES goes through the cache at memory speed */
+    RANGE_OPS = 16,         /* TRIM and WRITE ZEROES under way at a time; more wait */
 
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */
     TRACE_LINE = 200,

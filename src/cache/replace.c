@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See replace.h. The small queue is kept near a tenth of the clean slots. The ghost memory is direct-mapped: an
- * older fingerprint is overwritten by a newer one of the same bucket, which ages it without a queue. */
+/* See replace.h. The small queue is kept near a tenth of the clean slots. The ghost memory is
+ * direct-mapped: an older fingerprint is overwritten by a newer one of the same bucket, which ages
+ * it without a queue. */
 
 #include "cache/replace.h"
 
@@ -47,7 +48,8 @@ void replace_insert(struct replace *replace, struct slot_table *table, struct sl
 
 struct slot *replace_victim(struct replace *replace, struct slot_table *table)
 {
-    /* Each turn either returns, or takes one from a frequency, or moves a slot from small to main: it ends. */
+    /* Each turn either returns, or takes one from a frequency, or moves a slot from small to main:
+     * it ends. */
     for (;;) {
         uint32_t small = slot_list_count(table, LIST_SMALL);
         uint32_t main = slot_list_count(table, LIST_MAIN);

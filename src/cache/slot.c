@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See slot.h. The index is a chained hash with as many buckets as slots, so a look-up touches one bucket and about
- * one slot, whatever the size of the cache. */
+/* See slot.h. The index is a chained hash with as many buckets as slots, so a look-up touches one
+ * bucket and about one slot, whatever the size of the cache. */
 
 #include "cache/slot.h"
 
@@ -124,7 +124,8 @@ static void slot_give_identity(struct slot_table *table, struct slot *slot, uint
     slot->key = key;
     slot->valid = slot->dirty = slot->send = 0;
     slot->frequency = 0;
-    slot->superseded = slot->unsafe = slot->failed = slot->held = slot->fresh = slot->counted = false;
+    slot->superseded = slot->unsafe = slot->failed = slot->held = slot->fresh = slot->counted =
+        false;
     slot->elder = NO_INDEX;
     CHECK(slot->waiters == NO_INDEX);
     CHECK(slot->fetch == 0);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The slot table: every 4 KiB frame of the controller's memory, which page it holds, and how far that page's newest
- * data has come. One index finds the slot of a page. The first half of the table is this controller's own cache;
- * the second half is the mirror image of the peer's, slot for slot: the peer's slot s stands here as half + s. Both
- * halves share the one index, because a page belongs to a volume and a volume to one controller; so a takeover has
- * nothing to rebuild.
+/* The slot table: every 4 KiB frame of the controller's memory, which page it holds, and how far
+ * that page's newest data has come. One index finds the slot of a page. The first half of the table
+ * is this controller's own cache; the second half is the mirror image of the peer's, slot for slot:
+ * the peer's slot s stands here as half + s. Both halves share the one index, because a page
+ * belongs to a volume and a volume to one controller; so a takeover has nothing to rebuild.
  *
- * This file never decides which slot to give up (replace.c) or to destage (destage/), and copies no data. */
+ * This file never decides which slot to give up (replace.c) or to destage (destage/), and copies no
+ * data. */
 
 #ifndef CACHE_SLOT_H
 #define CACHE_SLOT_H
@@ -15,8 +16,8 @@
 #include "base/arena.h"
 #include "base/limits.h"
 
-/* A slot's life. A slot outside the index is `superseded`: its page has a newer slot (or was discarded), and it lives
- * on only until what carries it has finished.
+/* A slot's life. A slot outside the index is `superseded`: its page has a newer slot (or was
+ * discarded), and it lives on only until what carries it has finished.
  *
  *            slot_take                        list_seal                mirror acknowledged
  *     FREE ------------> CLEAN --write--> FILLING --------> TRAVELLING -----------------+
@@ -32,8 +33,8 @@
  * CLEAN       the store has what `valid` marks, durably; the only state that may be given up
  * FILLING     named by a header in the filling list; not mirrored; may be written in place
  * TRAVELLING  named by the active list, on its way to the peer; immutable
- * DIRTY       newer than the store; mirrored (paired) or the only copy (solo); may be written in place
- * DESTAGING   a store write of it, or the flush after that write, is under way; immutable */
+ * DIRTY       newer than the store; mirrored (paired) or the only copy (solo); may be written in
+ * place DESTAGING   a store write of it, or the flush after that write, is under way; immutable */
 enum slot_state {
     SLOT_FREE,
     SLOT_CLEAN,
@@ -55,7 +56,8 @@ enum slot_list_id {
     LIST_BACKLOG, /* DIRTY, oldest first: destaged ahead of need */
     LIST_URGENT,  /* DIRTY, oldest first: a host waits for the store */
     LIST_FAILED,  /* DIRTY or superseded after a store error: tried again later */
-    LIST_IMAGE,   /* DIRTY in the image half, in the order of application; after a takeover: adopted, to be destaged */
+    LIST_IMAGE, /* DIRTY in the image half, in the order of application; after a takeover: adopted,
+                   to be destaged */
     LIST_COUNT
 };
 
@@ -65,7 +67,8 @@ struct slot {
     uint32_t prev, next;   /* links of `list` */
     uint32_t waiters;      /* first request that waits for this slot (array/) */
     uint32_t elder;        /* older slot of the page that is still being destaged: it goes first */
-    uint32_t mirror_stamp; /* equals its volume's in slot_table.mirror_stamps: the peer's copy of this slot is valid */
+    uint32_t mirror_stamp; /* equals its volume's in slot_table.mirror_stamps: the peer's copy of
+                              this slot is valid */
     uint32_t batch_mark;   /* image half: last batch that touched it, while a batch is checked */
     uint32_t dirty_ms;     /* LIST_BACKLOG: when it came there */
     uint16_t fetch;        /* 1 + index of the store read that fills this slot, or 0 */
@@ -78,10 +81,11 @@ struct slot {
     uint8_t generation;    /* dirty: which flush generation counts it (destage/generation.h) */
     bool counted : 1;      /* dirty: counted in its generation */
     bool superseded : 1;   /* not in the index */
-    bool unsafe : 1;       /* holds a write that no host may see yet: not mirrored, or solo and not durable */
+    bool unsafe : 1;       /* holds a write that no host may see yet: not mirrored, or solo and not
+                              durable */
     bool failed : 1;       /* its last store write failed */
-    bool held : 1;         /* a TRIM or WRITE ZEROES is about to discard it: not to be destaged meanwhile */
-    bool fresh : 1;        /* FILLING, TRAVELLING: the header gives the slot a new identity at the peer */
+    bool held : 1; /* a TRIM or WRITE ZEROES is about to discard it: not to be destaged meanwhile */
+    bool fresh : 1; /* FILLING, TRAVELLING: the header gives the slot a new identity at the peer */
 };
 
 _Static_assert(sizeof(struct slot) <= 64, "a slot's record fits a cache line");
@@ -99,7 +103,8 @@ struct slot_table {
     uint32_t half; /* slots of each half */
     uint32_t total;
     uint32_t last_stamp;
-    uint32_t mirror_stamps[VOLUME_LIMIT]; /* by volume: a new one makes all its copies at the peer invalid at once */
+    uint32_t mirror_stamps[VOLUME_LIMIT]; /* by volume: a new one makes all its copies at the peer
+                                             invalid at once */
     uint32_t state_count[2][SLOT_STATE_COUNT]; /* by half */
     struct slot_list lists[LIST_COUNT];
 };
@@ -160,7 +165,8 @@ static inline bool slot_is_mirrored(const struct slot_table *table, const struct
     return slot->mirror_stamp == table->mirror_stamps[slot_key_volume(slot->key)];
 }
 
-static inline void slot_set_mirrored(const struct slot_table *table, struct slot *slot, bool mirrored)
+static inline void slot_set_mirrored(const struct slot_table *table, struct slot *slot,
+                                     bool mirrored)
 {
     slot->mirror_stamp = mirrored ? table->mirror_stamps[slot_key_volume(slot->key)] : 0;
 }
@@ -175,17 +181,20 @@ void slot_table_reset(struct slot_table *table);
 /* The slot of a page, or NULL. */
 struct slot *slot_find(const struct slot_table *table, uint64_t key);
 
-/* A FREE slot of our own half becomes CLEAN with nothing valid, in the index, on no list; NULL when none is free. */
+/* A FREE slot of our own half becomes CLEAN with nothing valid, in the index, on no list; NULL when
+ * none is free. */
 struct slot *slot_take(struct slot_table *table, uint64_t key);
 
-/* The image's slot `index` (FREE) takes a page of the peer's: DIRTY, in the index, last of LIST_IMAGE. */
+/* The image's slot `index` (FREE) takes a page of the peer's: DIRTY, in the index, last of
+ * LIST_IMAGE. */
 struct slot *slot_take_image(struct slot_table *table, uint32_t index, uint64_t key);
 
 /* The slot leaves the index, keeping its data for what carries it. */
 void slot_supersede(struct slot_table *table, struct slot *slot);
 
-/* Any state but TRAVELLING, DESTAGING and FILLING (unless superseded or the mirror was lost) becomes FREE: out of the
- * index, off its list; own slots go to LIST_FREE. It must have no waiters and no fetch. */
+/* Any state but TRAVELLING, DESTAGING and FILLING (unless superseded or the mirror was lost)
+ * becomes FREE: out of the index, off its list; own slots go to LIST_FREE. It must have no waiters
+ * and no fetch. */
 void slot_release(struct slot_table *table, struct slot *slot);
 
 /* The only writer of slot.state; asserts that the step is in the diagram. */
@@ -193,7 +202,8 @@ void slot_set_state(struct slot_table *table, struct slot *slot, enum slot_state
 
 void slot_list_append(struct slot_table *table, enum slot_list_id list, struct slot *slot);
 void slot_list_prepend(struct slot_table *table, enum slot_list_id list, struct slot *slot);
-void slot_list_remove(struct slot_table *table, struct slot *slot); /* from whichever it stands on, if any */
+void slot_list_remove(struct slot_table *table,
+                      struct slot *slot); /* from whichever it stands on, if any */
 
 /* The oldest of a list, or NULL. */
 static inline struct slot *slot_list_first(const struct slot_table *table, enum slot_list_id list)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See destage.h. What a page contributes to a run is the hull of its dirty sectors, rounded out to the store's blocks;
- * all of the hull must be valid, or the page is filled first. Pages join when the hulls touch. */
+/* See destage.h. What a page contributes to a run is the hull of its dirty sectors, rounded out to
+ * the store's blocks; all of the hull must be valid, or the page is filled first. Pages join when
+ * the hulls touch. */
 
 #include "destage/destage.h"
 
@@ -51,12 +52,12 @@ static struct hull hull_of(const struct destage *destage, const struct slot *slo
     return (struct hull){.first = (uint8_t)first, .end = (uint8_t)((last / block + 1) * block)};
 }
 
-/* A superseded slot is here only because its write failed once: the newer slot of its page holds all that it holds, and is
- * mirrored in its place. */
+/* A superseded slot is here only because its write failed once: the newer slot of its page holds
+ * all that it holds, and is mirrored in its place. */
 static bool may_go(const struct slot_table *table, const struct slot *slot, bool solo)
 {
-    return slot->state == SLOT_DIRTY && slot->elder == NO_INDEX && slot->fetch == 0 && !slot->held &&
-           (solo || slot->superseded || slot_is_mirrored(table, slot));
+    return slot->state == SLOT_DIRTY && slot->elder == NO_INDEX && slot->fetch == 0 &&
+           !slot->held && (solo || slot->superseded || slot_is_mirrored(table, slot));
 }
 
 static struct run *run_take(struct destage *destage)
@@ -71,22 +72,24 @@ static struct run *run_take(struct destage *destage)
     return NULL;
 }
 
-static void run_add(struct destage *destage, struct slot_table *table, struct run *run, struct slot *slot,
-                    struct hull hull)
+static void run_add(struct destage *destage, struct slot_table *table, struct run *run,
+                    struct slot *slot, struct hull hull)
 {
-    generation_join(&destage->generations, slot); /* an adopted page is marked as it leaves its list */
+    generation_join(&destage->generations,
+                    slot); /* an adopted page is marked as it leaves its list */
     slot_list_remove(table, slot);
     slot_set_state(table, slot, SLOT_DESTAGING);
     uint32_t size = (uint32_t)(hull.end - hull.first) * SECTOR_SIZE;
     run->slots[run->count] = slot_index(table, slot);
-    run->iov[run->count++] =
-        (struct iovec){.iov_base = slot_frame(table, slot) + (size_t)hull.first * SECTOR_SIZE, .iov_len = size};
+    run->iov[run->count++] = (struct iovec){
+        .iov_base = slot_frame(table, slot) + (size_t)hull.first * SECTOR_SIZE, .iov_len = size};
     run->length_bytes += size;
 }
 
-/* The slot of the page `step` pages away, when it may join a run whose edge there lies at the page's border. */
-static struct slot *neighbour(struct destage *destage, struct slot_table *table, const struct slot *slot, int step,
-                              bool solo, struct hull *hull)
+/* The slot of the page `step` pages away, when it may join a run whose edge there lies at the
+ * page's border. */
+static struct slot *neighbour(struct destage *destage, struct slot_table *table,
+                              const struct slot *slot, int step, bool solo, struct hull *hull)
 {
     uint64_t page = slot_key_page(slot->key);
     if (step < 0 && page == 0)
@@ -95,13 +98,15 @@ static struct slot *neighbour(struct destage *destage, struct slot_table *table,
     if (next == NULL || next->failed || !may_go(table, next, solo))
         return NULL;
     *hull = hull_of(destage, next);
-    if ((hull_mask(*hull) & ~next->valid) || (step > 0 ? hull->first != 0 : hull->end != PAGE_SECTORS))
+    if ((hull_mask(*hull) & ~next->valid) ||
+        (step > 0 ? hull->first != 0 : hull->end != PAGE_SECTORS))
         return NULL;
     return next;
 }
 
 /* The first page of the run that `slot` lies in: back as far as dirty neighbours reach. */
-static struct slot *run_start(struct destage *destage, struct slot_table *table, struct slot *slot, bool solo)
+static struct slot *run_start(struct destage *destage, struct slot_table *table, struct slot *slot,
+                              bool solo)
 {
     struct hull hull = hull_of(destage, slot);
     for (uint32_t i = 0; i + 1 < STORE_IO_PAGES && hull.first == 0; i++) {
@@ -113,7 +118,8 @@ static struct slot *run_start(struct destage *destage, struct slot_table *table,
     return slot;
 }
 
-static void run_build(struct destage *destage, struct slot_table *table, struct run *run, struct slot *slot, bool solo)
+static void run_build(struct destage *destage, struct slot_table *table, struct run *run,
+                      struct slot *slot, bool solo)
 {
     if (!slot->failed && !slot->superseded)
         slot = run_start(destage, table, slot, solo);
@@ -138,8 +144,8 @@ static void run_build(struct destage *destage, struct slot_table *table, struct 
     }
 }
 
-struct run *destage_pick(struct destage *destage, struct slot_table *table, enum slot_list_id list, bool solo,
-                         struct slot **fill)
+struct run *destage_pick(struct destage *destage, struct slot_table *table, enum slot_list_id list,
+                         bool solo, struct slot **fill)
 {
     *fill = NULL;
     if (destage->writing >= destage->write_limit || destage->used == destage->run_count)
@@ -226,7 +232,8 @@ static void schedule_retry(struct destage *destage, uint64_t now_us)
     destage->retry_pause_us = min_u64(destage->retry_pause_us * 2, RETRY_LAST_US);
 }
 
-void destage_defer(struct destage *destage, struct slot_table *table, struct slot *slot, uint64_t now_us)
+void destage_defer(struct destage *destage, struct slot_table *table, struct slot *slot,
+                   uint64_t now_us)
 {
     CHECK(slot->state == SLOT_DIRTY);
     generation_join(&destage->generations, slot);
@@ -236,7 +243,8 @@ void destage_defer(struct destage *destage, struct slot_table *table, struct slo
     schedule_retry(destage, now_us);
 }
 
-void destage_flush_failed(struct destage *destage, struct slot_table *table, uint32_t store, uint64_t now_us)
+void destage_flush_failed(struct destage *destage, struct slot_table *table, uint32_t store,
+                          uint64_t now_us)
 {
     for (uint32_t i = 0; i < destage->run_count; i++) {
         struct run *run = &destage->runs[i];
@@ -262,7 +270,8 @@ void destage_reset(struct destage *destage)
     destage->retry_pause_us = RETRY_FIRST_US;
 }
 
-void destage_failed(struct destage *destage, struct slot_table *table, struct run *run, uint64_t now_us)
+void destage_failed(struct destage *destage, struct slot_table *table, struct run *run,
+                    uint64_t now_us)
 {
     CHECK(run->state != RUN_FREE);
     if (run->state == RUN_WRITING)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See generation.h. A slot keeps its generation modulo FLUSH_GENERATIONS; that is exact because `open` never runs
- * further ahead of `oldest` than that. */
+/* See generation.h. A slot keeps its generation modulo FLUSH_GENERATIONS; that is exact because
+ * `open` never runs further ahead of `oldest` than that. */
 
 #include "destage/generation.h"
 

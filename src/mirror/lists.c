@@ -5,7 +5,9 @@
 
 #include "mirror/lists.h"
 
-enum { IOV_LIMIT = 1 + BATCH_HEADERS * (PAGE_SECTORS / 2) }; /* a page's sectors fall into at most four runs */
+enum {
+    IOV_LIMIT = 1 + BATCH_HEADERS * (PAGE_SECTORS / 2)
+}; /* a page's sectors fall into at most four runs */
 
 void lists_create(struct lists *lists, struct arena *arena)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See wire.h: bytes to structs and back, nothing else. What a message means, and whether it fits what came before, is
- * judged where it is applied; here only what can be said from the bytes alone. */
+/* See wire.h: bytes to structs and back, nothing else. What a message means, and whether it fits
+ * what came before, is judged where it is applied; here only what can be said from the bytes alone.
+ */
 
 #include "mirror/wire.h"
 
@@ -100,7 +101,8 @@ void wire_put_header(uint8_t *bytes, const struct header *header)
 static const struct header_use {
     bool flags, volume, sectors, slot, page, count, crc;
 } header_uses[HEADER_TYPE_COUNT] = {
-    [HEADER_WRITE] = {.flags = true, .volume = true, .sectors = true, .slot = true, .page = true, .crc = true},
+    [HEADER_WRITE] =
+        {.flags = true, .volume = true, .sectors = true, .slot = true, .page = true, .crc = true},
     [HEADER_DROP] = {.slot = true},
     [HEADER_RANGE] = {.volume = true, .page = true, .count = true},
     [HEADER_START] = {.page = true},

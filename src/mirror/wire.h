@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Everything that two controllers say to each other, on one page. Each message is the parameter list of one SCSI
- * WRITE BUFFER command (SPC-4 6.49, mode 02h): buffer id 0 carries a batch, buffer id 1 a hello. All integers are big-endian;
- * reserved bytes are zero and checked.
+/* Everything that two controllers say to each other, on one page. Each message is the parameter
+ * list of one SCSI WRITE BUFFER command (SPC-4 6.49, mode 02h): buffer id 0 carries a batch, buffer
+ * id 1 a hello. All integers are big-endian; reserved bytes are zero and checked.
  *
  * A batch: head, `header_count` headers, then the data of each WRITE, in the order of the headers.
  *
@@ -11,22 +11,19 @@
  *     0 u32 magic "HFBT"                          0 u8  type: HEADER_*
  *     4 u16 version 1                             1 u8  flags: HEADER_FRESH
  *     6 u16 flags: BATCH_STOPPING                 2 u8  volume
- *     8 u64 epoch of the sender                   3 u8  sectors, bit i = bytes 512 i .. 512 i + 511 of the page
- *    16 u64 stream, chosen by its sender          4 u32 slot
- *    24 u64 incarnation of the sender             8 u64 page (WRITE), first page (RANGE), else see below
- *    32 u64 incarnation of the receiver          16 u64 page count (RANGE), else 0
- *    40 u64 number, 1, 2, 3 ... in the stream    24 u32 CRC-32C of the data (WRITE), else 0
- *    48 u64 sender's clock, microseconds         28 u32 reserved
- *    56 u32 header count
- *    60 u32 data bytes
- *    64 u32 CRC-32C of the head (with these four bytes zero) and the headers
- *    68 28 bytes reserved
+ *     8 u64 epoch of the sender                   3 u8  sectors, bit i = bytes 512 i .. 512 i + 511
+ * of the page 16 u64 stream, chosen by its sender          4 u32 slot 24 u64 incarnation of the
+ * sender             8 u64 page (WRITE), first page (RANGE), else see below 32 u64 incarnation of
+ * the receiver          16 u64 page count (RANGE), else 0 40 u64 number, 1, 2, 3 ... in the stream
+ * 24 u32 CRC-32C of the data (WRITE), else 0 48 u64 sender's clock, microseconds         28 u32
+ * reserved 56 u32 header count 60 u32 data bytes 64 u32 CRC-32C of the head (with these four bytes
+ * zero) and the headers 68 28 bytes reserved
  *
  * A hello, 64 bytes: who is there, in what role. It changes nothing in the mirror image.
- *     0 u32 magic "HFHI"     4 u16 version 1      6 u8 controller (0 a, 1 b)   7 u8 role (enum role)
- *     8 u64 epoch           16 u64 incarnation   24 u64 the other's incarnation as known, or 0
- *    32 u32 slots           36 u32 CRC-32C of the configuration both must share
- *    40 u16 flags: HELLO_*  42 18 bytes reserved 60 u32 CRC-32C of bytes 0..59 */
+ *     0 u32 magic "HFHI"     4 u16 version 1      6 u8 controller (0 a, 1 b)   7 u8 role (enum
+ * role) 8 u64 epoch           16 u64 incarnation   24 u64 the other's incarnation as known, or 0 32
+ * u32 slots           36 u32 CRC-32C of the configuration both must share 40 u16 flags: HELLO_*  42
+ * 18 bytes reserved 60 u32 CRC-32C of bytes 0..59 */
 
 #ifndef MIRROR_WIRE_H
 #define MIRROR_WIRE_H
@@ -48,14 +45,18 @@ enum header_type {
     HEADER_RANGE = 3, /* no slot holds any page of the range any more: it was discarded or zeroed */
     HEADER_START = 4, /* a new stream: forget all that came before. page = epoch */
     HEADER_OWNER = 5, /* volume is owned by controller `slot` (0 a, 1 b) */
-    HEADER_READY = 6, /* every dirty page has been sent; page = the epoch in which the receiver will be in */
+    HEADER_READY =
+        6, /* every dirty page has been sent; page = the epoch in which the receiver will be in */
     HEADER_PAIR = 7,  /* the register has both in; page = the epoch */
-    HEADER_MOVE = 8,  /* volume goes to controller `slot`; the sender holds nothing of it that the store lacks */
+    HEADER_MOVE = 8,  /* volume goes to controller `slot`; the sender holds nothing of it that the
+                         store lacks */
     HEADER_LEAVE = 9, /* the sender stops: it owns nothing and will not touch a store again */
     HEADER_TYPE_COUNT
 };
 
-enum { HEADER_FRESH = 1 };  /* WRITE: the slot's identity is new; else the sectors join what it holds */
+enum {
+    HEADER_FRESH = 1
+}; /* WRITE: the slot's identity is new; else the sectors join what it holds */
 enum { BATCH_STOPPING = 1 }; /* the sender is on its way to a clean stop */
 enum { HELLO_STOPPING = 1 };
 
@@ -97,11 +98,12 @@ void wire_put_batch_head(uint8_t *bytes, const struct batch_head *head);
 void wire_put_header(uint8_t *bytes, const struct header *header);
 void wire_put_hello(uint8_t bytes[HELLO_SIZE], const struct hello *hello);
 
-/* The head of a whole message: NULL when sound (magic, version, reserved bytes, counts against `length`, checksum of head and
- * headers), else what is wrong with it. */
+/* The head of a whole message: NULL when sound (magic, version, reserved bytes, counts against
+ * `length`, checksum of head and headers), else what is wrong with it. */
 const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct batch_head *head);
 
-/* One header: NULL when sound in itself (type, flags and fields that its type leaves zero, data_crc still unchecked). */
+/* One header: NULL when sound in itself (type, flags and fields that its type leaves zero, data_crc
+ * still unchecked). */
 const char *wire_get_header(const uint8_t *bytes, struct header *header);
 
 const char *wire_get_hello(const uint8_t *bytes, uint32_t length, struct hello *hello);

@@ -34,13 +34,16 @@ static inline bool register_equal(const struct register_record *a, const struct 
 enum register_result {
     REGISTER_OK,       /* read: record holds it; swap: the new record is in place and durable */
     REGISTER_CONFLICT, /* swap: not done; record holds what is there instead */
-    REGISTER_UNKNOWN,  /* no answer, but the operation is no longer under way; a swap may or may not have happened */
+    REGISTER_UNKNOWN,  /* no answer, but the operation is no longer under way; a swap may or may not
+                          have happened */
 };
 
-/* The record as bytes: magic "HFRG", version 1, flags, `in`, epoch, zero padding, CRC-32C; big-endian. */
+/* The record as bytes: magic "HFRG", version 1, flags, `in`, epoch, zero padding, CRC-32C;
+ * big-endian. */
 void register_encode(const struct register_record *record, uint8_t bytes[REGISTER_SIZE]);
 
 /* Returns false with *why set to a sentence when the bytes are not a register record. */
-bool register_decode(const uint8_t bytes[REGISTER_SIZE], struct register_record *record, const char **why);
+bool register_decode(const uint8_t bytes[REGISTER_SIZE], struct register_record *record,
+                     const char **why);
 
 #endif

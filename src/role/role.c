@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See role.h. Every change of state goes through enter(); every swap of the register names what it is for, so that an
- * answer that comes late, or not at all, is always read in the light of the question. */
+/* See role.h. Every change of state goes through enter(); every swap of the register names what it
+ * is for, so that an answer that comes late, or not at all, is always read in the light of the
+ * question. */
 
 #include "role/role.h"
 
@@ -27,11 +28,22 @@ const char *role_name(enum role role)
 
 /* Row: from. Column: to. */
 static const bool legal[ROLE_COUNT][ROLE_COUNT] = {
-    [ROLE_STARTING] = {[ROLE_WAITING] = true, [ROLE_OFFLINE] = true, [ROLE_SOLO] = true, [ROLE_FENCING] = true,
-                       [ROLE_JOINING] = true, [ROLE_STOPPED] = true},
-    [ROLE_WAITING] = {[ROLE_OFFLINE] = true, [ROLE_SOLO] = true, [ROLE_FENCING] = true, [ROLE_JOINING] = true,
+    [ROLE_STARTING] = {[ROLE_WAITING] = true,
+                       [ROLE_OFFLINE] = true,
+                       [ROLE_SOLO] = true,
+                       [ROLE_FENCING] = true,
+                       [ROLE_JOINING] = true,
+                       [ROLE_STOPPED] = true},
+    [ROLE_WAITING] = {[ROLE_OFFLINE] = true,
+                      [ROLE_PAIRED] = true,
+                      [ROLE_SOLO] = true,
+                      [ROLE_FENCING] = true,
+                      [ROLE_JOINING] = true,
                       [ROLE_STOPPED] = true},
-    [ROLE_OFFLINE] = {[ROLE_WAITING] = true, [ROLE_SOLO] = true, [ROLE_FENCING] = true, [ROLE_JOINING] = true,
+    [ROLE_OFFLINE] = {[ROLE_WAITING] = true,
+                      [ROLE_SOLO] = true,
+                      [ROLE_FENCING] = true,
+                      [ROLE_JOINING] = true,
                       [ROLE_STOPPED] = true},
     [ROLE_JOINING] = {[ROLE_WAITING] = true, [ROLE_PAIRED] = true, [ROLE_STOPPED] = true},
     [ROLE_SOLO] = {[ROLE_PAIRED] = true, [ROLE_WAITING] = true, [ROLE_STOPPED] = true},
@@ -42,8 +54,8 @@ static const bool legal[ROLE_COUNT][ROLE_COUNT] = {
 
 bool role_has_memory(enum role role)
 {
-    return role == ROLE_SOLO || role == ROLE_PAIRED || role == ROLE_RACING || role == ROLE_FENCING ||
-           role == ROLE_JOINING;
+    return role == ROLE_SOLO || role == ROLE_PAIRED || role == ROLE_RACING ||
+           role == ROLE_FENCING || role == ROLE_JOINING;
 }
 
 static uint8_t bit_of(uint8_t controller)
@@ -58,10 +70,12 @@ static char letter_of_peer(const struct role_machine *role)
 
 static bool is_out(const struct role_machine *role)
 {
-    return role->state == ROLE_STARTING || role->state == ROLE_WAITING || role->state == ROLE_OFFLINE;
+    return role->state == ROLE_STARTING || role->state == ROLE_WAITING ||
+           role->state == ROLE_OFFLINE;
 }
 
-__attribute__((format(printf, 3, 4))) static void enter(struct role_machine *role, enum role state, const char *why, ...)
+__attribute__((format(printf, 3, 4))) static void enter(struct role_machine *role, enum role state,
+                                                        const char *why, ...)
 {
     CHECK(state == role->state || legal[role->state][state]);
     role->state = state;
@@ -73,20 +87,23 @@ __attribute__((format(printf, 3, 4))) static void enter(struct role_machine *rol
 
 void role_init(struct role_machine *role, const struct role_config *config, uint64_t now_us)
 {
-    *role = (struct role_machine){.config = *config, .state = ROLE_STARTING, .register_next_us = now_us};
+    *role = (struct role_machine){
+        .config = *config, .state = ROLE_STARTING, .register_next_us = now_us};
     snprintf(role->reason, sizeof role->reason, "reading the register");
 }
 
-static void begin_swap(struct role_machine *role, enum role_swap swap, uint64_t epoch, uint8_t in, bool unclean)
+static void begin_swap(struct role_machine *role, enum role_swap swap, uint64_t epoch, uint8_t in,
+                       bool unclean)
 {
     CHECK(!role->register_busy);
     CHECK(!role->swap_unknown);
     role->register_busy = true;
     role->register_asked = false;
     role->swap = swap;
-    role->expected = swap == SWAP_TAKEOVER
-                         ? (struct register_record){.epoch = role->epoch, .in = REGISTER_IN_BOTH, .unclean = true}
-                         : role->record;
+    role->expected = swap == SWAP_TAKEOVER ? (struct register_record){.epoch = role->epoch,
+                                                                      .in = REGISTER_IN_BOTH,
+                                                                      .unclean = true}
+                                           : role->record;
     role->wanted = (struct register_record){.epoch = epoch, .in = in, .unclean = unclean};
 }
 
@@ -110,14 +127,16 @@ static bool peer_is_gone(const struct role_machine *role)
     return role->peer.known && role->gone_incarnation == role->peer.incarnation;
 }
 
-/* The record is the one by which the peer that is proven gone was serving. A later start of the peer would have made a
- * record of its own: a proof about an older one says nothing about that. */
+/* The record is the one by which the peer that is proven gone was serving. A later start of the
+ * peer would have made a record of its own: a proof about an older one says nothing about that. */
 static bool holder_is_gone(const struct role_machine *role)
 {
-    return peer_is_gone(role) && role->peer.serving_memory && role->peer.epoch == role->record.epoch;
+    return peer_is_gone(role) && role->peer.serving_memory &&
+           role->peer.epoch == role->record.epoch;
 }
 
-/* Out, and the register has just been read: what now? Each row of conditions is met by exactly one case. */
+/* Out, and the register has just been read: what now? Each row of conditions is met by exactly one
+ * case. */
 static void decide(struct role_machine *role)
 {
     const struct register_record *record = &role->record;
@@ -127,24 +146,28 @@ static void decide(struct role_machine *role)
     bool gone = record->in == REGISTER_IN_BOTH ? peer_is_gone(role) : holder_is_gone(role);
     bool peer_empty = role->peer.known && !role->peer.serving_memory;
 
-    if (!owed && (record->in == 0 || record->in == mine || record->in == REGISTER_IN_BOTH || gone)) {
+    if (!owed &&
+        (record->in == 0 || record->in == mine || record->in == REGISTER_IN_BOTH || gone)) {
         begin_swap(role, SWAP_BEGIN, record->epoch + 1, mine, false);
     } else if (record->in == mine) {
         enter(role, ROLE_OFFLINE,
-              "this controller served alone and its memory is lost: writes of epoch %llu may be missing; "
+              "this controller served alone and its memory is lost: writes of epoch %llu may be "
+              "missing; "
               "holdfast accept-loss serves what the stores hold",
               (unsigned long long)record->epoch);
     } else if (record->in == REGISTER_IN_BOTH && (gone || peer_empty)) {
-        enter(role, ROLE_OFFLINE, "both memories are lost: writes of epoch %llu may be missing; "
+        enter(role, ROLE_OFFLINE,
+              "both memories are lost: writes of epoch %llu may be missing; "
               "holdfast accept-loss serves what the stores hold",
               (unsigned long long)record->epoch);
     } else if (record->in == REGISTER_IN_BOTH) {
-        enter(role, ROLE_WAITING, "controller %c may hold the data of epoch %llu: waiting for it", peer,
-              (unsigned long long)record->epoch);
+        enter(role, ROLE_WAITING, "controller %c may hold the data of epoch %llu: waiting for it",
+              peer, (unsigned long long)record->epoch);
     } else if (gone) {
-        enter(role, ROLE_OFFLINE, "controller %c served alone and is gone: writes of epoch %llu may be missing; "
-              "holdfast accept-loss serves what the stores hold", peer,
-              (unsigned long long)record->epoch);
+        enter(role, ROLE_OFFLINE,
+              "controller %c served alone and is gone: writes of epoch %llu may be missing; "
+              "holdfast accept-loss serves what the stores hold",
+              peer, (unsigned long long)record->epoch);
     } else {
         enter(role, ROLE_WAITING, "controller %c holds the volumes: asking to join", peer);
     }
@@ -170,7 +193,8 @@ static void lose_peer(struct role_machine *role, uint64_t now_us, const char *wh
 
 static uint64_t fence_deadline(const struct role_machine *role)
 {
-    return role->answered_us + role->config.lease_us + role->config.lease_us / 8 + role->config.settle_us;
+    return role->answered_us + role->config.lease_us + role->config.lease_us / 8 +
+           role->config.settle_us;
 }
 
 static void go_solo(struct role_machine *role, uint64_t now_us, uint32_t order, const char *why)
@@ -181,8 +205,10 @@ static void go_solo(struct role_machine *role, uint64_t now_us, uint32_t order, 
     role->partner = 0;
     role->left = false;
     role->pairing = false;
+    role->pending_epoch = 0;
     if (role->peer_is_dead)
-        role->gone_incarnation = 0; /* an operator's word was enough once; it is no proof for later */
+        role->gone_incarnation =
+            0; /* an operator's word was enough once; it is no proof for later */
     role->peer_is_dead = false;
     role->takeover_last_us = now_us - role->lost_us;
 }
@@ -195,7 +221,9 @@ static void try_end_fencing(struct role_machine *role, uint64_t now_us)
     if (role->adopt)
         role->takeover_count++;
     go_solo(role, now_us, role->adopt ? ORDER_ADOPT : ORDER_SERVE_FRESH,
-            !role->adopt ? "the loss was accepted" : gone ? "took over: the peer is gone" : "took over: the peer's lease is over");
+            !role->adopt ? "the loss was accepted"
+            : gone       ? "took over: the peer is gone"
+                         : "took over: the peer's lease is over");
 }
 
 static void on_swapped(struct role_machine *role, uint64_t now_us)
@@ -205,7 +233,8 @@ static void on_swapped(struct role_machine *role, uint64_t now_us)
     switch (swap) {
     case SWAP_BEGIN:
         role->lost_us = now_us;
-        go_solo(role, now_us, ORDER_SERVE_FRESH, "nothing was owed: serving alone until the peer joins");
+        go_solo(role, now_us, ORDER_SERVE_FRESH,
+                "nothing was owed: serving alone until the peer joins");
         break;
     case SWAP_ACCEPT_LOSS:
         role->lost_us = now_us;
@@ -221,7 +250,8 @@ static void on_swapped(struct role_machine *role, uint64_t now_us)
         try_end_fencing(role, now_us);
         break;
     case SWAP_TAKEOVER:
-        enter(role, ROLE_FENCING, "won the register: waiting until the peer certainly touches no store");
+        enter(role, ROLE_FENCING,
+              "won the register: waiting until the peer certainly touches no store");
         role->adopt = true;
         if (!peer_is_gone(role))
             role->orders |= ORDER_FENCE_PEER;
@@ -279,25 +309,35 @@ static void on_swap_lost(struct role_machine *role, uint64_t now_us)
     }
 }
 
+/* The register says that the pairing which READY announced has happened: this controller is in,
+ * with a complete image, and its lease has run out already. */
+static bool is_in_after_all(struct role_machine *role, uint64_t now_us)
+{
+    if (role->pending_epoch == 0 || role->record.epoch != role->pending_epoch ||
+        role->record.in != REGISTER_IN_BOTH)
+        return false;
+    enter(role, ROLE_PAIRED, "the register has this controller in");
+    role->epoch = role->pending_epoch;
+    role->partner = role->peer.incarnation;
+    role->lease_until_us = role->race_after_us = now_us;
+    role->orders |= ORDER_PAIRED_JOIN;
+    return true;
+}
+
 static void on_read(struct role_machine *role, uint64_t now_us)
 {
     role->register_next_us = now_us + REGISTER_POLL_US;
     if (role->state == ROLE_JOINING) {
         if (role->read_began_us < role->heard_us + role->config.lease_us)
-            return; /* asked before the peer fell silent: it may show less than has happened since */
-        if (role->pending_epoch != 0 && role->record.epoch == role->pending_epoch &&
-            role->record.in == REGISTER_IN_BOTH) {
-            enter(role, ROLE_PAIRED, "the register has this controller in");
-            role->epoch = role->pending_epoch;
-            role->partner = role->peer.incarnation;
-            role->lease_until_us = role->race_after_us = now_us;
-            role->orders |= ORDER_PAIRED_JOIN;
-        } else {
-            go_out(role, now_us, "the peer fell silent before this controller was in");
-        }
+            return; /* asked before the peer fell silent: it may show less than has happened since
+                     */
+        /* Not in, or not yet: the swap may still land. The image is kept until a living peer begins
+         * anew. */
+        if (!is_in_after_all(role, now_us))
+            enter(role, ROLE_WAITING, "the peer fell silent before this controller was in");
         return;
     }
-    if (is_out(role))
+    if (is_out(role) && !(role->state == ROLE_WAITING && is_in_after_all(role, now_us)))
         decide(role);
 }
 
@@ -308,7 +348,8 @@ void role_on_register(struct role_machine *role, uint64_t now_us, enum register_
     CHECK(role->register_asked);
     role->register_busy = role->register_asked = false;
     bool was_read = role->swap == SWAP_NONE || role->swap_unknown;
-    /* An epoch never goes back: what shows an older one is not our register (an empty mount point, a restored file). */
+    /* An epoch never goes back: what shows an older one is not our register (an empty mount point,
+     * a restored file). */
     bool reads_record = was_read ? result == REGISTER_OK : result == REGISTER_CONFLICT;
     bool older = reads_record && role->record_known && record->epoch < role->record.epoch;
     if (older)
@@ -392,7 +433,8 @@ uint64_t role_deadline(const struct role_machine *role)
     if (role->state == ROLE_FENCING && !role->warden_answers)
         deadline = min_u64(deadline, fence_deadline(role));
     if (role->state == ROLE_JOINING && !role->register_busy)
-        deadline = min_u64(deadline, max_u64(role->register_next_us, role->heard_us + role->config.lease_us));
+        deadline = min_u64(deadline,
+                           max_u64(role->register_next_us, role->heard_us + role->config.lease_us));
     return deadline;
 }
 
@@ -403,7 +445,8 @@ void role_on_hello(struct role_machine *role, uint64_t now_us, const struct role
     role->peer = *peer;
     role->peer.known = true;
     role->peer.heard_us = now_us;
-    /* A start of the peer other than the one known: its parent began it only after the former one had ended. */
+    /* A start of the peer other than the one known: its parent began it only after the former one
+     * had ended. */
     if (was_known && former != peer->incarnation)
         role->gone_incarnation = former;
 }
@@ -466,7 +509,8 @@ bool role_on_pair(struct role_machine *role, uint64_t now_us, uint64_t epoch)
         return false;
     enter(role, ROLE_PAIRED, "both controllers hold every dirty page");
     role->epoch = epoch;
-    role->record = (struct register_record){.epoch = epoch, .in = REGISTER_IN_BOTH, .unclean = true};
+    role->record =
+        (struct register_record){.epoch = epoch, .in = REGISTER_IN_BOTH, .unclean = true};
     role->record_known = true;
     role->partner = role->peer.incarnation;
     role->left = false;
@@ -487,8 +531,8 @@ void role_on_refilled(struct role_machine *role, uint64_t now_us)
 
 void role_on_drained(struct role_machine *role, uint64_t now_us)
 {
-    if (role->state != ROLE_SOLO || !role->record.unclean || role->register_busy || role->swap_unknown ||
-        role->pairing || now_us < role->register_next_us)
+    if (role->state != ROLE_SOLO || !role->record.unclean || role->register_busy ||
+        role->swap_unknown || role->pairing || now_us < role->register_next_us)
         return;
     role->register_next_us = now_us + REGISTER_RETRY_US;
     begin_swap(role, SWAP_CLEAN, role->epoch, role->record.in, false);
@@ -522,7 +566,8 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
     bool peer_empty = role->peer.known && !role->peer.serving_memory;
     bool peer_out = gone || (role->record.in == REGISTER_IN_BOTH && peer_empty);
     if (role->record.in != bit_of(role->config.self) && !peer_out && !peer_is_dead)
-        return "the other controller may hold the data or even serve: start it, or make sure that it is dead and "
+        return "the other controller may hold the data or even serve: start it, or make sure that "
+               "it is dead and "
                "then say --peer-is-dead";
     if (!role->record.unclean && role->record.in != theirs)
         return "nothing is lost: the register says that the stores hold everything";

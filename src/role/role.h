@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Who may serve. One state machine a controller: it is told what was heard of the peer, of the register and of the
- * operator; it says what role follows, and gives orders that the array carries out. It knows nothing of slots and volumes.
+/* Who may serve. One state machine a controller: it is told what was heard of the peer, of the
+ * register and of the operator; it says what role follows, and gives orders that the array carries
+ * out. It knows nothing of slots and volumes.
  *
  *   STARTING --register read--> decide --+--> WAITING   the peer serves, or may hold what we lack
- *                                        +--> OFFLINE   both memories are lost; an operator must accept that
- *                                        +--> SOLO      nothing was owed: swap in "me", serve (write-through)
- *   WAITING/OFFLINE --the peer starts a stream--> JOINING --PAIR, or READY and the register says so--> PAIRED
- *   SOLO --every dirty page is at the peer, swap in "both"--> PAIRED
- *   PAIRED --lease over, proof of the peer's death, or it left--> RACING --swap won--> FENCING --> SOLO
- *                                                                   |    --swap lost--> WAITING
+ *                                        +--> OFFLINE   both memories are lost; an operator must
+ * accept that
+ *                                        +--> SOLO      nothing was owed: swap in "me", serve
+ * (write-through) WAITING/OFFLINE --the peer starts a stream--> JOINING --PAIR, or READY and the
+ * register says so--> PAIRED SOLO --every dirty page is at the peer, swap in "both"--> PAIRED
+ *   PAIRED --lease over, proof of the peer's death, or it left--> RACING --swap won--> FENCING -->
+ * SOLO |    --swap lost--> WAITING
  *
- * Two rules keep at most one server (invariant 8). A paired controller serves, and touches stores, only while the lease holds:
- * lease_ms from the moment it SENT a message that the peer has answered well. And a controller that wants to go on alone
- * first stops answering, then swaps, then waits until everything it ever answered has run out (lease_ms from
- * its last answer, an eighth for clocks that differ, and settle_ms for writes under way), unless it has proof that the
- * other is gone. A controller that holds solo needs no lease: nobody can take solo from it without proof. */
+ * Two rules keep at most one server (invariant 8). A paired controller serves, and touches stores,
+ * only while the lease holds: lease_ms from the moment it SENT a message that the peer has answered
+ * well. And a controller that wants to go on alone first stops answering, then swaps, then waits
+ * until everything it ever answered has run out (lease_ms from its last answer, an eighth for
+ * clocks that differ, and settle_ms for writes under way), unless it has proof that the other is
+ * gone. A controller that holds solo needs no lease: nobody can take solo from it without proof. */
 
 #ifndef ROLE_ROLE_H
 #define ROLE_ROLE_H
@@ -33,9 +36,10 @@ struct role_config {
 
 /* What the peer's last hello said. */
 struct role_peer {
-    bool known;           /* a hello has come since our start */
-    bool serving_memory;  /* its role says that it holds a live cache: SOLO, PAIRED, RACING, FENCING, JOINING */
-    bool fits;            /* same configuration: it may join */
+    bool known;          /* a hello has come since our start */
+    bool serving_memory; /* its role says that it holds a live cache: SOLO, PAIRED, RACING, FENCING,
+                            JOINING */
+    bool fits;           /* same configuration: it may join */
     enum role role;
     uint64_t incarnation;
     uint64_t epoch;
@@ -56,23 +60,32 @@ enum {
 };
 
 /* What a swap of the register is for: decides what follows when it is won or lost. */
-enum role_swap { SWAP_NONE, SWAP_BEGIN, SWAP_ACCEPT_LOSS, SWAP_TAKEOVER, SWAP_PAIR, SWAP_CLEAN, SWAP_STOP };
+enum role_swap {
+    SWAP_NONE,
+    SWAP_BEGIN,
+    SWAP_ACCEPT_LOSS,
+    SWAP_TAKEOVER,
+    SWAP_PAIR,
+    SWAP_CLEAN,
+    SWAP_STOP
+};
 
 struct role_machine {
     struct role_config config;
     enum role state;
-    uint64_t epoch;  /* PAIRED, SOLO, RACING, FENCING: of the register record that lets us hold data */
+    uint64_t
+        epoch; /* PAIRED, SOLO, RACING, FENCING: of the register record that lets us hold data */
     char reason[TRACE_LINE];
     struct register_record record; /* as last read or swapped */
     bool record_known;
 
-    bool register_busy;             /* an operation is wanted or out */
-    bool register_asked;            /* it has been handed to the shell */
-    enum role_swap swap;            /* what the swap is for; SWAP_NONE: it is a read */
-    bool swap_unknown;              /* that swap's outcome is not known: read until it is */
+    bool register_busy;  /* an operation is wanted or out */
+    bool register_asked; /* it has been handed to the shell */
+    enum role_swap swap; /* what the swap is for; SWAP_NONE: it is a read */
+    bool swap_unknown;   /* that swap's outcome is not known: read until it is */
     struct register_record expected, wanted;
     uint64_t read_began_us;
-    uint64_t register_next_us;      /* no read before this */
+    uint64_t register_next_us; /* no read before this */
 
     struct role_peer peer;
     uint64_t joiner;           /* SOLO: the peer's start that is being filled */
@@ -81,16 +94,17 @@ struct role_machine {
     bool adopt;                /* FENCING: the image is taken over; else the loss was accepted */
     bool peer_is_dead;         /* SWAP_ACCEPT_LOSS: the operator says so */
     bool left;                 /* the peer said LEAVE: it touches nothing any more */
-    bool warden_answers;       /* the peer's parent answers: it would tell us, so its proof is awaited */
+    bool warden_answers; /* the peer's parent answers: it would tell us, so its proof is awaited */
 
     uint64_t lease_until_us; /* PAIRED: may serve before this */
     uint64_t race_after_us;  /* PAIRED: no answer by then either: the peer is lost */
-    uint64_t answered_us;    /* when we last answered the peer well; it may serve lease_us from before this */
-    bool pairing;            /* SOLO: "both" is being swapped in; the outcome may be that we are paired */
-    uint64_t pending_epoch;  /* JOINING: READY named it */
-    uint64_t heard_us;       /* JOINING: when the stream last spoke */
+    uint64_t answered_us; /* when we last answered the peer well; it may serve lease_us from before
+                             this */
+    bool pairing; /* SOLO: "both" is being swapped in; the outcome may be that we are paired */
+    uint64_t pending_epoch; /* JOINING: READY named it */
+    uint64_t heard_us;      /* JOINING: when the stream last spoke */
 
-    uint64_t lost_us;        /* when the loss of the peer was noticed */
+    uint64_t lost_us; /* when the loss of the peer was noticed */
     uint64_t takeover_count, takeover_last_us;
     uint32_t orders;
 };
@@ -116,7 +130,8 @@ void role_on_answer(struct role_machine *role, uint64_t sent_us);
 /* We are about to answer the peer's message well. */
 void role_on_answering(struct role_machine *role, uint64_t now_us);
 
-/* The peer's stream: it began (true if we may be filled now), named the epoch to come, named us in. */
+/* The peer's stream: it began (true if we may be filled now), named the epoch to come, named us in.
+ */
 bool role_on_start(struct role_machine *role, uint64_t now_us);
 void role_on_ready(struct role_machine *role, uint64_t epoch);
 bool role_on_pair(struct role_machine *role, uint64_t now_us, uint64_t epoch);

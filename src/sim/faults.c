@@ -16,7 +16,7 @@
 
 const char *const fault_name[FAULT_COUNT] = {
     "crash", "machine", "both",  "pause",   "break", "partition", "oneway", "register",
-    "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",
+    "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",    "late",
 };
 
 enum { SILENCE = 1000 }; /* an EVENT_FAULT that is not of a kind: see late_answer() */
@@ -239,10 +239,6 @@ static void cut_paths(struct world *world, bool both)
                           ? world_between(chaos, 100, 30000)
                           : world_between(chaos, 1000, world->config.lease_ms * 4000u);
     uint8_t from = (uint8_t)generator_below(chaos, 2);
-    if (!both && generator_chance(chaos, 1, 3)) {
-        late_answer(world);
-        return;
-    }
     wires_cut_path(world, from, for_us);
     if (both)
         wires_cut_path(world, !from, for_us);
@@ -316,6 +312,9 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
         break;
     case FAULT_CUT:
         world->cut_armed = true;
+        break;
+    case FAULT_LATE:
+        late_answer(world);
         break;
     case FAULT_COUNT:
         break;

@@ -424,8 +424,13 @@ static void on_pump(struct world *world, uint8_t who)
     /* Now and then the process is stopped between deciding and doing. */
     if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing && actions->store_count > 0 &&
         generator_chance(&world->chaos, 1, 400)) {
+        uint64_t for_us = world_between(&world->chaos, 1000, world->config.lease_ms * 3000u);
         controller->held = actions;
-        world_pause(world, who, world_between(&world->chaos, 1000, world->config.lease_ms * 3000u));
+        world_pause(world, who, for_us);
+        if (generator_chance(&world->chaos, 1, 2)) { /* and nobody can end it meanwhile */
+            wires_stall_path(world, 0, for_us + 5000);
+            wires_stall_path(world, 1, for_us + 5000);
+        }
         return;
     }
     perform(world, who, actions);

@@ -35,6 +35,7 @@ enum fault_kind {
     FAULT_MOVE,      /* the operator moves a volume */
     FAULT_STOP,      /* the operator stops a controller cleanly */
     FAULT_CUT,       /* a controller dies in the middle of performing its actions */
+    FAULT_LATE,      /* an answer comes late, just before nothing comes any more */
     FAULT_COUNT
 };
 

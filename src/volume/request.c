@@ -10,17 +10,20 @@ void request_pool_create(struct request_pool *pool, struct arena *arena, uint32_
     struct request *requests = arena_array(arena, struct request, limit);
     if (arena->base == NULL)
         return;
-    *pool = (struct request_pool){.requests = requests, .limit = limit, .free = request_queue_empty()};
+    *pool =
+        (struct request_pool){.requests = requests, .limit = limit, .free = request_queue_empty()};
     for (uint32_t i = 0; i < limit; i++)
         request_queue_append(pool, &pool->free, &requests[i]);
 }
 
-struct request *request_take(struct request_pool *pool, const struct host_request *host, uint64_t now_us)
+struct request *request_take(struct request_pool *pool, const struct host_request *host,
+                             uint64_t now_us)
 {
     struct request *request = request_queue_pop(pool, &pool->free);
     if (request == NULL)
         return NULL;
-    *request = (struct request){.host = *host, .next = NO_INDEX, .wait_slot = NO_INDEX, .used = true, .started_us = now_us};
+    *request = (struct request){
+        .host = *host, .next = NO_INDEX, .wait_slot = NO_INDEX, .used = true, .started_us = now_us};
     return request;
 }
 
@@ -33,7 +36,8 @@ void request_release(struct request_pool *pool, struct request *request)
     request_queue_prepend(pool, &pool->free, request);
 }
 
-void request_queue_append(struct request_pool *pool, struct request_queue *queue, struct request *request)
+void request_queue_append(struct request_pool *pool, struct request_queue *queue,
+                          struct request *request)
 {
     CHECK(!request->queued);
     uint32_t index = request_index(pool, request);
@@ -47,7 +51,8 @@ void request_queue_append(struct request_pool *pool, struct request_queue *queue
     queue->count++;
 }
 
-void request_queue_prepend(struct request_pool *pool, struct request_queue *queue, struct request *request)
+void request_queue_prepend(struct request_pool *pool, struct request_queue *queue,
+                           struct request *request)
 {
     CHECK(!request->queued);
     request->queued = true;

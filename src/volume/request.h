@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A host's request while the core has it, and the queues it can stand in. A request stands in at most one queue; it
- * remembers how far it has come (`done_bytes`) and is simply run again when what it waited for has happened. */
+/* A host's request while the core has it, and the queues it can stand in. A request stands in at
+ * most one queue; it remembers how far it has come (`done_bytes`) and is simply run again when what
+ * it waited for has happened. */
 
 #ifndef VOLUME_REQUEST_H
 #define VOLUME_REQUEST_H
@@ -19,17 +20,18 @@ enum request_phase {
 struct request {
     struct host_request host;
     enum request_phase phase;
-    uint32_t next;           /* of the queue it stands in */
-    uint32_t wait_slot;      /* the slot among whose waiters it stands, or NO_INDEX */
-    bool used;               /* taken and not released */
-    bool queued;             /* stands in some queue */
-    bool begun;              /* may have touched the cache; counted in its volume's `active` */
-    bool wrote;              /* ZERO: part of it went through the cache */
-    bool ranged;             /* TRIM, ZERO: the store itself dealt with its whole pages */
-    bool by_write;           /* ZERO: the store could not; all the rest goes through the cache */
-    uint8_t range;           /* TRIM, ZERO: 1 + index of its range lock, or 0 */
-    uint64_t done_bytes;     /* REQUEST_APPLY: bytes dealt with; REQUEST_STORE of a WRITE: bytes known durable */
-    uint64_t generation;     /* REQUEST_STORE of a FLUSH: what it waits for */
+    uint32_t next;       /* of the queue it stands in */
+    uint32_t wait_slot;  /* the slot among whose waiters it stands, or NO_INDEX */
+    bool used;           /* taken and not released */
+    bool queued;         /* stands in some queue */
+    bool begun;          /* may have touched the cache; counted in its volume's `active` */
+    bool wrote;          /* ZERO: part of it went through the cache */
+    bool ranged;         /* TRIM, ZERO: the store itself dealt with its whole pages */
+    bool by_write;       /* ZERO: the store could not; all the rest goes through the cache */
+    uint8_t range;       /* TRIM, ZERO: 1 + index of its range lock, or 0 */
+    uint64_t done_bytes; /* REQUEST_APPLY: bytes dealt with; REQUEST_STORE of a WRITE: bytes known
+                            durable */
+    uint64_t generation; /* REQUEST_STORE of a FLUSH: what it waits for */
     uint64_t started_us;
 };
 
@@ -47,7 +49,8 @@ struct request_pool {
 void request_pool_create(struct request_pool *pool, struct arena *arena, uint32_t limit);
 
 /* NULL when all are in use. */
-struct request *request_take(struct request_pool *pool, const struct host_request *host, uint64_t now_us);
+struct request *request_take(struct request_pool *pool, const struct host_request *host,
+                             uint64_t now_us);
 void request_release(struct request_pool *pool, struct request *request);
 
 static inline uint32_t request_index(const struct request_pool *pool, const struct request *request)
@@ -60,8 +63,10 @@ static inline struct request_queue request_queue_empty(void)
     return (struct request_queue){.head = NO_INDEX, .tail = NO_INDEX};
 }
 
-void request_queue_append(struct request_pool *pool, struct request_queue *queue, struct request *request);
-void request_queue_prepend(struct request_pool *pool, struct request_queue *queue, struct request *request);
+void request_queue_append(struct request_pool *pool, struct request_queue *queue,
+                          struct request *request);
+void request_queue_prepend(struct request_pool *pool, struct request_queue *queue,
+                           struct request *request);
 
 /* The first, taken out; NULL when empty. */
 struct request *request_queue_pop(struct request_pool *pool, struct request_queue *queue);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What a host sees: a volume, and what may be asked of it. A volume is a range of one store; one controller
- * owns it at a time. Offsets and lengths are bytes; the core takes any alignment. */
+/* What a host sees: a volume, and what may be asked of it. A volume is a range of one store; one
+ * controller owns it at a time. Offsets and lengths are bytes; the core takes any alignment. */
 
 #ifndef VOLUME_VOLUME_H
 #define VOLUME_VOLUME_H
@@ -14,8 +14,9 @@ enum host_op {
     HOST_READ,
     HOST_WRITE,
     HOST_FLUSH,
-    HOST_TRIM,  /* the range reads as zeros afterwards where the store can discard; else nothing changes */
-    HOST_ZERO,  /* the range reads as zeros afterwards */
+    HOST_TRIM, /* whole pages read as zeros afterwards where the store can discard; else nothing
+                  changes */
+    HOST_ZERO, /* the range reads as zeros afterwards */
     HOST_OP_COUNT
 };
 
@@ -49,8 +50,8 @@ struct host_request {
     uint8_t flags; /* HOST_FUA | HOST_NO_HOLE */
     uint64_t offset_bytes;
     uint64_t length_bytes; /* READ and WRITE: at most HOST_IO_BYTES; TRIM and ZERO: any */
-    /* READ: where the bytes go. WRITE: where they are. Borrowed until the request completes, or, for a WRITE,
-     * until host_outcome.data_held is false. */
+    /* READ: where the bytes go. WRITE: where they are. Borrowed until the request completes, or,
+     * for a WRITE, until host_outcome.data_held is false. */
     void *data;
 };
 
