@@ -532,5 +532,6 @@ void nbd_connection_start(struct nbd_server *server, int descriptor)
     socket_no_delay(descriptor);
     int on = 1;
     setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    make_input_room(connection); /* the first step looks at the input, empty as it is */
     nbd_connection_process(connection);
 }

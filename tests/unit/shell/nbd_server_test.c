@@ -9,6 +9,7 @@
 #include "shell/nbd_connection.h"
 
 #include "front/nbd_wire.h"
+#include "idle_buffers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -159,16 +160,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static void free_idle_buffers(void)
-{
-    for (int i = 0; i < BUFFER_CLASSES; i++)
-        for (struct buffer *next, *buffer = server.buffers.idle[i]; buffer; buffer = next) {
-            next = buffer->next;
-            free(buffer->data - PAGE_SIZE_BYTES);
-            free(buffer);
-        }
-}
-
 static int tear_down(void **state)
 {
     register_answers = true;
@@ -183,7 +174,7 @@ static int tear_down(void **state)
     assert_null(array_check(array));
     loop_close(&loop);
     stores_close(&stores);
-    free_idle_buffers();
+    free_idle_buffers(&server.buffers);
     free(server.slots);
     munmap(memory, memory_size);
     unlink(config.controllers[0].nbd[0].path);

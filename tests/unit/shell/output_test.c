@@ -6,6 +6,8 @@
 
 #include "shell/output.h"
 
+#include "idle_buffers.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -69,6 +71,7 @@ static int tear_down(void **state)
 {
     output_free(&output);
     assert_int_equal(buffers.used_bytes, 0);
+    free_idle_buffers(&buffers);
     return 0;
 }
 
