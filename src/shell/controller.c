@@ -9,6 +9,7 @@
 
 #include "shell/log.h"
 #include "shell/notify.h"
+#include "shell/prefault.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -287,6 +288,7 @@ static const char *create_array(struct controller *self, char why[TRACE_LINE])
     madvise(self->memory, self->memory_size, MADV_HUGEPAGE);
     madvise(self->memory, self->memory_size, MADV_DONTDUMP);
     self->array = array_create(made, self->memory, self->memory_size, self->loop.now_us);
+    prefault_start(self->memory, self->memory_size);
     return NULL;
 }
 
