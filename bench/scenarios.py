@@ -187,8 +187,8 @@ def one_takeover(bench, how, dirty_bytes):
     """Fill, load, end the owner's process with signal `how`; milliseconds until a write completes on the other."""
     size = 2 * dirty_bytes
     with processes.directory() as path:
-        own = pair.Pair(bench, path, size, cache=str(int(dirty_bytes * 2.5) // MIB) + "M", dirty_low=90,
-                        dirty_high=95, destage_after="3600s")
+        own = pair.Pair(bench, path, size, cache=str(int(dirty_bytes * 2.5) // MIB) + "M", dirty_low=80,
+                        dirty_high=90, destage_after="3600s")
         probe = busy = None
         try:
             own.start(60)
