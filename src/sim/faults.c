@@ -58,12 +58,17 @@ void faults_create(struct world *world)
     static const uint64_t links[] = {10, 50, 500};
     static const uint64_t stores[] = {20, 200, 2000};
     static const uint64_t delays[] = {0, 0, 50, 2000};
+    /* Few kinds together go deeper than all at once: each seed has its own few. */
+    static const uint64_t ones_in[] = {2, 4, 8};
+    uint64_t one_in = pick(draw, ones_in, ARRAY_LENGTH(ones_in));
     uint64_t mood = generator_below(draw, 12); /* 0: no faults at all; 1: nothing but faults */
     for (int kind = 0; kind < FAULT_COUNT; kind++) {
         uint64_t mean_us = pick(draw, mood == 1 ? wild_means : means, 3);
-        bool never = generator_chance(draw, 1, 2);
+        bool never = !generator_chance(draw, 1, one_in);
         if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
             mean_us *= 5;
+        if (kind == FAULT_LATE) /* each lasts for a lease and three more */
+            mean_us = max_u64(mean_us, world->config.lease_ms * 6000u);
         if (!never && mood != 0 && !(world->options.without & 1u << kind) &&
             !world->options.scripted)
             rates->mean_us[kind] = mean_us;
