@@ -7,7 +7,16 @@
 
 #include "array/internal.h"
 
-enum { DESTAGE_SPARE_TURNS = 16, BARRIER_RETRY_US = 50 * 1000 };
+enum {
+    DESTAGE_SPARE_TURNS = 16,
+    BARRIER_RETRY_US = 50 * 1000,
+    PACE_LONGEST_MS =
+        5000, /* all that is due has gone to the store after so long, if the store keeps up */
+    PACE_LEAST_PAGES = 256, /* a second */
+    FLUSH_PATIENCE_US =
+        250 * 1000, /* while paced runs follow each other, one flush for those of so long */
+    FLUSH_PATIENCE_RUNS = 64, /* or for so many */
+};
 
 void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count)
 {
@@ -314,13 +323,44 @@ static bool backlog_is_due(struct array *array, bool eager)
     /* What is already on its way to the store counts as gone. */
     uint32_t waiting =
         slot_dirty_count(&array->table, 0) - array->table.state_count[0][SLOT_DESTAGING];
-    if (waiting <= array->low_slots)
-        return false;
-    spare_hot_pages(array, now_ms);
-    return true;
+    return waiting > array->low_slots;
 }
 
-static bool destage_from(struct array *array, enum slot_list_id list)
+/* Pages a second that go to the store while nobody waits for it. What is due by age is spread over
+ * about the time that a page may stay dirty; what stands above the low watermark goes the faster
+ * the nearer the high one is, and at that one there is no limit. So a destage is never a burst that
+ * hosts feel, and a page that is written again soon goes once. */
+static uint64_t pace_pages(const struct array *array)
+{
+    uint32_t dirty = slot_dirty_count(&array->table, 0);
+    uint32_t waiting = dirty - array->table.state_count[0][SLOT_DESTAGING];
+    if (dirty >= array->high_slots || array->room_writes.count > 0 || array->room_reads.count > 0)
+        return UINT32_MAX;
+    uint64_t spread_ms = min_u32(max_u32(array->config.destage_after_ms, 1), PACE_LONGEST_MS);
+    uint64_t pages =
+        PACE_LEAST_PAGES + slot_list_count(&array->table, LIST_BACKLOG) * 1000ull / spread_ms;
+    if (waiting > array->low_slots)
+        pages += (uint64_t)(waiting - array->low_slots) * (array->high_slots - array->low_slots) /
+                 (array->high_slots - waiting);
+    return min_u64(pages, UINT32_MAX);
+}
+
+/* Whether the next run may go now. A run takes more than the credit that is there: the next then
+ * waits for longer. */
+static bool pace_allows(struct array *array)
+{
+    uint64_t since_us = min_u64(array->now_us - array->pace_us, 1000 * 1000);
+    uint64_t pages = pace_pages(array);
+    int64_t most = (int64_t)STORE_IO_PAGES * 1000 * 1000;
+    array->pace_us = array->now_us;
+    array->pace_credit += (int64_t)(since_us * pages);
+    if (pages == UINT32_MAX || array->pace_credit > most)
+        array->pace_credit = most;
+    return array->pace_credit > 0;
+}
+
+/* The next run of a list goes to its store: how many pages, or 0. */
+static uint32_t destage_from(struct array *array, enum slot_list_id list)
 {
     struct slot *fill;
     struct run *run =
@@ -328,7 +368,7 @@ static bool destage_from(struct array *array, enum slot_list_id list)
     if (fill != NULL)
         stores_fetch(array, fill, 0); /* it may go once it is filled */
     if (run == NULL)
-        return false;
+        return 0;
     uint32_t index = (uint32_t)(run - array->destage.runs);
     array_store_action(array,
                        &(struct store_action){.io = io_id(IO_RUN, index),
@@ -341,7 +381,7 @@ static bool destage_from(struct array *array, enum slot_list_id list)
                                               .not_after_us = role_serve_until(&array->role)});
     TRACE(array, "destage store %u offset %llu pages %u", run->store,
           (unsigned long long)run->offset_bytes, run->count);
-    return true;
+    return run->count;
 }
 
 static int compare_offset(const struct store_action *a, const struct store_action *b)
@@ -365,6 +405,23 @@ static void sort_writes(struct array *array, uint32_t first)
     }
 }
 
+/* Whether there is more of it to destage than may go now. */
+static bool destage_backlog(struct array *array, bool eager)
+{
+    while (backlog_is_due(array, eager)) {
+        if (!eager && !pace_allows(array))
+            return true;
+        if (!eager)
+            spare_hot_pages(array, (uint32_t)(array->now_us / 1000));
+        uint32_t pages = destage_from(array, LIST_BACKLOG);
+        if (pages == 0)
+            return true;
+        if (!eager)
+            array->pace_credit -= (int64_t)pages * 1000 * 1000;
+    }
+    return false;
+}
+
 void stores_pump(struct array *array)
 {
     if (!role_may_serve(&array->role, array->now_us))
@@ -377,14 +434,19 @@ void stores_pump(struct array *array)
     while (array_is_solo(array) && slot_list_count(&array->table, LIST_IMAGE) > 0 &&
            destage_from(array, LIST_IMAGE))
         ;
-    while (backlog_is_due(array, eager) && destage_from(array, LIST_BACKLOG))
-        ;
+    bool due = destage_backlog(array, eager);
     sort_writes(array, first);
+    bool hurry = eager || slot_list_count(&array->table, LIST_URGENT) > 0;
+    array->pace_due = due && !hurry && pace_pages(array) != UINT32_MAX;
     for (uint32_t store = 0; store < array->config.store_count; store++) {
         bool wanted = flush_is_wanted(array, store);
-        bool hurry = eager || slot_list_count(&array->table, LIST_URGENT) > 0;
+        if (array->pace_due && !wanted &&
+            array->destage.stores[store].written < FLUSH_PATIENCE_RUNS &&
+            array->now_us - array->flushed_us < FLUSH_PATIENCE_US)
+            continue; /* more is about to come that can share the flush */
         if (!destage_flush(&array->destage, store, wanted, hurry))
             continue;
+        array->flushed_us = array->now_us;
         array_store_action(array,
                            &(struct store_action){.io = io_id(IO_FLUSH, store),
                                                   .op = STORE_FLUSH,
@@ -409,6 +471,16 @@ uint64_t stores_deadline(const struct array *array)
             age_ms < array->config.destage_after_ms ? array->config.destage_after_ms - age_ms : 0;
         if (left_ms > 0)
             deadline = min_u64(deadline, array->now_us + (uint64_t)left_ms * 1000);
+    }
+    if (array->pace_due && array->pace_credit <= 0 &&
+        array->destage.writing < array->destage.write_limit)
+        deadline = min_u64(deadline,
+                           array->now_us + 1 + (uint64_t)-array->pace_credit / pace_pages(array));
+    for (uint32_t i = 0; array->pace_due && i < array->config.store_count; i++) {
+        const struct destage_store *state = &array->destage.stores[i];
+        if (state->written > 0 && state->writing == 0 && !state->flushing)
+            deadline =
+                min_u64(deadline, max_u64(array->now_us, array->flushed_us + FLUSH_PATIENCE_US));
     }
     return deadline;
 }
