@@ -151,10 +151,10 @@ struct array {
                           durable */
     uint64_t solo_cut;
     uint32_t high_slots, low_slots;
-    uint64_t pace_us;     /* when pace_credit was last topped up */
-    int64_t pace_credit;  /* millionths of a page that may be destaged now, while nobody waits */
-    bool pace_due;        /* there is more to destage than the pace allows at once */
-    uint64_t flushed_us;  /* when a store was last asked to flush destaged runs */
+    uint64_t pace_us;    /* when pace_credit was last topped up */
+    int64_t pace_credit; /* millionths of a page that may be destaged now, while nobody waits */
+    bool pace_due;       /* there is more to destage than the pace allows at once */
+    uint64_t flushed_us; /* when a store was last asked to flush destaged runs */
     uint64_t stream_count;
     uint32_t config_crc;
     bool misfit_logged;
