@@ -440,8 +440,8 @@ void stores_pump(struct array *array)
     array->pace_due = due && !hurry && pace_pages(array) != UINT32_MAX;
     for (uint32_t store = 0; store < array->config.store_count; store++) {
         bool wanted = flush_is_wanted(array, store);
-        if (array->pace_due && !wanted &&
-            array->destage.stores[store].written < FLUSH_PATIENCE_RUNS &&
+        uint32_t enough = min_u32(FLUSH_PATIENCE_RUNS, array->destage.run_count / 2);
+        if (array->pace_due && !wanted && array->destage.stores[store].written < enough &&
             array->now_us - array->flushed_us < FLUSH_PATIENCE_US)
             continue; /* more is about to come that can share the flush */
         if (!destage_flush(&array->destage, store, wanted, hurry))
