@@ -402,7 +402,8 @@ void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t h
     array_begin(array, now_us);
     const char *why = role_accept_loss(&array->role, now_us, peer_is_dead);
     array_reply(array, handle, why == NULL,
-                why == NULL ? "accepted: the volumes are served from what the stores hold" : why);
+                why == NULL ? "accepted: the volumes will be served from what the stores hold"
+                            : why);
 }
 
 /* ---- together ---- */

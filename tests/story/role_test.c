@@ -260,9 +260,10 @@ static void double_failure(void **state)
     story_read(story, A, 2, 5);
     story_expect(story, "a: done 2 not-owner at once\n");
     story_accept_loss(story, A, false);
-    story_expect(story,
-                 "a: register swap 2/ab/unclean to 3/a/clean\n"
-                 "a: operator done: accepted: the volumes are served from what the stores hold\n");
+    story_expect(
+        story,
+        "a: register swap 2/ab/unclean to 3/a/clean\n"
+        "a: operator done: accepted: the volumes will be served from what the stores hold\n");
     story_settle(story, 10000);
     assert_int_equal(story_role(story, A), ROLE_PAIRED);
     assert_int_equal(story_role(story, B), ROLE_PAIRED);
