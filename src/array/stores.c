@@ -10,8 +10,8 @@
 enum {
     DESTAGE_SPARE_TURNS = 16,
     BARRIER_RETRY_US = 50 * 1000,
-    PACE_LONGEST_MS =
-        5000, /* all that is due has gone to the store after so long, if the store keeps up */
+    PACE_SPREAD_MS =
+        30000, /* what is due by age goes to the store over so long, while there is room */
     PACE_LEAST_PAGES = 256, /* a second */
     FLUSH_PATIENCE_US =
         250 * 1000, /* while paced runs follow each other, one flush for those of so long */
@@ -327,7 +327,7 @@ static bool backlog_is_due(struct array *array, bool eager)
 }
 
 /* Pages a second that go to the store while nobody waits for it. What is due by age is spread over
- * about the time that a page may stay dirty; what stands above the low watermark goes the faster
+ * PACE_SPREAD_MS, since two memories hold it; what stands above the low watermark goes the faster
  * the nearer the high one is, and at that one there is no limit. So a destage is never a burst that
  * hosts feel, and a page that is written again soon goes once. */
 static uint64_t pace_pages(const struct array *array)
@@ -336,7 +336,7 @@ static uint64_t pace_pages(const struct array *array)
     uint32_t waiting = dirty - array->table.state_count[0][SLOT_DESTAGING];
     if (dirty >= array->high_slots || array->room_writes.count > 0 || array->room_reads.count > 0)
         return UINT32_MAX;
-    uint64_t spread_ms = min_u32(max_u32(array->config.destage_after_ms, 1), PACE_LONGEST_MS);
+    uint64_t spread_ms = PACE_SPREAD_MS;
     uint64_t pages =
         PACE_LEAST_PAGES + slot_list_count(&array->table, LIST_BACKLOG) * 1000ull / spread_ms;
     if (waiting > array->low_slots)
