@@ -82,6 +82,16 @@ struct register_action {
 struct completion {
     uint64_t handle;
     enum host_result result;
+    uint64_t detail; /* HOST_MISCOMPARE: the first byte that differs, counted from the request's
+                        beginning */
+};
+
+/* One step of a host's request that the peer, which owns the volume, is to carry out. The peer's
+ * shell gives it to its own core with HOST_SHIPPED and `tag`; the answer comes back through
+ * array_on_shipped(). `request.data` stays valid until then. At most SHIP_LIMIT are under way. */
+struct ship_action {
+    uint32_t tag;
+    struct host_request request; /* READ, WRITE: at most SHIP_BYTES; TRIM, ZERO: less than 4 GiB */
 };
 
 struct operator_reply {
@@ -102,6 +112,12 @@ struct actions {
 
     bool send_wanted;
     struct send_action send;
+
+    uint32_t ship_count;
+    const struct ship_action *ships;
+
+    /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
+    uint64_t changed[VOLUME_LIMIT / 64];
 
     bool link_reset; /* drop our session to the peer and log in again; array_on_link_down() follows
                       */
@@ -142,6 +158,7 @@ const struct actions *array_pump(struct array *array, uint64_t now_us);
 struct host_outcome {
     bool complete;           /* already over: no completion will follow */
     enum host_result result; /* when complete */
+    uint64_t detail;         /* as in struct completion */
     /* Not complete: `data` is still needed. For a WRITE false means its bytes have been copied to
      * slots. When true the caller may move them with array_host_move_data() and must keep the new
      * place until the completion. */
@@ -156,6 +173,20 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
 /* The data of the request that array_host() last left incomplete with data_held now stands at
  * `data` (the same length and, for a WRITE, the same bytes). */
 void array_host_move_data(struct array *array, void *data);
+
+/* The session that carries shipped requests to the peer is up, or lost. Before it comes up again
+ * the peer has ended every request of the one before (READs may be left behind). */
+void array_on_ship_up(struct array *array, uint64_t now_us);
+void array_on_ship_down(struct array *array, uint64_t now_us);
+/* The peer's answer to the ship action of that tag. An answer to what is no longer under way is
+ * ignored. */
+void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,
+                      uint64_t detail);
+
+/* A volume's state record as it was kept on disk, before the first pump: it counts until a peer or
+ * a host brings another one. */
+void array_load_state(struct array *array, uint8_t volume, uint32_t version, const void *bytes,
+                      uint32_t length);
 
 /* A store operation ended. */
 void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum store_result result);
@@ -202,6 +233,20 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
 /* Whether this controller serves `volume` now: 1 yes, 0 the peer does, -1 nobody does or not known.
  */
 int array_owner(const struct array *array, uint8_t volume);
+
+/* Where a host's request to `volume` ends up now. */
+enum array_service {
+    ARRAY_SERVED_HERE,
+    ARRAY_SERVED_THERE, /* shipped to the peer, which owns it */
+    ARRAY_HELD,         /* between owners: requests wait */
+    ARRAY_UNSERVED,     /* requests are refused */
+};
+enum array_service array_service(const struct array *array, uint8_t volume);
+
+/* The volume's state record: *length bytes, and which version. Valid until the next call into the
+ * core. Version 0 with no bytes: it was never set. */
+const void *array_state(const struct array *array, uint8_t volume, uint32_t *version,
+                        uint32_t *length);
 
 /* The first byte at or after `from` of a page of `volume` that the cache holds dirty, or `to`:
  * block status must not call such a range a hole. */

@@ -33,8 +33,13 @@ enum {
     BATCH_HEADERS_FOR_CONTROL = 16, /* and these for READY, PAIR, MOVE, LEAVE */
 
     HOST_IO_BYTES =
-        32 * 1024 * 1024,     /* the largest host request; larger ones are refused by the front */
-    RANGE_CHUNK_PAGES = 4096, /* pages of one step of a TRIM or WRITE ZEROES */
+        32 * 1024 * 1024, /* the largest host request; larger ones are refused by the front */
+    COMPARE_WRITE_BYTES = 128 * 1024, /* 255 blocks of 512 bytes fit: the most that the command can
+                                         name; one batch carries it whole */
+    VOLUME_STATE_BYTES = 16 * 1024, /* what SCSI remembers of a volume: reservations, mode pages */
+    SHIP_LIMIT = 256,               /* requests under way to the peer, which owns their volumes */
+    SHIP_BYTES = 256 * 1024,        /* the most that one of them carries; longer ones go in steps */
+    RANGE_CHUNK_PAGES = 4096,       /* pages of one step of a TRIM or WRITE ZEROES */
     RANGE_SMALL_PAGES = 16, /* up to so many, WRITE ZEROES goes through the cache at memory speed */
     RANGE_OPS = 16,         /* TRIM and WRITE ZEROES under way at a time; more wait */
 

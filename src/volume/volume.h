@@ -17,21 +17,40 @@ enum host_op {
     HOST_TRIM, /* whole pages read as zeros afterwards where the store can discard; else nothing
                   changes */
     HOST_ZERO, /* the range reads as zeros afterwards */
+    /* If the range holds the first half of `data`, write the second half, as one step that no other
+     * request sees half of, at either controller, also across a takeover (SBC-3 5.2). */
+    HOST_COMPARE_WRITE,
+    /* Replace the volume's state record: `length_bytes` from `data`; if it still has
+     * `state_version`. Complete when both controllers have the new one. */
+    HOST_STATE,
+    HOST_MOVE, /* give the volume to controller `offset_bytes` (0 a, 1 b); complete when it is there
+                */
     HOST_OP_COUNT
 };
 
 enum {
     HOST_FUA = 1,     /* complete only when as safe as a following FLUSH would make it */
     HOST_NO_HOLE = 2, /* HOST_ZERO: keep the blocks allocated */
+    /* Refuse with HOST_STALE unless the volume's state record has `state_version` when the request
+     * begins at the controller that carries it out. */
+    HOST_VERSIONED = 4,
+    HOST_BARRIER = 8,  /* HOST_STATE: complete only when the requests that had begun before the
+                          change have ended */
+    HOST_SHIPPED = 16, /* the peer sent it: it is never sent on. `tag` is the peer's */
+    HOST_HERE = 32,    /* do not ship: HOST_NOT_OWNER when the other controller serves the volume */
 };
 
 /* How a host's request ends. */
 enum host_result {
     HOST_OK,
-    HOST_NOT_OWNER, /* the other controller serves this volume, or none does now; ask there */
-    HOST_RANGE,     /* outside the volume */
-    HOST_BUSY,      /* no request slot free: the caller broke its own limit */
-    HOST_IO_ERROR,  /* the store failed a read */
+    HOST_NOT_OWNER,  /* the other controller serves this volume, or none does now; ask there */
+    HOST_RANGE,      /* outside the volume */
+    HOST_BUSY,       /* no request slot free: the caller broke its own limit */
+    HOST_IO_ERROR,   /* the store failed a read */
+    HOST_MISCOMPARE, /* HOST_COMPARE_WRITE: the data differ, first at byte `detail`; nothing changed
+                      */
+    HOST_STALE,      /* the state record has another version: look at it again */
+    HOST_REFUSED,    /* HOST_MOVE: not possible now */
 };
 
 struct volume_config {
@@ -47,11 +66,15 @@ struct host_request {
     uint64_t handle; /* the caller's; comes back in the completion */
     enum host_op op;
     uint8_t volume;
-    uint8_t flags; /* HOST_FUA | HOST_NO_HOLE */
+    uint8_t flags;          /* HOST_FUA and its kin */
+    uint32_t tag;           /* HOST_SHIPPED: what the peer calls the request; not zero */
+    uint32_t state_version; /* HOST_VERSIONED, HOST_STATE */
     uint64_t offset_bytes;
-    uint64_t length_bytes; /* READ and WRITE: at most HOST_IO_BYTES; TRIM and ZERO: any */
-    /* READ: where the bytes go. WRITE: where they are. Borrowed until the request completes, or,
-     * for a WRITE, until host_outcome.data_held is false. */
+    /* READ and WRITE: at most HOST_IO_BYTES; TRIM and ZERO: any; COMPARE_WRITE: at most
+     * COMPARE_WRITE_BYTES, and `data` is twice as long; STATE: at most VOLUME_STATE_BYTES. */
+    uint64_t length_bytes;
+    /* READ: where the bytes go. WRITE and its kin: where they are. Borrowed until the request
+     * completes, or, for a WRITE, until host_outcome.data_held is false. */
     void *data;
 };
 
