@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What the files of scsi/ share: the device server, a logical unit, a nexus, the decoded state
+ * record, and what each file offers to the command table. Nothing outside scsi/ includes it.
+ *
+ *     scsi.c          life, nexus, the way of a task through its steps
+ *     command.c       the table of commands
+ *     sense.c         one function for each outcome
+ *     inquiry.c, report.c, mode.c, block.c, verify.c, provisioning.c, atomic.c, copy.c, buffer.c
+ *     record.c        state record: decode, encode; derive attentions from old and new
+ *     reservations.c  PERSISTENT RESERVE IN/OUT, RESERVE/RELEASE, the check
+ *     alua.c          REPORT / SET TARGET PORT GROUPS
+ *     manage.c        task management, nexus loss, upkeep, fate */
+
+#ifndef SCSI_INTERNAL_H
+#define SCSI_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "scsi/scsi.h"
+
+/* ---- unit attentions: one bit each in access.attentions; the lowest is reported first ---- */
+
+enum attention {
+    ATTENTION_POWER_ON,                /* 29/00: the first command of a nexus */
+    ATTENTION_BUS_DEVICE_RESET,        /* 29/03: LOGICAL UNIT RESET, TARGET RESET */
+    ATTENTION_NEXUS_LOSS,              /* 29/07 */
+    ATTENTION_RESERVATIONS_PREEMPTED,  /* 2A/03 */
+    ATTENTION_RESERVATIONS_RELEASED,   /* 2A/04 */
+    ATTENTION_REGISTRATIONS_PREEMPTED, /* 2A/05 */
+    ATTENTION_COMMANDS_CLEARED,        /* 2F/00 */
+    ATTENTION_MODE_CHANGED,            /* 2A/01 */
+    ATTENTION_ACCESS_STATE_CHANGED,    /* 2A/06 */
+    ATTENTION_COUNT
+};
+
+static inline uint16_t attention_bit(enum attention attention)
+{
+    return (uint16_t)(1u << attention);
+}
+
+/* ---- the state record, decoded (record.c is the only one that knows its bytes) ---- */
+
+enum {
+    /* Registrants of one volume: with the longest names they and the four other names fit the
+     * record, 60 * (8 + 2 + 1 + 240) + 4 * (2 + 1 + 240) + the rest < VOLUME_STATE_BYTES. */
+    RECORD_REGISTRANT_LIMIT = 60,
+};
+
+/* SPC-4 6.15.4.3 table 195: the numbers of the wire. */
+enum reservation_type {
+    RESERVATION_NONE = 0, /* ours: no reservation */
+    RESERVATION_WRITE_EXCLUSIVE = 1,
+    RESERVATION_EXCLUSIVE_ACCESS = 3,
+    RESERVATION_WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 5,
+    RESERVATION_EXCLUSIVE_ACCESS_REGISTRANTS_ONLY = 6,
+    RESERVATION_WRITE_EXCLUSIVE_ALL_REGISTRANTS = 7,
+    RESERVATION_EXCLUSIVE_ACCESS_ALL_REGISTRANTS = 8,
+};
+
+/* An I_T nexus as the record knows it: by names, so that it means the same at both controllers. */
+struct record_nexus {
+    uint16_t port;                       /* relative target port; 0: none */
+    char initiator[SCSI_PORT_NAME_SIZE]; /* initiator port name, NUL-terminated */
+};
+
+struct record_registrant {
+    struct record_nexus nexus;
+    uint64_t key;
+};
+
+/* Current values of the changeable mode parameters. */
+struct record_mode {
+    bool write_cache_disabled;      /* caching page (08h): WCE is zero */
+    bool read_cache_disabled;       /* RCD */
+    bool software_protected;        /* control page (0Ah): SWP */
+    bool descriptor_sense;          /* D_SENSE */
+    bool task_aborted_status;       /* TAS */
+    uint32_t change_count;          /* counts MODE SELECTs that changed something */
+    struct record_nexus changed_by; /* gets no unit attention */
+};
+
+struct record {
+    uint32_t generation; /* PRGENERATION */
+    bool aptpl;          /* the shell keeps the record over a power loss; PTPL_A */
+    uint8_t type;        /* enum reservation_type */
+    uint8_t holder;      /* index into registrants; meaningless for none and all registrants */
+    uint8_t registrant_count;
+    struct record_registrant registrants[RECORD_REGISTRANT_LIMIT];
+
+    struct record_nexus reserved_by; /* SPC-2 RESERVE(6)/(10); port 0: nobody */
+
+    /* Counters: a difference between the old and the new record is an event at both controllers. */
+    uint32_t reset_count; /* LOGICAL UNIT RESET */
+    struct record_nexus reset_by;
+    uint32_t preempt_count; /* any PREEMPT */
+    uint32_t abort_count;   /* PREEMPT AND ABORT */
+    struct record_nexus preempt_by;
+
+    bool stopped; /* START STOP UNIT with START zero */
+    struct record_mode mode;
+};
+
+/* An empty record: what version 0 means. */
+void record_clear(struct record *record);
+/* NULL, or why the bytes are no record. `record` is undefined then. */
+const char *record_decode(struct record *record, const uint8_t *bytes, uint32_t length);
+/* At most VOLUME_STATE_BYTES; returns how many. */
+uint32_t record_encode(const struct record *record, uint8_t *bytes);
+/* Queue at every local nexus what the step from `old` to `new` means for it, and raise the epoch
+ * of every access whose tasks must end. True when some must. */
+bool record_derive(struct scsi *scsi, struct scsi_unit *unit, const struct record *old,
+                   const struct record *new);
+
+/* ---- the things ---- */
+
+struct scsi_unit {
+    uint8_t volume;
+    uint8_t block_shift; /* 9 or 12 */
+    bool thin;
+    uint8_t transition; /* enum scsi_transition */
+    uint64_t block_count;
+    uint64_t size_bytes;
+
+    /* Written by scsi_on_state(). */
+    uint32_t state_version;
+    /* A nexus that is not the holder may be refused: reservation_check() must look. Kept by
+     * scsi_on_state() through reservation_present(), so that the short path asks one bool. */
+    bool guarded;
+    struct record record;
+
+    /* Written by scsi_on_service(). */
+    int8_t owner;    /* 0 a, 1 b, -1 nobody or not known */
+    uint8_t service; /* enum scsi_service */
+
+    uint8_t naa[16];
+    char name[VOLUME_NAME_SIZE];
+
+    /* buffer.c: the echo and data buffer, and who wrote the echo last. */
+    uint32_t echo_bytes;
+    struct scsi_nexus *echo_by;
+    uint8_t echo[4096];
+    uint8_t data[4096];
+};
+
+/* One LUN of a nexus. */
+struct scsi_access {
+    bool present;
+    bool read_only;
+    uint8_t volume;
+    bool aborted_by_other; /* why `epoch` was raised last: another nexus, so TAS counts */
+    uint16_t attentions;   /* bits: attention_bit() */
+    uint32_t epoch;        /* raised when the tasks that had begun before must end */
+};
+
+struct scsi_nexus {
+    bool open;
+    uint16_t port; /* relative target port: this controller's */
+    uint32_t next_free;
+    char name[SCSI_PORT_NAME_SIZE]; /* initiator port name */
+    uint32_t lun_count;
+    struct scsi_access luns[SCSI_LUN_LIMIT]; /* by LUN */
+    /* copy.c: the outcome of the last EXTENDED COPY, for RECEIVE COPY RESULTS. */
+    struct copy_outcome {
+        bool held;
+        uint8_t list_id;
+        uint8_t status; /* SPC-4 6.24.3: 01h completed without error, 02h with error */
+        uint16_t segments;
+        uint32_t transfer_count; /* bytes */
+        uint8_t sense_bytes;
+        uint8_t sense[SCSI_SENSE_BYTES];
+    } copy;
+};
+
+struct scsi {
+    struct scsi_config config;
+    uint8_t self;
+    uint8_t controllers;        /* bit 0 a, bit 1 b: in the pair */
+    bool upkeep;                /* scsi_upkeep(): written by manage.c, record.c, scsi.c */
+    struct scsi_unit *units;    /* config.unit_count */
+    struct scsi_nexus *nexuses; /* config.nexus_limit */
+    /* For one call: a handler makes its new record in `draft`; scsi_on_state() decodes into
+     * `incoming`. Too large for the stack. */
+    struct record draft;
+    struct record incoming;
+    uint32_t nexus_high; /* no open nexus at or past this index */
+    uint32_t free_nexus;
+};
+
+static inline bool record_nexus_is(const struct record_nexus *record,
+                                   const struct scsi_nexus *nexus)
+{
+    return record->port == nexus->port && strcmp(record->initiator, nexus->name) == 0;
+}
+
+/* The nexus's LUN that is `volume`, or NULL. */
+struct scsi_access *nexus_access(struct scsi_nexus *nexus, uint8_t volume);
+
+/* ---- the command table (command.c) ---- */
+
+enum command_flag {
+    /* Allowed ... */
+    COMMAND_WITH_ATTENTION = 1 << 0, /* with a unit attention pending, which stays (SAM-5 5.14) */
+    COMMAND_WITHOUT_UNIT = 1 << 1,   /* for a LUN that does not exist: it looks itself */
+    COMMAND_WHILE_UNAVAILABLE = 1 << 2, /* in every asymmetric access state (SPC-4 5.15.2.4) */
+    COMMAND_WHILE_STOPPED = 1 << 3,     /* after START STOP UNIT with START zero */
+    /* Against a reservation of another nexus (SPC-4 table 64, SBC-3 table 13): without one of
+     * these the command is in conflict with every reservation. */
+    COMMAND_RESERVED_ANY = 1 << 4,   /* allowed whatever is reserved */
+    COMMAND_RESERVED_READS = 1 << 5, /* allowed under write exclusive: it only reads */
+    COMMAND_RESERVED_SPC2 = 1 << 6,  /* allowed under another's RESERVE(6)/(10) too (SPC-2 5.5.1) */
+    COMMAND_WRITES = 1 << 7,         /* refused on a read-only LUN, or with SWP: DATA PROTECT */
+    COMMAND_RESERVED_ITSELF = 1 << 8, /* the handler checks (PERSISTENT RESERVE OUT, RELEASE) */
+};
+
+struct scsi_command {
+    uint8_t opcode;
+    uint8_t service_action;
+    bool has_service_action;
+    uint8_t cdb_bytes;
+    uint16_t flags; /* enum command_flag */
+    const char *name;
+    uint8_t usage[SCSI_CDB_BYTES]; /* CDB usage map (SPC-4 6.34.3); [0] is the opcode */
+    /* Read the CDB: answer at once through sense.h or task_good(), or task_buffer(), or an I/O. */
+    enum scsi_step (*begin)(struct scsi_task *task);
+    /* The buffer and the data have come. NULL: never asks for a buffer. */
+    enum scsi_step (*run)(struct scsi_task *task);
+    /* The request ended; never HOST_STALE for HOST_VERSIONED requests, scsi.c deals with that. For
+     * HOST_STATE requests HOST_STALE does come, and the newer record is in unit->record. NULL:
+     * makes no request. */
+    enum scsi_step (*io_done)(struct scsi_task *task, enum host_result result, uint64_t detail);
+};
+
+/* The row for a CDB; NULL when the opcode is unknown. *known_opcode: the opcode is known, the
+ * service action is not (the field pointer then names byte 1). */
+const struct scsi_command *command_find(const uint8_t *cdb, bool *known_opcode);
+
+/* ---- steps that handlers end with (scsi.c) ---- */
+
+enum scsi_step task_good(struct scsi_task *task);
+/* Status without sense: RESERVATION CONFLICT, BUSY, TASK SET FULL, CONDITION MET. */
+enum scsi_step task_status(struct scsi_task *task, enum scsi_status status);
+
+/* A command whose parameter list is `list_bytes` long by its CDB, and which needs `total_bytes` of
+ * buffer: the list comes first, what is behind is for the handler (a HOST_STATE's record: use
+ * task_record()). With list_bytes of 0 and total_bytes of 0 goes on with run() at once. */
+enum scsi_step task_buffer_out(struct scsi_task *task, uint64_t list_bytes, uint32_t total_bytes);
+/* A command that gives data of at most `limit_bytes` (its allocation length counts in task_in()).
+ */
+enum scsi_step task_buffer_in(struct scsi_task *task, uint32_t limit_bytes);
+/* GOOD with `length_bytes` of data at the buffer's beginning, cut at the allocation length. */
+enum scsi_step task_in(struct scsi_task *task, uint32_t length_bytes, uint32_t allocation_bytes);
+
+/* Change the shared record: `record` is encoded behind the out data (the buffer must have been
+ * asked for with out_bytes + VOLUME_STATE_BYTES) and submitted against unit->state_version; `flags`
+ * is 0 or HOST_BARRIER. On HOST_STALE call it again with a record made from the newer one, while
+ * task_may_retry() says so; else answer task_status(SCSI_STATUS_BUSY). */
+enum scsi_step task_record(struct scsi_task *task, const struct record *record, uint8_t flags);
+bool task_may_retry(struct scsi_task *task);
+/* The answer to a host_result that is not HOST_OK and that the handler does not treat itself. */
+enum scsi_step task_host_error(struct scsi_task *task, enum host_result result);
+
+/* ---- reservations.c ---- */
+
+/* Whether `nexus` may carry out a command with these flags now. For commands without
+ * COMMAND_RESERVED_ITSELF. Only asked when unit->guarded. */
+bool reservation_check(const struct scsi *scsi, const struct scsi_unit *unit,
+                       const struct scsi_nexus *nexus, uint16_t flags);
+/* Whether anything is reserved, so that reservation_check() could refuse somebody. */
+bool reservation_present(const struct record *record);
+
+enum scsi_step reservation_in_begin(struct scsi_task *task); /* PERSISTENT RESERVE IN, 4 actions */
+enum scsi_step reservation_in_run(struct scsi_task *task);
+enum scsi_step reservation_out_begin(struct scsi_task *task); /* PERSISTENT RESERVE OUT, 8 */
+enum scsi_step reservation_out_run(struct scsi_task *task);
+enum scsi_step reservation_out_done(struct scsi_task *task, enum host_result result,
+                                    uint64_t detail);
+enum scsi_step reservation_reserve_begin(struct scsi_task *task); /* RESERVE(6), RESERVE(10) */
+enum scsi_step reservation_reserve_run(struct scsi_task *task);
+enum scsi_step reservation_reserve_done(struct scsi_task *task, enum host_result result,
+                                        uint64_t detail);
+enum scsi_step reservation_release_begin(struct scsi_task *task); /* RELEASE(6), RELEASE(10) */
+enum scsi_step reservation_release_run(struct scsi_task *task);
+enum scsi_step reservation_release_done(struct scsi_task *task, enum host_result result,
+                                        uint64_t detail);
+
+/* ---- alua.c ---- */
+
+/* SPC-4 6.36 table 308: asymmetric access state of a target port group (1 or 2) for a unit. */
+enum alua_state {
+    ALUA_OPTIMIZED = 0x0,
+    ALUA_NON_OPTIMIZED = 0x1,
+    ALUA_UNAVAILABLE = 0x3,
+    ALUA_TRANSITIONING = 0xF,
+};
+enum alua_state alua_state(const struct scsi *scsi, const struct scsi_unit *unit, uint16_t group);
+
+enum scsi_step alua_report_begin(struct scsi_task *task); /* REPORT TARGET PORT GROUPS */
+enum scsi_step alua_report_run(struct scsi_task *task);
+enum scsi_step alua_set_begin(struct scsi_task *task); /* SET TARGET PORT GROUPS: HOST_MOVE */
+enum scsi_step alua_set_run(struct scsi_task *task);
+enum scsi_step alua_set_done(struct scsi_task *task, enum host_result result, uint64_t detail);
+/* Owner, service or controllers of a unit changed: ASYMMETRIC ACCESS STATE CHANGED where the
+ * answer to REPORT TARGET PORT GROUPS is another one than before. Called by scsi_on_service() and
+ * scsi_on_controllers() with the states of groups 1 and 2 before the change. */
+void alua_on_change(struct scsi *scsi, struct scsi_unit *unit, const enum alua_state before[2]);
+
+/* ---- manage.c: scsi_manage_*(), scsi_task_fate(), scsi_upkeep(), and this ---- */
+
+/* Look whether something in the unit's record has lapsed; sets scsi->upkeep. Called after
+ * scsi_on_state() and scsi_on_controllers(). */
+void manage_look(struct scsi *scsi, struct scsi_unit *unit);
+
+#endif
