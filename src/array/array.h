@@ -230,6 +230,18 @@ void array_operator_stop(struct array *array, uint64_t now_us);
 /* The whole state for `holdfast status`; see array/status.h. */
 void array_status(const struct array *array, uint64_t now_us, struct array_status *status);
 
+/* The little of it that a shell may want after every pump; costs nothing. */
+struct array_glance {
+    enum role role;
+    uint64_t epoch;
+    const char *reason;      /* the core's own, until the next call into it */
+    uint64_t flush_messages; /* see struct array_status */
+};
+struct array_glance array_glance(const struct array *array);
+
+/* Whether a planned move of `volume` away from here is under way. */
+bool array_moving(const struct array *array, uint8_t volume);
+
 /* Whether this controller serves `volume` now: 1 yes, 0 the peer does, -1 nobody does or not known.
  */
 int array_owner(const struct array *array, uint8_t volume);

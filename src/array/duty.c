@@ -232,8 +232,9 @@ static void refill_close(struct array *array)
     struct slot_table *table = &array->table;
     struct refill *refill = &array->refill;
     uint32_t copies = 0;
-    for (uint32_t i = 0; i < REFILL_STEP && copies < REFILL_COPIES &&
-                         table->state_count[1][SLOT_FREE] < table->half;
+    uint32_t step = min_u32(REFILL_STEP, table->half); /* once round is enough for one pump */
+    for (uint32_t i = 0;
+         i < step && copies < REFILL_COPIES && table->state_count[1][SLOT_FREE] < table->half;
          i++) {
         struct slot *slot = slot_at(table, table->half + refill->cursor);
         refill->cursor = (refill->cursor + 1) % table->half;

@@ -17,12 +17,34 @@ static void volume_status(const struct array *array, uint32_t index, struct volu
     status->waiting = volume->active;
 }
 
+/* Every header has a host's read or write, a refill or a change of role as its cause; what is left
+ * over could only come from a destage. */
+static uint64_t flush_messages(const struct array *array)
+{
+    return array->lists.added - array->sent.writes - array->sent.drops - array->sent.ranges -
+           array->controls_sent;
+}
+
+struct array_glance array_glance(const struct array *array)
+{
+    return (struct array_glance){.role = array->role.state,
+                                 .epoch = array->role.epoch,
+                                 .reason = array->role.reason,
+                                 .flush_messages = flush_messages(array)};
+}
+
+bool array_moving(const struct array *array, uint8_t volume)
+{
+    return array->volumes[volume].move != MOVE_NONE;
+}
+
 void array_status(const struct array *array, uint64_t now_us, struct array_status *status)
 {
     const struct role_machine *role = &array->role;
     const struct slot_table *table = &array->table;
     const struct destage *destage = &array->destage;
-    memset(status, 0, sizeof *status);
+    memset(status, 0,
+           offsetof(struct array_status, volumes)); /* of those, all that there are follow */
     status->role = role->state;
     snprintf(status->reason, sizeof status->reason, "%s", role->reason);
     status->epoch = role->epoch;
@@ -43,10 +65,7 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
         slot_dirty_count(table, 0) + (array_is_solo(array) ? slot_dirty_count(table, 1) : 0);
     status->slots_image = array_is_solo(array) ? 0 : slot_dirty_count(table, 1);
     status->requests_waiting_for_room = array->room_writes.count;
-    /* Every header has a host's read or write, a refill or a change of role as its cause; what is
-     * left over could only come from a destage. */
-    status->flush_messages = array->lists.added - array->sent.writes - array->sent.drops -
-                             array->sent.ranges - array->controls_sent;
+    status->flush_messages = flush_messages(array);
     status->sent = array->sent;
     status->sent.headers_waiting = array->lists.list[array->lists.filling].count;
     status->received = array->received;

@@ -62,7 +62,7 @@ struct array_status {
     struct stream_status sent, received;
     struct destage_status destage;
     uint32_t volume_count;
-    struct volume_status volumes[VOLUME_LIMIT];
+    struct volume_status volumes[VOLUME_LIMIT]; /* the first volume_count are filled */
 };
 
 #endif

@@ -486,10 +486,14 @@ void disks_lose_power(struct world *world, uint8_t store)
             if (generator_chance(&world->latency, 1, 2))
                 memcpy(disk->durable + entry->offset + at, entry->data + at, SECTOR_SIZE);
         disk->flush_lies[entry->who] = true;
+    }
+    /* Elsewhere the two are the same. */
+    for (uint64_t i = 0; i < disk->log_count; i++) {
+        struct unflushed *entry = &disk->log[i];
+        memcpy(disk->content + entry->offset, disk->durable + entry->offset, entry->length);
         free(entry->data);
     }
     disk->log_count = 0;
-    memcpy(disk->content, disk->durable, disk->size);
     for (uint32_t i = 0; i < world->operation_room; i++) {
         struct operation *operation = &world->operations[i];
         if (!operation->used || operation->action.store != store || operation->over ||

@@ -103,7 +103,8 @@ struct world *world_create(const struct world_options *options)
     uint64_t sizes[VOLUME_LIMIT];
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         sizes[v] = world->config.volumes[v].size_bytes;
-    world->oracle = oracle_create(world->config.volume_count, sizes);
+    world->cell_bytes = (uint32_t)PICK(&world->draw, 32, 128, 512, 512);
+    world->oracle = oracle_create(world->cell_bytes, world->config.volume_count, sizes);
     faults_create(world);
     disks_create(world);
     wires_create(world);
@@ -147,5 +148,6 @@ void world_print(const struct world *world)
                config->volumes[v].flush_destage ? "destage" : "mirror");
     faults_print(world);
     hosts_print(world);
-    printf("oracle: array_check() after every %u pumps\n", world->options.check_every);
+    printf("oracle: cells of %u bytes, array_check() after every %u pumps\n", world->cell_bytes,
+           world->options.check_every);
 }

@@ -33,13 +33,16 @@ struct host {
     uint32_t fua_percent;
     uint32_t hot_percent; /* of its requests go to the first pages of a volume */
     uint32_t hot_pages;
-    uint32_t only_volume; /* NO_INDEX: all */
+    uint32_t only_volume;    /* NO_INDEX: all */
+    uint32_t astray_percent; /* of its requests go to the controller that it does not believe in */
+    uint8_t path[VOLUME_LIMIT]; /* by volume: the controller that it believes to serve it */
 };
 
 struct slot {
     uint32_t host;
-    bool waiting; /* submitted, not ended */
-    bool again;   /* the same is to be tried again */
+    bool waiting;      /* submitted, not ended */
+    bool again;        /* the same is to be tried again */
+    uint32_t refusals; /* in a row */
     uint8_t target;
     uint64_t incarnation, since_us, generation;
     struct host_request request;
@@ -84,14 +87,17 @@ static void draw_host(struct world *world, struct host *host)
         host->size_weight[c] =
             pages_only && c != SIZE_PAGE ? 0 : (uint32_t)world_between(draw, 0, 40);
     host->size_weight[SIZE_PAGE] += 10;
-    host->size_weight[SIZE_LARGE] /= 6;
-    host->size_weight[SIZE_HUGE] /= 40;
+    host->size_weight[SIZE_LARGE] /= 12;
+    host->size_weight[SIZE_HUGE] = host->size_weight[SIZE_HUGE] >= 39; /* one in some hundreds */
     host->fua_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 30) : 0;
     host->hot_percent = (uint32_t)world_between(draw, 0, 90);
     host->hot_pages = (uint32_t)world_between(draw, 1, 16);
     host->only_volume = generator_chance(draw, 1, 3)
                             ? (uint32_t)generator_below(draw, world->config.volume_count)
                             : NO_INDEX;
+    host->astray_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 50) : 1;
+    for (uint32_t v = 0; v < world->config.volume_count; v++)
+        host->path[v] = world->config.volumes[v].home;
 }
 
 void hosts_create(struct world *world)
@@ -106,7 +112,6 @@ void hosts_create(struct world *world)
         for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
             struct slot *slot = &hosts->slots[hosts->slot_count];
             slot->host = h;
-            slot->target = (uint8_t)generator_below(&world->draw, 2);
             world_event(world, world->now_us + generator_below(&world->draw, 20000), EVENT_HOST, 2,
                         hosts->slot_count, 0);
             hosts->slot_count++;
@@ -133,8 +138,8 @@ void hosts_print(const struct world *world)
                host->op_weight[HOST_TRIM], host->op_weight[HOST_ZERO]);
         for (int c = 0; c < SIZE_COUNT; c++)
             printf(" %u", host->size_weight[c]);
-        printf("; fua %u%%, %u%% in %u pages", host->fua_percent, host->hot_percent,
-               host->hot_pages);
+        printf("; fua %u%%, %u%% in %u pages, astray %u%%", host->fua_percent, host->hot_percent,
+               host->hot_pages, host->astray_percent);
         if (host->only_volume != NO_INDEX)
             printf(", volume %u only", host->only_volume);
         putchar('\n');
@@ -176,7 +181,7 @@ static void draw_size(struct world *world, const struct host *host, struct host_
 {
     switch ((enum size_class)weighted(&world->traffic, host->size_weight, SIZE_COUNT)) {
     case SIZE_BITS:
-        draw_range(world, host, request, ORACLE_CELL, SECTOR_SIZE);
+        draw_range(world, host, request, world->cell_bytes, SECTOR_SIZE);
         break;
     case SIZE_SECTORS:
         draw_range(world, host, request, SECTOR_SIZE, PAGE_SIZE_BYTES);
@@ -185,7 +190,7 @@ static void draw_size(struct world *world, const struct host *host, struct host_
         draw_range(world, host, request, PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
         break;
     case SIZE_ODD:
-        draw_range(world, host, request, ORACLE_CELL, 3 * PAGE_SIZE_BYTES);
+        draw_range(world, host, request, world->cell_bytes, 3 * PAGE_SIZE_BYTES);
         break;
     case SIZE_RUN:
         draw_range(world, host, request, PAGE_SIZE_BYTES, 64 * 1024);
@@ -211,13 +216,17 @@ static void draw_request(struct world *world, struct slot *slot)
                           ? (uint8_t)host->only_volume
                           : (uint8_t)generator_below(traffic, world->config.volume_count);
     slot->out_of_range = false;
+    slot->target = host->path[request->volume];
+    if (generator_chance(traffic, host->astray_percent, 100))
+        slot->target = !slot->target;
     if (request->op == HOST_FLUSH)
         return;
     if (request->op != HOST_READ && generator_chance(traffic, host->fua_percent, 100))
         request->flags |= HOST_FUA;
     if (request->op == HOST_ZERO && generator_chance(traffic, 1, 2))
         request->flags |= HOST_NO_HOLE;
-    if ((request->op == HOST_TRIM || request->op == HOST_ZERO) && generator_chance(traffic, 1, 8)) {
+    if ((request->op == HOST_TRIM || request->op == HOST_ZERO) &&
+        generator_chance(traffic, 1, 24)) {
         request->length_bytes = world->config.volumes[request->volume].size_bytes;
         return; /* all of it */
     }
@@ -338,16 +347,20 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     free(slot->data);
     slot->data = NULL;
     bool verifier = slot == &hosts->slots[SLOT_LIMIT];
-    const struct host *host = &hosts->hosts[slot->host];
+    struct host *host = &hosts->hosts[slot->host];
     slot->again = !good && result != HOST_RANGE && (verifier || !host->gives_up);
     uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
     if (good) {
         world->count.completed++;
+        host->path[request->volume] = slot->target;
+        slot->refusals = 0;
     } else {
         world->count.refused++;
         if (!answered || result == HOST_NOT_OWNER)
-            slot->target = !slot->target;
-        wait_us += world_between(&world->traffic, 1000, 30000);
+            slot->target = host->path[request->volume] = !slot->target;
+        /* One refusal is answered by going to the other controller at once, more by patience. */
+        wait_us += world_between(&world->traffic, 1000, 8000) << min_u32(slot->refusals, 5);
+        slot->refusals++;
     }
     turn_at(world, slot, world->now_us + wait_us);
 }

@@ -57,6 +57,7 @@ struct read {
 
 struct oracle {
     uint64_t clock;
+    uint32_t cell_shift; /* a cell has 1 << cell_shift bytes */
     uint32_t volume_count;
     struct volume volumes[VOLUME_LIMIT];
     struct write *writes; /* by id; writes[0] is the volumes' beginning */
@@ -66,6 +67,11 @@ struct oracle {
     char sentence[512];
 };
 
+static uint32_t cell_bytes(const struct oracle *oracle)
+{
+    return 1u << oracle->cell_shift;
+}
+
 static void *grow(void *memory, size_t size)
 {
     void *grown = realloc(memory, size);
@@ -73,15 +79,19 @@ static void *grow(void *memory, size_t size)
     return grown;
 }
 
-struct oracle *oracle_create(uint32_t volume_count, const uint64_t *size_bytes)
+struct oracle *oracle_create(uint32_t cell_bytes, uint32_t volume_count, const uint64_t *size_bytes)
 {
+    CHECK(cell_bytes >= ORACLE_CELL_LEAST);
+    CHECK(cell_bytes <= ORACLE_CELL_MOST);
+    CHECK((cell_bytes & (cell_bytes - 1)) == 0);
     struct oracle *oracle = calloc(1, sizeof *oracle);
     CHECK(oracle != NULL);
     oracle->volume_count = volume_count;
+    oracle->cell_shift = (uint32_t)__builtin_ctz(cell_bytes);
     for (uint32_t v = 0; v < volume_count; v++) {
-        CHECK(size_bytes[v] % ORACLE_CELL == 0);
+        CHECK(size_bytes[v] % cell_bytes == 0);
         oracle->volumes[v].size = size_bytes[v];
-        oracle->volumes[v].cells = calloc(size_bytes[v] / ORACLE_CELL, sizeof(struct cell));
+        oracle->volumes[v].cells = calloc(size_bytes[v] >> oracle->cell_shift, sizeof(struct cell));
         CHECK(oracle->volumes[v].cells != NULL);
     }
     oracle->write_room = 1024;
@@ -95,7 +105,7 @@ void oracle_destroy(struct oracle *oracle)
 {
     for (uint32_t v = 0; v < oracle->volume_count; v++) {
         struct volume *volume = &oracle->volumes[v];
-        for (uint64_t c = 0; c < volume->size / ORACLE_CELL; c++)
+        for (uint64_t c = 0; c < volume->size >> oracle->cell_shift; c++)
             free(volume->cells[c].list);
         free(volume->cells);
     }
@@ -170,8 +180,8 @@ uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offs
                             bool zero)
 {
     CHECK(volume < oracle->volume_count);
-    CHECK(offset % ORACLE_CELL == 0);
-    CHECK(length % ORACLE_CELL == 0);
+    CHECK(offset % cell_bytes(oracle) == 0);
+    CHECK(length % cell_bytes(oracle) == 0);
     CHECK(offset + length <= oracle->volumes[volume].size);
     oracle->clock++;
     if (oracle->write_count == oracle->write_room) {
@@ -186,28 +196,29 @@ uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offs
                                         .volume = volume,
                                         .zero = zero};
     struct cell *cells = oracle->volumes[volume].cells;
-    for (uint64_t c = offset / ORACLE_CELL; c < (offset + length) / ORACLE_CELL; c++) {
+    for (uint64_t c = offset >> oracle->cell_shift; c < (offset + length) >> oracle->cell_shift;
+         c++) {
         cell_materialize(&cells[c]);
         cell_add(&cells[c], id);
     }
     return id;
 }
 
-/* The four words of a cell: the write, and three that tie it to this place. */
-static void stamp(uint64_t words[4], uint64_t id, uint8_t volume, uint64_t cell)
+/* The words of a cell: the write, and others that tie it to this place, each different. */
+static void stamp(uint64_t *words, uint32_t count, uint64_t id, uint8_t volume, uint64_t cell)
 {
     uint64_t place = (cell << 8 | volume) * 0x9E3779B97F4A7C15u;
+    uint64_t mixed = id * 0xBF58476D1CE4E5B9u + place;
     words[0] = id;
-    words[1] = id ^ place;
-    words[2] = ~id;
-    words[3] = id * 0xBF58476D1CE4E5B9u + place;
+    for (uint32_t i = 1; i < count; i++)
+        words[i] = mixed ^ (uint64_t)i << 32;
 }
 
 void oracle_fill(const struct oracle *oracle, uint64_t id, void *data)
 {
     const struct write *write = &oracle->writes[id];
     CHECK(!write->zero);
-    for (uint64_t at = 0; at < write->length; at += ORACLE_CELL) {
+    for (uint64_t at = 0; at < write->length; at += cell_bytes(oracle)) {
         uint64_t words[4];
         stamp(words, id, write->volume, (write->offset + at) / ORACLE_CELL);
         memcpy((uint8_t *)data + at, words, ORACLE_CELL);
@@ -224,8 +235,8 @@ static void write_end(struct oracle *oracle, uint64_t id, bool known)
     write->end = oracle->clock;
     write->unknown = !known;
     struct cell *cells = oracle->volumes[write->volume].cells;
-    uint64_t end = (write->offset + write->length) / ORACLE_CELL;
-    for (uint64_t c = write->offset / ORACLE_CELL; c < end; c++)
+    uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
+    for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++)
         cell_end(oracle, &cells[c], id, known);
 }
 
@@ -248,8 +259,8 @@ void oracle_write_never(struct oracle *oracle, uint64_t id)
     write->end = ++oracle->clock;
     write->unknown = true;
     struct cell *cells = oracle->volumes[write->volume].cells;
-    uint64_t end = (write->offset + write->length) / ORACLE_CELL;
-    for (uint64_t c = write->offset / ORACLE_CELL; c < end; c++) {
+    uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
+    for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++) {
         struct cell *cell = &cells[c];
         uint16_t kept = 0;
         for (uint16_t i = 0; i < cell->count; i++)
@@ -277,19 +288,24 @@ uint64_t oracle_read_begin(struct oracle *oracle)
 static bool decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,
                    uint64_t *id)
 {
-    uint64_t words[4], expected[4];
-    memcpy(words, data, ORACLE_CELL);
+    uint64_t words[ORACLE_CELL_MOST / sizeof(uint64_t)];
+    uint64_t expected[ORACLE_CELL_MOST / sizeof(uint64_t)];
+    uint32_t count = cell_bytes(oracle) / sizeof(uint64_t);
+    memcpy(words, data, cell_bytes(oracle));
     *id = 0;
-    if ((words[0] | words[1] | words[2] | words[3]) == 0)
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < count; i++)
+        any |= words[i];
+    if (any == 0)
         return true;
-    stamp(expected, words[0], volume, cell);
-    if (memcmp(words, expected, ORACLE_CELL) != 0)
+    stamp(expected, count, words[0], volume, cell);
+    if (memcmp(words, expected, cell_bytes(oracle)) != 0)
         return false;
     if (words[0] == 0 || words[0] >= oracle->write_count)
         return false;
     *id = words[0];
     const struct write *write = &oracle->writes[*id];
-    uint64_t at = cell * ORACLE_CELL;
+    uint64_t at = cell * cell_bytes(oracle);
     return !write->zero && write->volume == volume && at >= write->offset &&
            at < write->offset + write->length;
 }
@@ -319,7 +335,7 @@ static const char *blame(struct oracle *oracle, uint8_t volume, uint64_t cell, b
     char name[96];
     const struct cell *state = &oracle->volumes[volume].cells[cell];
     int used = snprintf(oracle->sentence, sizeof oracle->sentence, "volume %u, byte %llu holds ",
-                        volume, (unsigned long long)(cell * ORACLE_CELL));
+                        volume, (unsigned long long)(cell * cell_bytes(oracle)));
     size_t left = sizeof oracle->sentence - (size_t)used;
     char *to = oracle->sentence + used;
     if (readable)
@@ -412,16 +428,16 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
                             uint64_t length, const void *data)
 {
     CHECK(volume < oracle->volume_count);
-    CHECK(offset % ORACLE_CELL == 0);
-    CHECK(length % ORACLE_CELL == 0);
+    CHECK(offset % cell_bytes(oracle) == 0);
+    CHECK(length % cell_bytes(oracle) == 0);
     CHECK(offset + length <= oracle->volumes[volume].size);
     oracle->clock++;
     uint64_t from = read_close(oracle, token);
     if (!data)
         return NULL;
-    for (uint64_t at = 0; at < length; at += ORACLE_CELL) {
+    for (uint64_t at = 0; at < length; at += cell_bytes(oracle)) {
         const uint8_t *bytes = (const uint8_t *)data + at;
-        uint64_t cell = (offset + at) / ORACLE_CELL;
+        uint64_t cell = (offset + at) >> oracle->cell_shift;
         uint64_t id;
         bool readable = decode(oracle, volume, cell, bytes, &id);
         if (!readable || !cell_read(oracle, &oracle->volumes[volume].cells[cell], from, id))
@@ -437,7 +453,7 @@ void oracle_accept_loss(struct oracle *oracle)
     oracle->clock++;
     for (uint32_t v = 0; v < oracle->volume_count; v++) {
         struct volume *volume = &oracle->volumes[v];
-        for (uint64_t c = 0; c < volume->size / ORACLE_CELL; c++)
+        for (uint64_t c = 0; c < volume->size >> oracle->cell_shift; c++)
             if (volume->cells[c].count > 0)
                 volume->cells[c].any = true;
     }
@@ -445,8 +461,8 @@ void oracle_accept_loss(struct oracle *oracle)
 
 const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data)
 {
-    for (uint64_t cell = 0; cell < oracle->volumes[volume].size / ORACLE_CELL; cell++) {
-        const uint8_t *bytes = (const uint8_t *)data + cell * ORACLE_CELL;
+    for (uint64_t cell = 0; cell < oracle->volumes[volume].size >> oracle->cell_shift; cell++) {
+        const uint8_t *bytes = (const uint8_t *)data + cell * cell_bytes(oracle);
         uint64_t id;
         bool readable = decode(oracle, volume, cell, bytes, &id);
         struct cell *state = &oracle->volumes[volume].cells[cell];

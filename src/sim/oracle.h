@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What a host may read. The oracle follows every write of every host in cells of 32 bytes, and says
- * for each read whether some legal order of all the writes allows what came back (each cell is a
- * linearizable register). It knows nothing of controllers, slots or epochs: only when a request
- * began, when and how it ended, and the bytes. Each write fills its cells with a stamp that no
- * other write uses, so a cell read back names its write.
+/* What a host may read. The oracle follows every write of every host in cells of 32 to 512 bytes,
+ * and says for each read whether some legal order of all the writes allows what came back (each
+ * cell is a linearizable register). It knows nothing of controllers, slots or epochs: only when a
+ * request began, when and how it ended, and the bytes. Each write fills its cells with a stamp that
+ * no other write uses, so a cell read back names its write.
  *
  * A sound oracle: it never blames a legal history. Where it cannot tell (two ways of writing zeros
  * look the same), it allows. */
@@ -16,16 +16,19 @@
 #include "base/check.h"
 #include "base/limits.h"
 
-enum { ORACLE_CELL = 32 };
+enum { ORACLE_CELL_LEAST = 32, ORACLE_CELL_MOST = 512 };
 
 struct oracle;
 
-/* The volumes start as zeros. */
-struct oracle *oracle_create(uint32_t volume_count, const uint64_t *size_bytes);
+/* The volumes start as zeros. `cell_bytes`: a power of two; small cells see more, large ones are
+ * faster. */
+struct oracle *oracle_create(uint32_t cell_bytes, uint32_t volume_count,
+                             const uint64_t *size_bytes);
 void oracle_destroy(struct oracle *oracle);
 
 /* A write begins. `zero`: TRIM and WRITE ZEROES, whose cells become zeros. Returns its number, from
- * 1 upwards. `offset` and `length` are multiples of ORACLE_CELL. */
+ * 1 upwards. `offset` and `length` are multiples of the
+ * cell. */
 uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offset, uint64_t length,
                             bool zero);
 

@@ -243,6 +243,7 @@ struct world {
     bool cut_armed;
 
     struct hosts *hosts;
+    uint32_t cell_bytes; /* the oracle's: no request begins or ends within one */
     struct oracle *oracle;
     struct statistics count;
 
