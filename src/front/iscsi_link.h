@@ -133,12 +133,12 @@ void iscsi_initiator_sent(struct iscsi_initiator *initiator, size_t size);
 
 /* ---- target ---- */
 
-enum iscsi_target_state {
-    ISCSI_TARGET_LOGIN,
-    ISCSI_TARGET_READY, /* logged in, no command */
-    ISCSI_TARGET_DATA,  /* a command's data are coming */
-    ISCSI_TARGET_BUSY,  /* the caller has the command and owes the answer */
-    ISCSI_TARGET_OVER,
+enum iscsi_link_target_state {
+    ISCSI_LINK_TARGET_LOGIN,
+    ISCSI_LINK_TARGET_READY, /* logged in, no command */
+    ISCSI_LINK_TARGET_DATA,  /* a command's data are coming */
+    ISCSI_LINK_TARGET_BUSY,  /* the caller has the command and owes the answer */
+    ISCSI_LINK_TARGET_OVER,
 };
 
 struct iscsi_link_command {
@@ -150,7 +150,7 @@ struct iscsi_link_command {
 
 struct iscsi_link_target {
     /* Read by the owner. */
-    enum iscsi_target_state state;
+    enum iscsi_link_target_state state;
     struct iscsi_link_command command;
     char reason[ISCSI_REASON_SIZE];
     struct iscsi_params params;
@@ -200,7 +200,8 @@ size_t iscsi_link_target_feed(struct iscsi_link_target *target, const void *byte
 uint32_t iscsi_link_target_wants(struct iscsi_link_target *target, uint8_t **place);
 void iscsi_link_target_filled(struct iscsi_link_target *target, uint32_t size);
 
-/* Answer the command, in ISCSI_TARGET_BUSY only: GOOD, or CHECK CONDITION with ABORTED COMMAND. */
+/* Answer the command, in ISCSI_LINK_TARGET_BUSY only: GOOD, or CHECK CONDITION with ABORTED
+ * COMMAND. */
 void iscsi_link_target_respond(struct iscsi_link_target *target, bool good);
 
 /* The same as for the initiator; one piece at most. */

@@ -33,7 +33,7 @@ _Static_assert((int)ISCSI_LOGIN_TEXT_SIZE <= (int)ISCSI_SCRATCH_SIZE, "and any L
 static enum iscsi_link_event target_end(struct iscsi_link_target *target,
                                         enum iscsi_link_event ending)
 {
-    target->state = ISCSI_TARGET_OVER;
+    target->state = ISCSI_LINK_TARGET_OVER;
     target->ending = ending;
     return ending;
 }
@@ -45,7 +45,7 @@ static enum iscsi_link_event target_end(struct iscsi_link_target *target,
 static struct iscsi_pdu answer_start(const struct iscsi_link_target *target, uint8_t opcode,
                                      uint32_t itt)
 {
-    bool open = target->state == ISCSI_TARGET_READY;
+    bool open = target->state == ISCSI_LINK_TARGET_READY;
 
     return (struct iscsi_pdu){.opcode = opcode,
                               .final = true,
@@ -118,8 +118,8 @@ static void put_response(struct iscsi_link_target *target, uint8_t status, uint8
 
 void iscsi_link_target_respond(struct iscsi_link_target *target, bool good)
 {
-    CHECK(target->state == ISCSI_TARGET_BUSY);
-    target->state = ISCSI_TARGET_READY;
+    CHECK(target->state == ISCSI_LINK_TARGET_BUSY);
+    target->state = ISCSI_LINK_TARGET_READY;
     if (good)
         put_response(target, SCSI_GOOD, 0, NO_CODE);
     else
@@ -215,7 +215,7 @@ static bool wants_data(const struct iscsi_link_target *target)
 /* All that will come of the command is here. */
 static enum iscsi_link_event command_whole(struct iscsi_link_target *target, const uint8_t *data)
 {
-    target->state = ISCSI_TARGET_READY;
+    target->state = ISCSI_LINK_TARGET_READY;
     if (target->refused) {
         target->received_size = 0; /* nothing of it was taken */
         put_response(target, SCSI_CHECK_CONDITION, target->refuse_key, target->refuse_code);
@@ -232,7 +232,7 @@ static enum iscsi_link_event command_whole(struct iscsi_link_target *target, con
         break;
     }
     CHECK(target->received_size == target->expected_size);
-    target->state = ISCSI_TARGET_BUSY;
+    target->state = ISCSI_LINK_TARGET_BUSY;
     target->command = (struct iscsi_link_command){.buffer_id = target->request.command.cdb[2],
                                                   .length = target->received_size,
                                                   .data = data,
@@ -277,7 +277,7 @@ static const char *command_check(const struct iscsi_link_target *target,
 static bool in_window(const struct iscsi_link_target *target, const struct iscsi_pdu *pdu)
 {
     return pdu->immediate ||
-           (target->state == ISCSI_TARGET_READY && pdu->cmd_sn == target->exp_cmd_sn);
+           (target->state == ISCSI_LINK_TARGET_READY && pdu->cmd_sn == target->exp_cmd_sn);
 }
 
 static enum iscsi_link_event on_command(struct iscsi_link_target *target)
@@ -290,7 +290,7 @@ static enum iscsi_link_event on_command(struct iscsi_link_target *target)
         return ISCSI_LINK_MORE;
     if (wrong)
         return protocol_error(target, wrong);
-    if (target->state != ISCSI_TARGET_READY) {
+    if (target->state != ISCSI_LINK_TARGET_READY) {
         /* Unsolicited data of a command that is not taken could not be told from the other's. */
         if (!pdu->final)
             return target_fail(target, ISCSI_REJECT_TOO_MANY_IMMEDIATE,
@@ -300,7 +300,7 @@ static enum iscsi_link_event on_command(struct iscsi_link_target *target)
     }
     if (!pdu->immediate)
         target->exp_cmd_sn++;
-    target->state = ISCSI_TARGET_DATA;
+    target->state = ISCSI_LINK_TARGET_DATA;
     target->request = *pdu;
     target->expected_size = pdu->command.write ? pdu->command.expected_size : 0;
     target->received_size = pdu->data_size;
@@ -326,7 +326,7 @@ static enum iscsi_link_event on_command(struct iscsi_link_target *target)
 static const char *data_out_check(const struct iscsi_link_target *target,
                                   const struct iscsi_pdu *pdu)
 {
-    if (target->state != ISCSI_TARGET_DATA || pdu->itt != target->request.itt)
+    if (target->state != ISCSI_LINK_TARGET_DATA || pdu->itt != target->request.itt)
         return "a Data-Out of no command";
     if (pdu->ttt != target->burst_ttt)
         return "a Data-Out with a wrong target transfer tag";
@@ -470,7 +470,7 @@ static enum iscsi_link_event on_login(struct iscsi_link_target *target)
     target->stat_sn = login->stat_sn;
     target->exp_cmd_sn = login->cmd_sn;
     target->next_ttt = 1;
-    target->state = ISCSI_TARGET_READY;
+    target->state = ISCSI_LINK_TARGET_READY;
     return ISCSI_LINK_LOGGED_IN;
 }
 
@@ -481,7 +481,7 @@ void iscsi_link_target_start(struct iscsi_link_target *target,
                              uint32_t buffer_size)
 {
     memset(target, 0, offsetof(struct iscsi_link_target, scratch));
-    target->state = ISCSI_TARGET_LOGIN;
+    target->state = ISCSI_LINK_TARGET_LOGIN;
     target->buffer = buffer;
     target->buffer_size = buffer_size;
     iscsi_output_start(&target->output);
@@ -491,7 +491,7 @@ void iscsi_link_target_start(struct iscsi_link_target *target,
 
 static enum iscsi_link_event on_pdu(struct iscsi_link_target *target)
 {
-    if (target->state == ISCSI_TARGET_LOGIN)
+    if (target->state == ISCSI_LINK_TARGET_LOGIN)
         return on_login(target);
     if (!target->receiver.known)
         return target_fail(target, ISCSI_REJECT_UNSUPPORTED, "a PDU with an unknown opcode");
@@ -530,7 +530,7 @@ static void place(struct iscsi_link_target *target)
     const struct iscsi_pdu *pdu = &receiver->pdu;
 
     if (pdu->opcode == ISCSI_SCSI_COMMAND && target->logged_in) {
-        bool next = target->state == ISCSI_TARGET_READY && in_window(target, pdu) &&
+        bool next = target->state == ISCSI_LINK_TARGET_READY && in_window(target, pdu) &&
                     !command_check(target, pdu);
 
         /* The same bound as judge(): a length that fits, and no more data than that. */
@@ -557,7 +557,7 @@ size_t iscsi_link_target_feed(struct iscsi_link_target *target, const void *byte
 
     *event = ISCSI_LINK_MORE;
     /* Each pass takes a header's bytes or ends, so `size` bounds the passes. */
-    while (*event == ISCSI_LINK_MORE && target->state != ISCSI_TARGET_OVER) {
+    while (*event == ISCSI_LINK_MORE && target->state != ISCSI_LINK_TARGET_OVER) {
         if (iscsi_output_room(&target->output) < ANSWER_ROOM + RESPOND_ROOM)
             return done;
         done += iscsi_receiver_step(receiver, size > done ? (const uint8_t *)bytes + done : NULL,
@@ -576,7 +576,7 @@ size_t iscsi_link_target_feed(struct iscsi_link_target *target, const void *byte
             break;
         }
     }
-    if (target->state == ISCSI_TARGET_OVER) {
+    if (target->state == ISCSI_LINK_TARGET_OVER) {
         *event = target->ending;
         return size;
     }
@@ -585,7 +585,8 @@ size_t iscsi_link_target_feed(struct iscsi_link_target *target, const void *byte
 
 uint32_t iscsi_link_target_wants(struct iscsi_link_target *target, uint8_t **place)
 {
-    return target->state == ISCSI_TARGET_OVER ? 0 : iscsi_receiver_wants(&target->receiver, place);
+    return target->state == ISCSI_LINK_TARGET_OVER ? 0
+                                                   : iscsi_receiver_wants(&target->receiver, place);
 }
 
 void iscsi_link_target_filled(struct iscsi_link_target *target, uint32_t size)

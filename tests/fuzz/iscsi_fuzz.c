@@ -123,7 +123,7 @@ static void log_in(void)
         for (at = 0; at < size;)
             at += iscsi_initiator_feed(&initiator, bytes + at, size - at, &event);
     }
-    CHECK(target.state == ISCSI_TARGET_READY);
+    CHECK(target.state == ISCSI_LINK_TARGET_READY);
     CHECK(initiator.state == ISCSI_INITIATOR_READY);
 }
 
@@ -131,7 +131,7 @@ static void fuzz_target(uint8_t mode, size_t piece, const uint8_t *bytes, size_t
 {
     size_t at = 0, passes = 0;
 
-    while (at < size && target.state != ISCSI_TARGET_OVER) {
+    while (at < size && target.state != ISCSI_LINK_TARGET_OVER) {
         enum iscsi_link_event event;
         uint8_t *place;
         size_t end = at + min_u64(piece, size - at), taken;

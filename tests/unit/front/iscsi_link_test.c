@@ -95,7 +95,7 @@ static void target_takes(const uint8_t *bytes, size_t size)
             return;
     }
     iscsi_link_target_feed(&target, NULL, 0, &event);
-    if (event != ISCSI_LINK_MORE && target.state != ISCSI_TARGET_OVER)
+    if (event != ISCSI_LINK_MORE && target.state != ISCSI_LINK_TARGET_OVER)
         note_target(event);
 }
 
@@ -318,7 +318,7 @@ static void logout_closes_both(void **state)
     run();
     iscsi_initiator_logout(&initiator);
     run();
-    assert_int_equal(target.state, ISCSI_TARGET_OVER);
+    assert_int_equal(target.state, ISCSI_LINK_TARGET_OVER);
     assert_int_equal(initiator.ending, ISCSI_LINK_CLOSED);
     assert_int_equal(b_event_count[ISCSI_LINK_CLOSED], 1);
 }
@@ -398,7 +398,7 @@ static void log_in(void)
     b_config.wish.max_burst_bytes = 4096;
     connect_both();
     run();
-    assert_int_equal(target.state, ISCSI_TARGET_READY);
+    assert_int_equal(target.state, ISCSI_LINK_TARGET_READY);
 }
 
 static struct iscsi_pdu command_of(uint8_t opcode, uint32_t expected, uint32_t data_size)
