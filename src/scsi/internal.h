@@ -258,6 +258,10 @@ enum scsi_step task_in(struct scsi_task *task, uint32_t length_bytes, uint32_t a
  * task_may_retry() says so; else answer task_status(SCSI_STATUS_BUSY). */
 enum scsi_step task_record(struct scsi_task *task, const struct record *record, uint8_t flags);
 bool task_may_retry(struct scsi_task *task);
+/* Submit a request for blocks, against the record's version that the reservations were checked
+ * with. `flags`: HOST_FUA and its kin. */
+enum scsi_step task_host(struct scsi_task *task, enum host_op op, uint8_t flags,
+                         uint64_t offset_bytes, uint64_t length_bytes, void *data);
 /* The answer to a host_result that is not HOST_OK and that the handler does not treat itself. */
 enum scsi_step task_host_error(struct scsi_task *task, enum host_result result);
 

@@ -206,6 +206,7 @@ struct scsi_task {
     struct scsi_access *access; /* the nexus's view of the LUN; NULL with unit */
     const struct scsi_command *command;
     uint32_t epoch;            /* of the access, when the task began */
+    uint32_t state_version;    /* of the record that allowed the command */
     uint8_t retries;           /* SCSI_STALE_RETRIES at most */
     uint8_t phase;             /* of a command that takes more than one request */
     bool exempt;               /* the change that ends other tasks is this one's */

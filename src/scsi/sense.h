@@ -40,6 +40,12 @@ enum scsi_step sense_registration_resources(struct scsi_task *task); /* 55/04 IN
                                                                         REGISTRATION RESOURCES */
 enum scsi_step sense_saving_not_supported(struct scsi_task *task);   /* 39/00 */
 enum scsi_step sense_sequence_error(struct scsi_task *task);         /* 2C/00 */
+/* EXTENDED COPY's parameter list (SPC-4 6.4): 26/06, 26/07, 26/08, 26/09, 26/0B. */
+enum scsi_step sense_too_many_targets(struct scsi_task *task);
+enum scsi_step sense_unsupported_target(struct scsi_task *task);
+enum scsi_step sense_too_many_segments(struct scsi_task *task);
+enum scsi_step sense_unsupported_segment(struct scsi_task *task);
+enum scsi_step sense_inline_data(struct scsi_task *task);
 
 /* NOT READY. */
 enum scsi_step sense_stopped(struct scsi_task *task); /* 04/02 INITIALIZING COMMAND REQUIRED */
@@ -59,7 +65,7 @@ enum scsi_step sense_miscompare(struct scsi_task *task, uint32_t offset); /* MIS
                                                                              INFORMATION */
 enum scsi_step sense_attention(struct scsi_task *task, enum attention attention);
 enum scsi_step sense_aborted(struct scsi_task *task, uint16_t additional); /* ABORTED COMMAND */
-/* COPY ABORTED (SPC-4 6.6.? EXTENDED COPY): unreachable target, wrong segment. */
+/* COPY ABORTED (SPC-4 5.16.4.3): a copy target cannot be had, a segment failed. */
 enum scsi_step sense_copy_aborted(struct scsi_task *task, uint16_t additional);
 
 /* The bytes of sense data without more information, for REQUEST SENSE. Returns how many. */
