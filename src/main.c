@@ -63,6 +63,11 @@ static int on_check(const char *path)
            config.name, config.volume_count, config.volume_count == 1 ? "" : "s", bytes / 2048,
            config.store_count, config.store_count == 1 ? "" : "s", config.cache_bytes >> 20,
            config.lease_ms, config.secret[0] ? "authenticated" : "not authenticated");
+    uint32_t portals = config.controllers[0].iscsi_count + config.controllers[1].iscsi_count;
+    if (portals > 0)
+        printf("iSCSI: %u portal%s, %u host%s%s\n", portals, portals == 1 ? "" : "s",
+               config.host_count, config.host_count == 1 ? "" : "s",
+               config.host_count == 0 ? ": only loopback addresses are let in" : "");
     return CLI_DONE;
 }
 

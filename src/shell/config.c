@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 struct line_reader {
@@ -74,7 +75,29 @@ const struct section *config_section(const struct config_read *read, enum sectio
 
 /* ---- sections ---- */
 
-/* The index for a new store or volume of that name, or of controller a or b; -1 with a sentence. */
+/* The names that sections of a kind have taken. */
+struct names {
+    uint32_t *count;
+    uint32_t limit;
+    char *first;
+    size_t stride;
+};
+
+static struct names names_of(struct config *config, enum section_kind kind)
+{
+    if (kind == SECTION_STORE)
+        return (struct names){&config->store_count, STORE_LIMIT, config->stores[0].name,
+                              sizeof config->stores[0]};
+    if (kind == SECTION_VOLUME)
+        return (struct names){&config->volume_count, VOLUME_LIMIT, config->volumes[0].name,
+                              sizeof config->volumes[0]};
+    CHECK(kind == SECTION_HOST);
+    return (struct names){&config->host_count, CONFIG_HOST_LIMIT, config->hosts[0].name,
+                          sizeof config->hosts[0]};
+}
+
+/* The index for a new store, volume or host of that name, or of controller a or b; -1 with a
+ * sentence. */
 static int section_index(struct config_read *read, enum section_kind kind, const char *name,
                          char why[TRACE_LINE])
 {
@@ -95,21 +118,16 @@ static int section_index(struct config_read *read, enum section_kind kind, const
     }
     if (!value_name(name, legal, why))
         return -1;
-    uint32_t *count = kind == SECTION_STORE ? &config->store_count : &config->volume_count;
-    uint32_t limit = kind == SECTION_STORE ? STORE_LIMIT : VOLUME_LIMIT;
-    for (uint32_t i = 0; i < *count; i++) {
-        const char *other =
-            kind == SECTION_STORE ? config->stores[i].name : config->volumes[i].name;
-        if (strcmp(other, legal) == 0)
+    struct names names = names_of(config, kind);
+    for (uint32_t i = 0; i < *names.count; i++)
+        if (strcmp(names.first + i * names.stride, legal) == 0)
             return (int)i;
-    }
-    if (*count == limit) {
-        value_refuse(why, "one more than the %u that a pair may have", limit);
+    if (*names.count == names.limit) {
+        value_refuse(why, "one more than the %u that a pair may have", names.limit);
         return -1;
     }
-    char *to = kind == SECTION_STORE ? config->stores[*count].name : config->volumes[*count].name;
-    memcpy(to, legal, sizeof legal);
-    return (int)(*count)++;
+    memcpy(names.first + *names.count * names.stride, legal, sizeof legal);
+    return (int)(*names.count)++;
 }
 
 /* Finds or begins the section of a header line; NULL, reported, when it is not one. */
@@ -127,8 +145,8 @@ static struct section *section_open(struct line_reader *reader, const char *titl
     if (kind == SECTION_KINDS) {
         config_report(
             read, reader->line, title, NULL, NULL,
-            "no such section; write [array], [controller a], [controller b], [store NAME] or "
-            "[volume NAME]");
+            "no such section; write [array], [controller a], [controller b], [store NAME], "
+            "[volume NAME] or [host NAME]");
         return NULL;
     }
     int index = section_index(read, (enum section_kind)kind, name, why);
@@ -321,6 +339,8 @@ static void set_defaults(struct config *config)
         config->controllers[i].cpu = -1;
         config->controllers[i].request_limit = 4096;
     }
+    for (int i = 0; i < VOLUME_LIMIT; i++)
+        config->scsi[i].block_size_bytes = CONFIG_BLOCK_LEAST;
 }
 
 static void report_missing_keys(struct config_read *read)
@@ -404,7 +424,10 @@ out:
 bool config_secret_shows(const char *path, const struct config *config)
 {
     struct stat file;
-    return config->secret[0] && stat(path, &file) == 0 && (file.st_mode & S_IROTH);
+    bool any = config->secret[0];
+    for (uint32_t i = 0; i < config->host_count && !any; i++)
+        any = config->hosts[i].chap_secret[0];
+    return any && stat(path, &file) == 0 && (file.st_mode & S_IROTH);
 }
 
 int controller_by_name(const char *name)
@@ -426,6 +449,15 @@ void config_control_path(const struct config *config, int controller, char path[
     int length =
         snprintf(path, ADDRESS_PATH_SIZE, "%s/control", config->controllers[controller].run);
     CHECK(length < ADDRESS_PATH_SIZE);
+}
+
+const struct config_host *config_host_of(const struct config *config, const char *initiator)
+{
+    for (uint32_t i = 0; i < config->host_count; i++)
+        for (uint32_t j = 0; j < config->hosts[i].initiator_count; j++)
+            if (strcasecmp(config->hosts[i].initiators[j], initiator) == 0)
+                return &config->hosts[i];
+    return NULL;
 }
 
 int config_volume_by_name(const struct config *config, const char *name)

@@ -31,7 +31,16 @@ enum {
     CONFIG_SECRET_MIN = 12, /* RFC 7143 section 12.1.3: a CHAP secret has at least 96 random bits */
     CONFIG_RUN_SIZE =
         96, /* a run directory with "/control" fits a UNIX socket address (108 bytes) */
-    CONFIG_NBD_LIMIT = 8, /* addresses that one controller's NBD server listens at */
+    CONFIG_NBD_LIMIT = 8,   /* addresses that one controller's NBD server listens at */
+    CONFIG_ISCSI_LIMIT = 8, /* and its iSCSI portals */
+
+    CONFIG_HOST_LIMIT = 256,     /* [host] sections: one a host, or one a cluster of hosts */
+    CONFIG_INITIATOR_LIMIT = 16, /* initiator names of one; a line of the file holds no more */
+    CONFIG_INITIATOR_SIZE = 224, /* an iSCSI name is at most 223 bytes (RFC 7143 4.2.7.1) */
+    CONFIG_LUN_LIMIT = 256,      /* LUNs 0 to 255: peripheral addressing (SAM-5 4.7.7.2), which
+                                    every host's system knows */
+    CONFIG_BLOCK_LEAST = SECTOR_SIZE,
+    CONFIG_BLOCK_MOST = PAGE_SIZE_BYTES,
 
     ADDRESS_HOST_SIZE = 64,  /* a numeric address with a scope: fe80::1%eth0 */
     ADDRESS_PATH_SIZE = 108, /* sun_path */
@@ -66,6 +75,8 @@ struct config_controller {
     struct address warden; /* the parent process: the peer's parent connects here */
     uint32_t nbd_count;    /* at least 1 */
     struct address nbd[CONFIG_NBD_LIMIT];
+    uint32_t iscsi_count;                     /* 0: no iSCSI server */
+    struct address iscsi[CONFIG_ISCSI_LIMIT]; /* portals: ADDRESS_IP, and none of them is "any" */
     char run[CONFIG_RUN_SIZE]; /* directory of the control socket and the lock file */
     int cpu;                   /* pin to this processor; -1: do not pin */
     uint32_t request_limit;    /* host requests in the core at a time */
@@ -77,7 +88,38 @@ struct config_store {
     enum config_io io;
 };
 
-/* Large (some 100 KiB): make it static or take it from the heap. */
+/* What a SCSI host hears while no controller serves a volume for a moment (SPC-4 5.15.2.7). */
+enum config_transition {
+    CONFIG_TRANSITION_WAIT,          /* nothing: its commands wait */
+    CONFIG_TRANSITION_BUSY,          /* status BUSY */
+    CONFIG_TRANSITION_TRANSITIONING, /* NOT READY, ASYMMETRIC ACCESS STATE TRANSITION */
+};
+
+/* What SCSI hosts see of a volume beyond struct volume_config. */
+struct config_scsi {
+    uint32_t block_size_bytes; /* logical block: 512 or 4096 */
+    enum config_transition transition;
+};
+
+struct config_lun {
+    uint16_t lun;
+    uint8_t volume;
+    bool read_only;
+};
+
+/* Who may come in over iSCSI, how it proves who it is, and what it sees. */
+struct config_host {
+    char name[CONFIG_NAME_SIZE];
+    uint32_t initiator_count; /* at least 1 */
+    char initiators[CONFIG_INITIATOR_LIMIT][CONFIG_INITIATOR_SIZE];
+    char chap_user[CONFIG_INITIATOR_SIZE], chap_secret[CONFIG_SECRET_SIZE]; /* empty: no CHAP */
+    char mutual_user[CONFIG_INITIATOR_SIZE],
+        mutual_secret[CONFIG_SECRET_SIZE]; /* by which we prove who we are */
+    uint32_t lun_count;                    /* at least 1 */
+    struct config_lun luns[CONFIG_LUN_LIMIT];
+};
+
+/* Large (some 2 MiB): make it static or take it from the heap. */
 struct config {
     char name[CONFIG_NAME_SIZE];
     char secret[CONFIG_SECRET_SIZE]; /* empty: the link is not authenticated */
@@ -96,6 +138,9 @@ struct config {
     struct config_store stores[STORE_LIMIT];
     uint32_t volume_count;
     struct volume_config volumes[VOLUME_LIMIT];
+    struct config_scsi scsi[VOLUME_LIMIT]; /* of the volumes, in their order */
+    uint32_t host_count; /* 0: whoever comes from a loopback address sees every volume */
+    struct config_host hosts[CONFIG_HOST_LIMIT];
 };
 
 /* All mistakes of one file, in the order of its lines. Each text is ready to print, without a
@@ -115,7 +160,7 @@ MUST_CHECK bool config_load(const char *path, struct config *config, struct conf
 MUST_CHECK bool config_parse(const char *file, const char *bytes, size_t length,
                              struct config *config, struct config_errors *errors);
 
-/* Whether the file holds a secret and everybody on the machine may read it. */
+/* Whether the file holds any secret and everybody on the machine may read it. */
 bool config_secret_shows(const char *path, const struct config *config);
 
 /* "127.0.0.1:3260", "[::1]:3260" or "unix:/path". Host names are refused: nothing here asks a name
@@ -128,6 +173,10 @@ const char *controller_name(int controller);
 
 /* The UNIX socket of `holdfast status` and its kin: RUN/control. */
 void config_control_path(const struct config *config, int controller, char path[ADDRESS_PATH_SIZE]);
+
+/* The host of an initiator's name, or NULL. iSCSI names do not depend on case (RFC 7143 4.2.7.2).
+ */
+const struct config_host *config_host_of(const struct config *config, const char *initiator);
 
 /* The index of the volume of that name, or -1. */
 int config_volume_by_name(const struct config *config, const char *name);

@@ -6,11 +6,12 @@
  * one mistake is reported once. */
 
 #include "shell/config_read.h"
+#include "shell/config_value.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { ADDRESS_LIMIT = CONTROLLER_COUNT * (2 + CONFIG_NBD_LIMIT) };
+enum { ADDRESS_LIMIT = CONTROLLER_COUNT * (2 + CONFIG_NBD_LIMIT + CONFIG_ISCSI_LIMIT) };
 
 /* Whether the section is there and that key of it was read without a mistake. */
 static bool has(const struct section *section, uint32_t key)
@@ -105,6 +106,9 @@ static uint32_t gather_addresses(const struct config_read *read, struct place pl
         for (uint32_t j = 0; has(section, CONTROLLER_NBD) && j < controller->nbd_count; j++)
             places[count++] =
                 (struct place){&controller->nbd[j], section, CONTROLLER_NBD, "nbd", i};
+        for (uint32_t j = 0; has(section, CONTROLLER_ISCSI) && j < controller->iscsi_count; j++)
+            places[count++] =
+                (struct place){&controller->iscsi[j], section, CONTROLLER_ISCSI, "iscsi", i};
     }
     return count;
 }
@@ -206,6 +210,9 @@ static void check_volumes(struct config_read *read)
                        "offset and size together pass the largest store there can be; write less");
             continue;
         }
+        if (volume->size_bytes % config->scsi[i].block_size_bytes != 0)
+            report_key(read, section, VOLUME_BLOCK, "block",
+                       "the volume's size is not a multiple of that; write 512, or another size");
         placed[i] = found;
         for (uint32_t j = 0; found && j < i; j++) {
             if (!placed[j] || !overlap(volume, &config->volumes[j]))
@@ -222,6 +229,123 @@ static void check_volumes(struct config_read *read)
     }
 }
 
+/* ---- hosts ---- */
+
+/* The array's name is part of the target's, which takes fewer characters. */
+static void check_target_name(struct config_read *read)
+{
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+    const struct config *config = read->config;
+    const struct section *array = config_section(read, SECTION_ARRAY, 0);
+    bool iscsi = config->controllers[0].iscsi_count > 0 || config->controllers[1].iscsi_count > 0;
+    if (iscsi && has(array, ARRAY_NAME) && strspn(config->name, legal) != strlen(config->name))
+        report_key(read, array, ARRAY_NAME, "name",
+                   "it stands in the name of the iSCSI target, which takes a-z 0-9 . - only");
+}
+
+/* CHAP's keys come in pairs, and the way back only with the way there. */
+static void check_chap(struct config_read *read, const struct section *section,
+                       const struct config_host *host)
+{
+    static const struct {
+        uint32_t key, needs;
+        const char *name, *needed;
+    } rows[] = {
+        {HOST_CHAP_USER, HOST_CHAP_SECRET, "chap_user", "chap_secret"},
+        {HOST_CHAP_SECRET, HOST_CHAP_USER, "chap_secret", "chap_user"},
+        {HOST_MUTUAL_USER, HOST_MUTUAL_SECRET, "mutual_user", "mutual_secret"},
+        {HOST_MUTUAL_SECRET, HOST_MUTUAL_USER, "mutual_secret", "mutual_user"},
+        {HOST_MUTUAL_SECRET, HOST_CHAP_SECRET, "mutual_secret", "chap_secret"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+        if (section->key_line[rows[i].key] > 0 && section->key_line[rows[i].needs] == 0) {
+            config_report(read, section->key_line[rows[i].key], section->title, rows[i].name, NULL,
+                          "needs %s = in the same section", rows[i].needed);
+            return;
+        }
+    if (has(section, HOST_CHAP_SECRET) && has(section, HOST_MUTUAL_SECRET) &&
+        strcmp(host->chap_secret, host->mutual_secret) == 0)
+        config_report(read, section->key_line[HOST_MUTUAL_SECRET], section->title, "mutual_secret",
+                      NULL, "the same as chap_secret; write another one (RFC 7143 9.2.1)");
+}
+
+static void check_initiators(struct config_read *read, uint32_t index,
+                             const struct section *section)
+{
+    const struct config_host *hosts = read->config->hosts;
+    for (uint32_t i = 0; i < hosts[index].initiator_count; i++)
+        for (uint32_t other = 0; other < index; other++) {
+            const struct section *earlier = config_section(read, SECTION_HOST, other);
+            for (uint32_t j = 0; has(earlier, HOST_INITIATOR) && j < hosts[other].initiator_count;
+                 j++)
+                if (strcmp(hosts[index].initiators[i], hosts[other].initiators[j]) == 0) {
+                    config_report(read, section->key_line[HOST_INITIATOR], section->title,
+                                  "initiator", NULL,
+                                  "%.100s stands in [%.60s] already; write it once",
+                                  hosts[index].initiators[i], earlier->title);
+                    return;
+                }
+        }
+}
+
+/* One item of `volumes =`. A LUN that is not given is one more than that of the item before. */
+static bool take_lun(struct config_read *read, struct config_host *host, const char *item,
+                     char why[TRACE_LINE])
+{
+    char name[CONFIG_NAME_SIZE];
+    int lun;
+    bool read_only;
+    if (!value_lun(item, name, &lun, &read_only, why))
+        return false;
+    int volume = config_volume_by_name(read->config, name);
+    if (volume < 0)
+        return value_refuse(why,
+                            "there is no volume %.63s; write a [volume %.63s], or one that is "
+                            "there",
+                            name, name);
+    if (lun < 0)
+        lun = host->lun_count == 0 ? 0 : host->luns[host->lun_count - 1].lun + 1;
+    if (lun >= CONFIG_LUN_LIMIT)
+        return value_refuse(why, "\"%.40s\" would be LUN %d; write NAME@LUN with 0 to %d", item,
+                            lun, CONFIG_LUN_LIMIT - 1);
+    for (uint32_t i = 0; i < host->lun_count; i++) {
+        if (host->luns[i].lun == lun)
+            return value_refuse(why, "\"%.40s\": LUN %d is taken by %.63s; write another one", item,
+                                lun, read->config->volumes[host->luns[i].volume].name);
+        if (host->luns[i].volume == volume)
+            return value_refuse(why, "the volume %.63s stands here twice", name);
+    }
+    host->luns[host->lun_count++] = (struct config_lun){
+        .lun = (uint16_t)lun, .volume = (uint8_t)volume, .read_only = read_only};
+    return true;
+}
+
+static void check_luns(struct config_read *read, uint32_t index, const struct section *section)
+{
+    struct config_host *host = &read->config->hosts[index];
+    struct value_list list = {.at = read->host_volumes[index]};
+    char item[CONFIG_NAME_SIZE + 16], why[TRACE_LINE];
+    int more;
+    while ((more = value_list_next(&list, item, sizeof item, CONFIG_LUN_LIMIT, "volumes", why)) > 0)
+        if (!take_lun(read, host, item, why))
+            break;
+    if (more != 0)
+        report_key(read, section, HOST_VOLUMES, "volumes", why);
+}
+
+static void check_hosts(struct config_read *read)
+{
+    for (uint32_t i = 0; i < read->config->host_count; i++) {
+        const struct section *section = config_section(read, SECTION_HOST, i);
+        CHECK(section);
+        if (has(section, HOST_INITIATOR))
+            check_initiators(read, i, section);
+        check_chap(read, section, &read->config->hosts[i]);
+        if (has(section, HOST_VOLUMES))
+            check_luns(read, i, section);
+    }
+}
+
 void config_check(struct config_read *read)
 {
     check_sections(read);
@@ -230,4 +354,6 @@ void config_check(struct config_read *read)
     check_run_directories(read);
     check_store_paths(read);
     check_volumes(read);
+    check_target_name(read);
+    check_hosts(read);
 }

@@ -107,33 +107,39 @@ SETTER(warden)
 SETTER(nbd)
 {
     struct config_controller *controller = &read->config->controllers[index];
+    struct value_list list = {.at = text};
+    char one[ADDRESS_TEXT_SIZE];
+    int more;
     controller->nbd_count = 0;
-    const char *at = text;
-    for (uint32_t i = 0; i <= CONFIG_NBD_LIMIT; i++) {
-        at += strspn(at, " \t");
-        size_t length = strcspn(at, ",");
-        size_t next = length + (at[length] == ',');
-        bool last = at[length] == '\0';
-        while (length > 0 && (at[length - 1] == ' ' || at[length - 1] == '\t'))
-            length--;
-        char one[ADDRESS_TEXT_SIZE];
-        if (i == CONFIG_NBD_LIMIT)
-            return value_refuse(why, "more than %d addresses", CONFIG_NBD_LIMIT);
-        if (length == 0)
-            return value_refuse(why,
-                                "an empty place in the list; separate addresses with one comma");
-        if (length >= sizeof one)
-            return value_refuse(why, "address %u is longer than any address", i + 1);
-        memcpy(one, at, length);
-        one[length] = '\0';
-        if (!address_parse(one, &controller->nbd[i], why))
+    while ((more = value_list_next(&list, one, sizeof one, CONFIG_NBD_LIMIT, "addresses", why)) >
+           0) {
+        if (!address_parse(one, &controller->nbd[controller->nbd_count], why))
             return false;
-        controller->nbd_count = i + 1;
-        if (last)
-            return true;
-        at += next;
+        controller->nbd_count++;
     }
-    return true;
+    return more == 0;
+}
+
+SETTER(iscsi)
+{
+    struct config_controller *controller = &read->config->controllers[index];
+    struct value_list list = {.at = text};
+    char one[ADDRESS_TEXT_SIZE];
+    int more;
+    controller->iscsi_count = 0;
+    while ((more = value_list_next(&list, one, sizeof one, CONFIG_ISCSI_LIMIT, "addresses", why)) >
+           0) {
+        struct address *to = &controller->iscsi[controller->iscsi_count];
+        if (!address_parse(one, to, why))
+            return false;
+        if (to->kind != ADDRESS_IP)
+            return value_refuse(why, "hosts come here by TCP; write ADDRESS:PORT or [IPV6]:PORT");
+        if (strcmp(to->host, "0.0.0.0") == 0 || strcmp(to->host, "::") == 0)
+            return value_refuse(why, "hosts are told this address at discovery, so \"any\" is no "
+                                     "answer; write each address that they shall use");
+        controller->iscsi_count++;
+    }
+    return more == 0;
 }
 
 SETTER(run)
@@ -222,6 +228,71 @@ SETTER(flush)
     return word >= 0;
 }
 
+SETTER(block)
+{
+    static const char *const words[] = {"512", "4096", NULL};
+    int word = value_word(text, words, why);
+    if (word >= 0)
+        read->config->scsi[index].block_size_bytes = word ? CONFIG_BLOCK_MOST : CONFIG_BLOCK_LEAST;
+    return word >= 0;
+}
+
+SETTER(transition)
+{
+    static const char *const words[] = {"wait", "busy", "transitioning", NULL};
+    int word = value_word(text, words, why);
+    if (word >= 0)
+        read->config->scsi[index].transition = (enum config_transition)word;
+    return word >= 0;
+}
+
+SETTER(initiator)
+{
+    struct config_host *host = &read->config->hosts[index];
+    struct value_list list = {.at = text};
+    char one[CONFIG_INITIATOR_SIZE];
+    int more;
+    host->initiator_count = 0;
+    while ((more = value_list_next(&list, one, sizeof one, CONFIG_INITIATOR_LIMIT,
+                                   "initiator names", why)) > 0) {
+        if (!value_iscsi_name(one, host->initiators[host->initiator_count], why))
+            return false;
+        for (uint32_t i = 0; i < host->initiator_count; i++)
+            if (strcmp(host->initiators[i], one) == 0)
+                return value_refuse(why, "%.120s stands here twice", one);
+        host->initiator_count++;
+    }
+    return more == 0;
+}
+
+SETTER(chap_user)
+{
+    return value_user(text, read->config->hosts[index].chap_user, why);
+}
+
+SETTER(chap_secret)
+{
+    return value_secret(text, read->config->hosts[index].chap_secret, why);
+}
+
+SETTER(mutual_user)
+{
+    return value_user(text, read->config->hosts[index].mutual_user, why);
+}
+
+SETTER(mutual_secret)
+{
+    return value_secret(text, read->config->hosts[index].mutual_secret, why);
+}
+
+SETTER(volumes)
+{
+    if (strlen(text) >= CONFIG_LINE_SIZE)
+        return value_refuse(why, "longer than a line");
+    memcpy(read->host_volumes[index], text, strlen(text) + 1);
+    return true;
+}
+
 static const struct key array_keys[] = {
     [ARRAY_NAME] = {.name = "name", .set = set_name, .required = true},
     [ARRAY_SECRET] = {.name = "secret", .set = set_secret, .hidden = true},
@@ -238,6 +309,7 @@ static const struct key controller_keys[] = {
     [CONTROLLER_LINK] = {.name = "link", .set = set_link, .required = true},
     [CONTROLLER_WARDEN] = {.name = "warden", .set = set_warden, .required = true},
     [CONTROLLER_NBD] = {.name = "nbd", .set = set_nbd, .required = true},
+    [CONTROLLER_ISCSI] = {.name = "iscsi", .set = set_iscsi},
     [CONTROLLER_RUN] = {.name = "run", .set = set_run, .required = true},
     [CONTROLLER_CPU] = {.name = "cpu", .set = set_cpu},
     [CONTROLLER_REQUESTS] = {.name = "requests", .set = set_requests},
@@ -252,6 +324,16 @@ static const struct key volume_keys[] = {
     [VOLUME_SIZE] = {.name = "size", .set = set_size, .required = true},
     [VOLUME_OWNER] = {.name = "owner", .set = set_owner},
     [VOLUME_FLUSH] = {.name = "flush", .set = set_flush},
+    [VOLUME_BLOCK] = {.name = "block", .set = set_block},
+    [VOLUME_TRANSITION] = {.name = "transition", .set = set_transition},
+};
+static const struct key host_keys[] = {
+    [HOST_INITIATOR] = {.name = "initiator", .set = set_initiator, .required = true},
+    [HOST_CHAP_USER] = {.name = "chap_user", .set = set_chap_user},
+    [HOST_CHAP_SECRET] = {.name = "chap_secret", .set = set_chap_secret, .hidden = true},
+    [HOST_MUTUAL_USER] = {.name = "mutual_user", .set = set_mutual_user},
+    [HOST_MUTUAL_SECRET] = {.name = "mutual_secret", .set = set_mutual_secret, .hidden = true},
+    [HOST_VOLUMES] = {.name = "volumes", .set = set_volumes, .required = true},
 };
 
 const struct section_type config_section_types[SECTION_KINDS] = {
@@ -259,9 +341,11 @@ const struct section_type config_section_types[SECTION_KINDS] = {
     [SECTION_CONTROLLER] = {"controller", controller_keys, CONTROLLER_KEYS},
     [SECTION_STORE] = {"store", store_keys, STORE_KEYS},
     [SECTION_VOLUME] = {"volume", volume_keys, VOLUME_KEYS},
+    [SECTION_HOST] = {"host", host_keys, HOST_KEYS},
 };
 _Static_assert(ARRAY_LENGTH(array_keys) == ARRAY_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(controller_keys) == CONTROLLER_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(store_keys) == STORE_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(volume_keys) == VOLUME_KEYS, "every key has its row");
+_Static_assert(ARRAY_LENGTH(host_keys) == HOST_KEYS, "every key has its row");
 _Static_assert((int)ARRAY_KEYS <= (int)KEY_LIMIT, "the longest table fits");

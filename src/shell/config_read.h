@@ -15,11 +15,12 @@ enum section_kind {
     SECTION_CONTROLLER,
     SECTION_STORE,
     SECTION_VOLUME,
+    SECTION_HOST,
     SECTION_KINDS
 };
 
 enum {
-    SECTION_LIMIT = 1 + CONTROLLER_COUNT + STORE_LIMIT + VOLUME_LIMIT,
+    SECTION_LIMIT = 1 + CONTROLLER_COUNT + STORE_LIMIT + VOLUME_LIMIT + CONFIG_HOST_LIMIT,
     KEY_LIMIT = 12, /* keys of one kind of section */
     KEY_TEXT = 128, /* bytes of a value kept for a later message */
 };
@@ -27,7 +28,7 @@ enum {
 /* A section that the file has: where it stands, and where its keys do. */
 struct section {
     enum section_kind kind;
-    uint32_t index; /* of the controller, store or volume */
+    uint32_t index; /* of the controller, store, volume or host */
     uint32_t line;
     char title[CONFIG_NAME_SIZE + 16]; /* "volume vol0" */
     uint32_t key_line[KEY_LIMIT];      /* 0: the key is not there */
@@ -41,7 +42,8 @@ struct config_read {
     struct config_errors *errors;
     uint32_t section_count;
     struct section sections[SECTION_LIMIT];
-    char volume_store[VOLUME_LIMIT][CONFIG_NAME_SIZE]; /* resolved when all stores are known */
+    char volume_store[VOLUME_LIMIT][CONFIG_NAME_SIZE];      /* resolved when all stores are known */
+    char host_volumes[CONFIG_HOST_LIMIT][CONFIG_LINE_SIZE]; /* and these when all volumes are */
 };
 
 /* The keys whose place config_check.c names; config.c's tables are in this order. */
@@ -62,13 +64,32 @@ enum {
     CONTROLLER_LINK,
     CONTROLLER_WARDEN,
     CONTROLLER_NBD,
+    CONTROLLER_ISCSI,
     CONTROLLER_RUN,
     CONTROLLER_CPU,
     CONTROLLER_REQUESTS,
     CONTROLLER_KEYS
 };
 enum { STORE_PATH, STORE_IO, STORE_KEYS };
-enum { VOLUME_STORE, VOLUME_OFFSET, VOLUME_SIZE, VOLUME_OWNER, VOLUME_FLUSH, VOLUME_KEYS };
+enum {
+    VOLUME_STORE,
+    VOLUME_OFFSET,
+    VOLUME_SIZE,
+    VOLUME_OWNER,
+    VOLUME_FLUSH,
+    VOLUME_BLOCK,
+    VOLUME_TRANSITION,
+    VOLUME_KEYS
+};
+enum {
+    HOST_INITIATOR,
+    HOST_CHAP_USER,
+    HOST_CHAP_SECRET,
+    HOST_MUTUAL_USER,
+    HOST_MUTUAL_SECRET,
+    HOST_VOLUMES,
+    HOST_KEYS
+};
 
 /* Takes the value of one key; false with a sentence. */
 typedef bool key_setter(struct config_read *read, uint32_t index, const char *text,

@@ -169,6 +169,105 @@ bool value_secret(const char *text, char secret[CONFIG_SECRET_SIZE], char why[TR
     return true;
 }
 
+/* ---- lists and iSCSI names ---- */
+
+int value_list_next(struct value_list *list, char *item, size_t size, uint32_t limit,
+                    const char *what, char why[TRACE_LINE])
+{
+    if (!list->at)
+        return 0;
+    const char *at = list->at + strspn(list->at, " \t");
+    size_t length = strcspn(at, ",");
+    const char *next = at[length] == ',' ? at + length + 1 : NULL;
+    while (length > 0 && (at[length - 1] == ' ' || at[length - 1] == '\t'))
+        length--;
+    if (list->index == limit)
+        value_refuse(why, "more than %u %s", limit, what);
+    else if (length == 0)
+        value_refuse(why, "an empty place in the list; separate %s with one comma", what);
+    else if (length >= size)
+        value_refuse(why, "number %u of the %s is too long", list->index + 1, what);
+    else {
+        memcpy(item, at, length);
+        item[length] = '\0';
+        list->at = next;
+        list->index++;
+        return 1;
+    }
+    return -1;
+}
+
+/* So many hexadecimal digits, or so many, and nothing else. */
+static bool all_hexadecimal(const char *text, size_t one_length, size_t other_length)
+{
+    size_t length = strspn(text, "0123456789abcdef");
+    return text[length] == '\0' && (length == one_length || length == other_length);
+}
+
+bool value_iscsi_name(const char *text, char name[CONFIG_INITIATOR_SIZE], char why[TRACE_LINE])
+{
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyz0123456789.-:";
+    size_t length = strlen(text);
+    bool iqn = strncmp(text, "iqn.", 4) == 0 && length > 4;
+    bool eui = strncmp(text, "eui.", 4) == 0 && all_hexadecimal(text + 4, 16, 16);
+    bool naa = strncmp(text, "naa.", 4) == 0 && all_hexadecimal(text + 4, 16, 32);
+    if (length >= CONFIG_INITIATOR_SIZE || strspn(text, legal) != length || (!iqn && !eui && !naa))
+        return value_refuse(
+            why,
+            "\"%.40s\" is not an iSCSI name; write one like iqn.2004-10.com.example:host, of "
+            "a-z 0-9 . - : and at most %d bytes",
+            text, CONFIG_INITIATOR_SIZE - 1);
+    memcpy(name, text, length + 1);
+    return true;
+}
+
+bool value_user(const char *text, char user[CONFIG_INITIATOR_SIZE], char why[TRACE_LINE])
+{
+    size_t length = strlen(text);
+    for (size_t i = 0; i < length; i++)
+        if (text[i] <= 0x20 || text[i] > 0x7e)
+            return value_refuse(why, "a CHAP name is printable ASCII without blanks");
+    if (length == 0 || length >= CONFIG_INITIATOR_SIZE)
+        return value_refuse(why, "%zu characters; write 1 to %d", length,
+                            CONFIG_INITIATOR_SIZE - 1);
+    memcpy(user, text, length + 1);
+    return true;
+}
+
+bool value_lun(const char *text, char name[CONFIG_NAME_SIZE], int *lun, bool *read_only,
+               char why[TRACE_LINE])
+{
+    size_t length = strcspn(text, "@:");
+    const char *at = text + length;
+    char only[CONFIG_NAME_SIZE];
+    if (length >= sizeof only)
+        return value_refuse(why, "\"%.40s\": the name is longer than any volume's", text);
+    memcpy(only, text, length);
+    only[length] = '\0';
+    char ignored[TRACE_LINE];
+    if (!value_name(only, name, ignored))
+        return value_refuse(why,
+                            "\"%.40s\" does not begin with a volume's name; write NAME, "
+                            "NAME@LUN, NAME:ro or NAME@LUN:ro",
+                            text);
+    *lun = -1;
+    *read_only = false;
+    if (*at == '@') {
+        uint64_t number;
+        at++;
+        if (!take_digits(&at, &number) || number >= CONFIG_LUN_LIMIT || (*at != '\0' && *at != ':'))
+            return value_refuse(why, "\"%.40s\": the LUN is not a number; write 0 to %d", text,
+                                CONFIG_LUN_LIMIT - 1);
+        *lun = (int)number;
+    }
+    if (*at == ':') {
+        if (strcmp(at, ":ro") != 0)
+            return value_refuse(why, "\"%.40s\": only :ro (read-only) can follow", text);
+        *read_only = true;
+    }
+    return true;
+}
+
 /* ---- addresses ---- */
 
 static bool parse_unix(const char *text, struct address *address, char why[TRACE_LINE])

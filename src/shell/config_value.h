@@ -40,6 +40,26 @@ bool value_path(const char *text, char *path, size_t size, char why[TRACE_LINE])
 /* The index of `text` in `words`, which NULL ends; -1 with a sentence when it is none of them. */
 int value_word(const char *text, const char *const *words, char why[TRACE_LINE]);
 
+/* The items of a list with commas between them. */
+struct value_list {
+    const char *at;
+    uint32_t index; /* of the next item */
+};
+/* The next item into `item`, without the blanks around it. 1: there is one; 0: there are no more;
+ * -1 with a sentence. `what` names the items. */
+int value_list_next(struct value_list *list, char *item, size_t size, uint32_t limit,
+                    const char *what, char why[TRACE_LINE]);
+
+/* An iSCSI name (RFC 7143 4.2.7): iqn., eui. or naa., lower case. */
+bool value_iscsi_name(const char *text, char name[CONFIG_INITIATOR_SIZE], char why[TRACE_LINE]);
+
+/* A CHAP name: 1 to 223 printable ASCII characters without blanks. */
+bool value_user(const char *text, char user[CONFIG_INITIATOR_SIZE], char why[TRACE_LINE]);
+
+/* NAME[@LUN][:ro]: the name, the LUN or -1, and whether it is read-only. */
+bool value_lun(const char *text, char name[CONFIG_NAME_SIZE], int *lun, bool *read_only,
+               char why[TRACE_LINE]);
+
 /* 12 to 128 printable ASCII characters. The sentence never quotes it. */
 bool value_secret(const char *text, char secret[CONFIG_SECRET_SIZE], char why[TRACE_LINE]);
 

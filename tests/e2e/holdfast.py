@@ -110,9 +110,28 @@ def process_alive(pid):
 
 
 class Volume:
-    def __init__(self, name, size=16 * MI, owner="a", store="disk", offset=None, flush="mirror"):
+    def __init__(self, name, size=16 * MI, owner="a", store="disk", offset=None, flush="mirror", block=512,
+                 transition="wait"):
         self.name, self.size, self.owner = name, size, owner
         self.store, self.offset, self.flush = store, offset, flush
+        self.block, self.transition = block, transition
+
+
+class Host:
+    """A [host] section: who is let in over iSCSI. volumes: the text of the key, such as "alpha@1, beta:ro"."""
+
+    def __init__(self, name, initiators, volumes, chap=None, mutual=None):
+        """chap, mutual: (user, secret)."""
+        self.name, self.volumes, self.chap, self.mutual = name, volumes, chap, mutual
+        self.initiators = [initiators] if isinstance(initiators, str) else list(initiators)
+
+    def lines(self):
+        lines = [f"[host {self.name}]", f"initiator = {', '.join(self.initiators)}", f"volumes = {self.volumes}"]
+        if self.chap:
+            lines += [f"chap_user = {self.chap[0]}", f"chap_secret = {self.chap[1]}"]
+        if self.mutual:
+            lines += [f"mutual_user = {self.mutual[0]}", f"mutual_secret = {self.mutual[1]}"]
+        return lines
 
 
 class Controller:
@@ -121,6 +140,7 @@ class Controller:
     def __init__(self, pair, name):
         self.pair, self.name = pair, name
         self.link, self.warden, self.nbd = free_port(), free_port(), free_port()
+        self.iscsi = free_port()
         self.run = pair.directory / f"run-{name}"
         self.config = pair.directory / f"{name}.conf"
         self.log_path = pair.directory / f"{name}.log"
@@ -245,6 +265,15 @@ class Controller:
     def unix_uri(self, volume):
         return f"nbd+unix:///{volume}?socket={self.socket}"
 
+    def portal(self, six=False):
+        return f"[::1]:{self.iscsi}" if six else f"127.0.0.1:{self.iscsi}"
+
+    def iscsi_url(self, lun, six=False, login="", target=None):
+        """As libiscsi's tools and qemu take it. lun: a number, or a volume's name when there are no hosts."""
+        if isinstance(lun, str):
+            lun = list(self.pair.volumes).index(lun)
+        return f"iscsi://{login}{self.portal(six)}/{target or self.pair.target_name}/{lun}"
+
     def connect(self, volume, structured=True, contexts=()):
         """A libnbd handle, connected."""
         handle = nbd.NBD()
@@ -259,13 +288,17 @@ class Pair:
     """Two controllers, their store files and their configuration, in a directory of their own."""
 
     def __init__(self, volumes=None, lease=f"{LEASE_MS}ms", settle="50ms", cache="16M", secret=None, giveback="manual",
-                 destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto"):
+                 destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto",
+                 iscsi=False, hosts=()):
+        """iscsi: both controllers have portals on 127.0.0.1 and ::1. hosts: of Host; none: loopback sees it all."""
         base = "/dev/shm" if memory else os.environ.get("TMPDIR", "/tmp")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=base))
         self.volumes = {v.name: v for v in volumes or (Volume("alpha", owner="a"), Volume("beta", owner="b"))}
         self.lease, self.settle, self.cache, self.secret, self.giveback = lease, settle, cache, secret, giveback
         self.destage_after, self.dirty_low, self.dirty_high = destage_after, dirty_low, dirty_high
         self.requests, self.io = requests, io
+        self.iscsi, self.hosts = iscsi or bool(hosts), list(hosts)
+        self.target_name = "iqn.2026-11.holdfast:e2e"
         self.secrets = {"a": secret, "b": secret}
         self.register = self.directory / "register" / "record"
         self.register.parent.mkdir()
@@ -314,13 +347,18 @@ class Pair:
             lines += [f"[controller {controller.name}]", f"link = 127.0.0.1:{link}", f"warden = 127.0.0.1:{warden}",
                       f"nbd = 127.0.0.1:{controller.nbd}, [::1]:{controller.nbd}, unix:{controller.socket}",
                       f"run = {controller.run}"]
+            if self.iscsi:
+                lines.append(f"iscsi = {controller.portal()}, {controller.portal(six=True)}")
             if self.requests:
                 lines.append(f"requests = {self.requests}")
         for store, path in self.store_paths.items():
             lines += [f"[store {store}]", f"path = {path}", f"io = {self.io}"]
         for volume in self.volumes.values():
             lines += [f"[volume {volume.name}]", f"store = {volume.store}", f"offset = {volume.offset}",
-                      f"size = {volume.size}", f"owner = {volume.owner}", f"flush = {volume.flush}"]
+                      f"size = {volume.size}", f"owner = {volume.owner}", f"flush = {volume.flush}",
+                      f"block = {volume.block}", f"transition = {volume.transition}"]
+        for host in self.hosts:
+            lines += host.lines()
         return "\n".join(lines) + "\n"
 
     def write_config(self):
@@ -393,7 +431,8 @@ class Pair:
             text = controller.log()
             for bad in ("AddressSanitizer", "runtime error:", "assertion failed", "check failed", "Assertion"):
                 assert bad not in text, f"{controller.name}'s log says {bad!r}:\n{controller.log_tail()}"
-            for secret in filter(None, {self.secret, *self.secrets.values()}):
+            chap = {pair[1] for host in self.hosts for pair in (host.chap, host.mutual) if pair}
+            for secret in filter(None, {self.secret, *self.secrets.values(), *chap}):
                 assert secret not in text, f"{controller.name}'s log holds the secret"
 
     # ---- the store, read without us ----

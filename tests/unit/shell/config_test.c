@@ -200,12 +200,12 @@ static const struct row rows[] = {
     {"# stores and volumes\n",
      "[volumes]\n",
      {"f:25: [volumes]: no such section; write [array], [controller a], [controller b], [store "
-      "NAME] or "
-      "[volume NAME]"}},
+      "NAME], "
+      "[volume NAME] or [host NAME]"}},
     {"# stores and volumes\n",
      "[]\n",
-     {"f:25: []: no such section; write [array], [controller a], [controller b], [store NAME] or "
-      "[volume NAME]"}},
+     {"f:25: []: no such section; write [array], [controller a], [controller b], [store NAME], "
+      "[volume NAME] or [host NAME]"}},
     {"# stores and volumes\n",
      "[controller c]\nlink = x\n",
      {"f:25: [controller c]: there are two controllers; write [controller a] or [controller b]"}},
@@ -228,9 +228,8 @@ static const struct row rows[] = {
     {"[array]\n",
      "[arry]\n",
      {"f: [array]: missing; both controllers share one file",
-      "f:2: [arry]: no such section; write [array], [controller a], [controller b], [store NAME] "
-      "or "
-      "[volume NAME]"}},
+      "f:2: [arry]: no such section; write [array], [controller a], [controller b], [store NAME], "
+      "[volume NAME] or [host NAME]"}},
     {"[controller b]\n",
      "[controller a]\n",
      {"f: [controller b]: missing; both controllers share one file",
