@@ -7,6 +7,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 enum {
     MOVE_HOLD_LIMIT_US =
         2 * 1000 * 1000, /* hosts are held no longer than this for a planned move */
@@ -68,6 +70,8 @@ static void move_step(struct array *array, uint32_t index)
     }
     if (volume->move != MOVE_HOLD)
         return;
+    if (MISTAKE(move_without_drain))
+        dirty_pages = 0;
     bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0;
     if (drained && lists_filling(&array->lists)->count < BATCH_HEADERS) {
         volume->move = MOVE_SENT;
@@ -132,6 +136,8 @@ static void begin_solo(struct array *array)
                                 ? UINT64_MAX
                                 : (1ull << array->config.store_count) - 1;
     array->barrier_retry_us = array->now_us;
+    if (MISTAKE(barrier_missing))
+        array->barrier_wanted = 0;
     array->solo_drained = false;
     array->solo_cut = generation_cut(&array->destage.generations);
     array->outgoing.hello_wanted = true;
@@ -188,6 +194,8 @@ void duty_orders(struct array *array)
     }
     if (orders & ORDER_ADOPT) {
         leave_mirror(array, "the peer was lost");
+        if (MISTAKE(takeover_forgets_image))
+            array->drop_pending = true;
         generation_adopt(&array->destage.generations, &array->table);
         array->homing = false;
         begin_solo(array);
@@ -264,11 +272,13 @@ static void refill_send(struct array *array)
 {
     struct slot_table *table = &array->table;
     struct refill *refill = &array->refill;
+    if (MISTAKE(rejoin_without_refill))
+        refill->cursor = table->half;
     for (uint32_t i = 0; i < REFILL_STEP && refill->cursor < table->half; i++, refill->cursor++) {
         struct slot *slot = slot_at(table, refill->cursor);
         if (slot_is_mirrored(table, slot) || slot->superseded)
             continue;
-        if (slot->state == SLOT_DESTAGING)
+        if (slot->state == SLOT_DESTAGING && !MISTAKE(refill_skips_destaging))
             refill->again =
                 true; /* clean soon; or dirty again after an error, and then it must be sent */
         if (slot->state != SLOT_DIRTY)
@@ -325,6 +335,8 @@ void duty_abort_refill(struct array *array)
 
 static bool everything_destaged(const struct array *array)
 {
+    if (MISTAKE(stop_without_destage))
+        return stores_quiet(array);
     return slot_dirty_count(&array->table, 0) == 0 && slot_dirty_count(&array->table, 1) == 0 &&
            stores_quiet(array);
 }

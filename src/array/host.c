@@ -8,6 +8,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 static bool role_is_out(const struct array *array)
 {
     return !role_has_memory(array->role.state) || array->role.state == ROLE_JOINING;
@@ -196,7 +198,7 @@ static void host_read(struct array *array, struct request *request)
             wait_for_fetch(array, request, slot, part.key, last / PAGE_SIZE_BYTES + 1);
             return;
         }
-        if (slot->unsafe) {
+        if (slot->unsafe && !MISTAKE(read_before_mirror)) {
             host_wait_slot(array, request, slot);
             return;
         }
@@ -246,6 +248,14 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
 /* Everything is in the cache: now it must become as safe as this mode of service promises. */
 void host_write_applied(struct array *array, struct request *request)
 {
+    if (MISTAKE(ack_before_mirror) && array->mirroring) {
+        host_complete(array, request, HOST_OK);
+        return;
+    }
+    if (MISTAKE(ack_before_store) && !array->mirroring) {
+        host_complete(array, request, HOST_OK);
+        return;
+    }
     if (array->mirroring) {
         request->phase = REQUEST_MIRROR;
         wait_in(array, &lists_filling(&array->lists)->waiting, request);
@@ -270,7 +280,9 @@ static void host_write_stored(struct array *array, struct request *request)
         request->done_bytes += part.to - part.from;
         uint64_t left = request->host.length_bytes - request->done_bytes;
         uint64_t tail = (RANGE_SMALL_PAGES + 1) * PAGE_SIZE_BYTES;
-        if (request->ranged && !request->by_write && left > tail)
+        bool ranged =
+            request->ranged || (MISTAKE(zeroes_acked_early) && request->host.op == HOST_ZERO);
+        if (ranged && !request->by_write && left > tail)
             request->done_bytes += left - tail; /* only its ends went through the cache */
     }
     host_complete(array, request, HOST_OK);
@@ -280,7 +292,8 @@ static void host_write_mirrored(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
     bool wants_store =
-        array_is_solo(array) || (config->flush_destage && (request->host.flags & HOST_FUA));
+        (array_is_solo(array) && !MISTAKE(ack_from_void_batch)) ||
+        (config->flush_destage && (request->host.flags & HOST_FUA) && !MISTAKE(fua_ignored));
     if (!wants_store) {
         host_complete(array, request, HOST_OK);
         return;
@@ -312,7 +325,7 @@ static void host_flush(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
     if (request->phase == REQUEST_APPLY) {
-        if (!array_is_solo(array) && !config->flush_destage) {
+        if (!array_is_solo(array) && (!config->flush_destage || MISTAKE(flush_does_nothing))) {
             host_complete(array, request,
                           HOST_OK); /* two memories hold whatever was acknowledged */
             return;
@@ -334,7 +347,7 @@ static bool host_admit(struct array *array, struct request *request)
         return false;
     }
     /* A role that was entered in this burst serves only once its orders have been carried out. */
-    bool ready = array->role.orders == 0 && !array->drop_pending;
+    bool ready = array->role.orders == 0 && (!array->drop_pending || MISTAKE(serve_before_drop));
     bool serving = ready && role_may_serve(&array->role, array->now_us);
     struct volume *volume = &array->volumes[request->host.volume];
     if (request->begun) {

@@ -6,6 +6,7 @@
  * is sent again (claims 2, 3, 7). An empty list is sent now and then so that both leases live. */
 
 #include "array/internal.h"
+#include "base/mistake.h"
 #include "base/crc32c.h"
 
 static uint64_t beat_us(const struct array *array)
@@ -44,6 +45,23 @@ static void seal_write(struct array *array, struct header *header)
         sector = end;
     }
     header->data_crc = crc32c_end(crc);
+    if (MISTAKE(destage_before_mirrored) && !slot->superseded && slot->list == LIST_NONE) {
+        slot_set_state(table, slot, SLOT_DIRTY);
+        slot_list_append(table, LIST_URGENT, slot);
+    }
+}
+
+/* The active list gets its head, and with it its number. */
+static void encode(struct array *array)
+{
+    struct batch_head head = {.flags = array->stopping ? BATCH_STOPPING : 0,
+                              .epoch = array->role.epoch,
+                              .sender = array->config.incarnation,
+                              .receiver = array->role.peer.incarnation,
+                              .time_us = array->now_us};
+    lists_encode(&array->lists, &head);
+    TRACE(array, "seal batch %llu headers %u data %u", (unsigned long long)head.number,
+          head.header_count, head.data_bytes);
 }
 
 static void seal(struct array *array)
@@ -53,14 +71,7 @@ static void seal(struct array *array)
         if (list->headers[i].type == HEADER_WRITE)
             seal_write(array, &list->headers[i]);
     }
-    struct batch_head head = {.flags = array->stopping ? BATCH_STOPPING : 0,
-                              .epoch = array->role.epoch,
-                              .sender = array->config.incarnation,
-                              .receiver = array->role.peer.incarnation,
-                              .time_us = array->now_us};
-    lists_encode(&array->lists, &head);
-    TRACE(array, "seal batch %llu headers %u data %u", (unsigned long long)head.number,
-          head.header_count, head.data_bytes);
+    encode(array);
 }
 
 static void send_batch(struct array *array)
@@ -114,7 +125,8 @@ void link_pump(struct array *array)
 {
     struct lists *lists = &array->lists;
     struct outgoing *outgoing = &array->outgoing;
-    if (outgoing->hello_sent || outgoing->batch_sent)
+    bool busy = MISTAKE(void_batch_forgotten) ? lists->on_the_way : outgoing->batch_sent;
+    if (outgoing->hello_sent || busy)
         return;
     if (hello_is_due(array)) {
         send_hello(array);
@@ -124,6 +136,8 @@ void link_pump(struct array *array)
         return;
     if (lists->active) {
         array->sent.resends++;
+        if (MISTAKE(resend_with_new_number))
+            encode(array);
         TRACE(array, "send again batch %llu", (unsigned long long)(lists->next_number - 1));
         send_batch(array);
         return;
@@ -166,7 +180,7 @@ static void acknowledged(struct array *array)
     struct lists *lists = &array->lists;
     struct list *list = lists_active(lists);
     TRACE(array, "acknowledged batch %llu", (unsigned long long)(lists->next_number - 1));
-    role_on_answer(&array->role, lists->sealed_us);
+    role_on_answer(&array->role, MISTAKE(lease_from_answer) ? array->now_us : lists->sealed_us);
     array->sent.batches++;
     array->sent.headers += list->count;
     array->sent.data_bytes += list->data_bytes;

@@ -8,6 +8,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 struct slot *pages_find(struct array *array, uint64_t key)
 {
     struct slot *slot = slot_find(&array->table, key);
@@ -34,8 +36,10 @@ static bool make_free(struct array *array, bool for_read)
         return false;
     if (for_read && array->mirroring && slot_is_mirrored(table, victim)) {
         struct header drop = {.type = HEADER_DROP, .slot = slot_index(table, victim)};
-        lists_add(&array->lists, &drop);
-        array->sent.drops++;
+        if (!MISTAKE(drop_not_sent)) {
+            lists_add(&array->lists, &drop);
+            array->sent.drops++;
+        }
         TRACE(array, "drop slot %u", drop.slot);
     }
     slot_release(table, victim);
@@ -49,7 +53,7 @@ struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
 
 static bool dirty_room(const struct array *array)
 {
-    return slot_dirty_count(&array->table, 0) < array->high_slots;
+    return slot_dirty_count(&array->table, 0) < array->high_slots || MISTAKE(room_for_all);
 }
 
 /* The page's newest data moves to a fresh slot, because its present one is being carried. */
@@ -82,10 +86,18 @@ static struct slot *replace_carried(struct array *array, struct slot *old)
     return heir;
 }
 
+/* Written where it stands; the header that names it goes with what it then holds. */
+static bool in_place(const struct slot *slot)
+{
+    return slot->state == SLOT_FILLING ||
+           (MISTAKE(write_in_transit) && slot->state == SLOT_TRAVELLING) ||
+           (MISTAKE(write_in_destage) && slot->state == SLOT_DESTAGING);
+}
+
 struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched)
 {
     struct slot *slot = pages_find(array, key);
-    if (slot != NULL && slot->state == SLOT_FILLING)
+    if (slot != NULL && in_place(slot))
         return slot;
     if (array->mirroring && !lists_have_room(&array->lists, 1, false))
         return NULL;
@@ -104,7 +116,7 @@ static void add_write_header(struct array *array, struct slot *slot, uint8_t tou
 {
     struct slot_table *table = &array->table;
     CHECK(!slot_in_image(table, slot));
-    slot->fresh = !slot_is_mirrored(table, slot);
+    slot->fresh = !slot_is_mirrored(table, slot) && !MISTAKE(fresh_not_said);
     slot->send = slot->fresh ? slot->dirty : touched;
     slot_set_mirrored(table, slot, true);
     slot_set_state(table, slot, SLOT_FILLING);
@@ -127,13 +139,15 @@ void pages_written(struct array *array, struct slot *slot, uint8_t touched)
     slot->unsafe = true;
     array->host_pages++;
     generation_join(&array->destage.generations, slot);
-    if (slot->state == SLOT_FILLING) {
+    if (in_place(slot)) {
         slot->send |= touched;
         array->sent.folds++;
         return;
     }
+    bool sent = !(MISTAKE(dirty_again_not_sent) && slot->state == SLOT_DIRTY &&
+                  slot_is_mirrored(table, slot));
     slot_list_remove(table, slot);
-    if (array->mirroring) {
+    if (array->mirroring && sent) {
         add_write_header(array, slot, touched);
         return;
     }
@@ -167,12 +181,14 @@ static void back_to_dirty(struct array *array, struct slot *slot)
 
 void pages_acknowledged(struct array *array, struct slot *slot)
 {
-    CHECK(slot->state == SLOT_TRAVELLING);
+    CHECK(slot->state == SLOT_TRAVELLING || MISTAKE(destage_before_mirrored));
     if (!array_is_solo(array))
         slot->unsafe = false; /* solo: a new write may be seen only when the store has it, too */
     if (!slot->unsafe)
         host_slot_settled(array, slot,
                           false); /* a superseded slot too: its readers get this version */
+    if (MISTAKE(destage_before_mirrored) && slot->state != SLOT_TRAVELLING)
+        return;
     back_to_dirty(array, slot);
 }
 

@@ -16,6 +16,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 bool range_covers(const struct array *array, uint8_t volume, uint64_t page,
                   const struct request *except)
 {
@@ -73,7 +75,7 @@ static bool range_is_quiet(struct array *array, struct request *request, struct 
         struct slot *slot = pages_find(array, slot_key(range->volume, range->scan));
         if (slot == NULL)
             continue;
-        if (slot->state == SLOT_DESTAGING || slot->fetch != 0) {
+        if ((slot->state == SLOT_DESTAGING || slot->fetch != 0) && !MISTAKE(range_while_busy)) {
             host_wait_slot(array, request, slot);
             return false;
         }
@@ -127,7 +129,7 @@ static bool range_drop(struct array *array, struct request *request, struct rang
         if (slot != NULL)
             drop_page(array, slot);
     }
-    if (array->mirroring) {
+    if (array->mirroring && !MISTAKE(range_not_sent)) {
         struct header header = {.type = HEADER_RANGE,
                                 .volume = range->volume,
                                 .page = range->first,
@@ -210,13 +212,16 @@ void range_on_store(struct array *array, uint32_t index, enum store_result resul
     if (range_bury(array, range))
         return;
     CHECK(range->state == RANGE_STORE);
-    if (result == STORE_DONE) {
+    if (result == STORE_DONE && !MISTAKE(range_not_flushed)) {
         range->state = RANGE_FLUSH; /* stores_pump() asks for it */
         range->covered = false;
         return;
     }
     struct request *request = &array->requests.requests[range->request];
-    range_failed(array, request, range, result);
+    if (MISTAKE(range_not_flushed) && result == STORE_DONE)
+        range->state = RANGE_DROP;
+    else
+        range_failed(array, request, range, result);
     request_queue_append(&array->requests, &array->run, request);
 }
 

@@ -7,6 +7,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 enum {
     DESTAGE_SPARE_TURNS = 16,
     BARRIER_RETRY_US = 50 * 1000,
@@ -154,10 +156,17 @@ static void fetch_done(struct array *array, struct fetch_io *io, enum store_resu
     fetches->ios_used--;
 }
 
+static void run_flushed(struct array *array, struct run *run, enum store_result result);
+
 static void run_written(struct array *array, struct run *run, enum store_result result)
 {
     if (result == STORE_DONE && !run->suspect) {
         destage_written(&array->destage, run);
+        if (MISTAKE(clean_before_flush)) {
+            array->destage.stores[run->store].written--;
+            run->state = RUN_FLUSHING;
+            run_flushed(array, run, STORE_DONE);
+        }
         return;
     }
     if (result != STORE_NOT_SENT)
@@ -206,7 +215,7 @@ static void barrier_flushed(struct array *array, uint32_t store, enum store_resu
     if (!(array->barrier_covered & bit))
         return;
     array->barrier_covered &= ~bit;
-    if (result == STORE_DONE)
+    if (result == STORE_DONE || MISTAKE(barrier_error_ignored))
         array->barrier_wanted &= ~bit;
     else
         array->barrier_retry_us = array->now_us + BARRIER_RETRY_US;
@@ -217,7 +226,7 @@ static void barrier_flushed(struct array *array, uint32_t store, enum store_resu
 static void flushed(struct array *array, uint32_t store, enum store_result result)
 {
     destage_flushed(&array->destage, store);
-    if (result != STORE_DONE && result != STORE_NOT_SENT)
+    if (result != STORE_DONE && result != STORE_NOT_SENT && !MISTAKE(flush_error_for_runs_only))
         flush_failed(array, store);
     for (uint32_t i = 0; i < array->destage.run_count; i++) {
         struct run *run = &array->destage.runs[i];
@@ -240,7 +249,7 @@ static void flushed(struct array *array, uint32_t store, enum store_result resul
  * asked for now. */
 static bool flush_is_wanted(struct array *array, uint32_t store)
 {
-    if (array->destage.stores[store].flushing)
+    if (array->destage.stores[store].flushing && !MISTAKE(flush_covers_latecomers))
         return false;
     bool wanted = false;
     uint64_t bit = 1ull << store;

@@ -7,6 +7,8 @@
 
 #include "destage/destage.h"
 
+#include "base/mistake.h"
+
 enum {
     RUNS_PER_WRITE = 8, /* runs that wait for a flush, for each write in flight */
     FLUSH_AFTER_RUNS = 4,
@@ -56,8 +58,10 @@ static struct hull hull_of(const struct destage *destage, const struct slot *slo
  * all that it holds, and is mirrored in its place. */
 static bool may_go(const struct slot_table *table, const struct slot *slot, bool solo)
 {
-    return slot->state == SLOT_DIRTY && slot->elder == NO_INDEX && slot->fetch == 0 &&
-           !slot->held && (solo || slot->superseded || slot_is_mirrored(table, slot));
+    return slot->state == SLOT_DIRTY && (slot->elder == NO_INDEX || MISTAKE(pass_the_elder)) &&
+           slot->fetch == 0 && (!slot->held || MISTAKE(pin_forgotten)) &&
+           (solo || slot->superseded || slot_is_mirrored(table, slot) ||
+            MISTAKE(destage_before_mirrored));
 }
 
 static struct run *run_take(struct destage *destage)

@@ -6,11 +6,14 @@
 
 #include "destage/generation.h"
 
+#include "base/mistake.h"
+
 void generation_join(struct generations *generations, struct slot *slot)
 {
     if (slot->counted)
         return;
-    bool adopted = generations->adopting && slot->list == LIST_IMAGE;
+    bool adopted =
+        generations->adopting && slot->list == LIST_IMAGE && !MISTAKE(adopted_not_counted);
     uint64_t generation = adopted ? generations->adopted : generations->open;
     slot->generation = (uint8_t)(generation % FLUSH_GENERATIONS);
     slot->counted = true;
@@ -24,7 +27,9 @@ void generation_adopt(struct generations *generations, const struct slot_table *
     CHECK(!generations->adopting);
     generations->adopting = true;
     generations->adopted = generations->open;
-    generations->count[generations->open % FLUSH_GENERATIONS] += slot_list_count(table, LIST_IMAGE);
+    if (!MISTAKE(adopted_not_counted))
+        generations->count[generations->open % FLUSH_GENERATIONS] +=
+            slot_list_count(table, LIST_IMAGE);
 }
 
 void generation_adopt_end(struct generations *generations, const struct slot_table *table)

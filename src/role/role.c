@@ -7,6 +7,8 @@
 
 #include "role/role.h"
 
+#include "base/mistake.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -131,6 +133,8 @@ static bool peer_is_gone(const struct role_machine *role)
  * peer would have made a record of its own: a proof about an older one says nothing about that. */
 static bool holder_is_gone(const struct role_machine *role)
 {
+    if (MISTAKE(stale_proof))
+        return role->gone_incarnation != 0;
     return peer_is_gone(role) && role->peer.serving_memory &&
            role->peer.epoch == role->record.epoch;
 }
@@ -216,7 +220,7 @@ static void go_solo(struct role_machine *role, uint64_t now_us, uint32_t order, 
 static void try_end_fencing(struct role_machine *role, uint64_t now_us)
 {
     bool gone = peer_is_gone(role);
-    if (!gone && (role->warden_answers || now_us < fence_deadline(role)))
+    if (!gone && (role->warden_answers || now_us < fence_deadline(role)) && !MISTAKE(no_lease_wait))
         return;
     if (role->adopt)
         role->takeover_count++;
@@ -313,8 +317,10 @@ static void on_swap_lost(struct role_machine *role, uint64_t now_us)
  * with a complete image, and its lease has run out already. */
 static bool is_in_after_all(struct role_machine *role, uint64_t now_us)
 {
-    if (role->pending_epoch == 0 || role->record.epoch != role->pending_epoch ||
-        role->record.in != REGISTER_IN_BOTH)
+    if ((role->pending_epoch == 0 || role->record.epoch != role->pending_epoch) &&
+        !MISTAKE(join_in_any_epoch))
+        return false;
+    if (role->record.in != REGISTER_IN_BOTH)
         return false;
     enter(role, ROLE_PAIRED, "the register has this controller in");
     role->epoch = role->pending_epoch;
@@ -354,6 +360,8 @@ void role_on_register(struct role_machine *role, uint64_t now_us, enum register_
     bool older = reads_record && role->record_known && record->epoch < role->record.epoch;
     if (older)
         result = REGISTER_UNKNOWN;
+    if (MISTAKE(register_unknown_is_won) && result == REGISTER_UNKNOWN && !was_read)
+        result = REGISTER_OK;
     if (result == REGISTER_UNKNOWN) {
         role->register_next_us = now_us + REGISTER_RETRY_US;
         if (!was_read)
@@ -580,11 +588,13 @@ bool role_may_serve(const struct role_machine *role, uint64_t now_us)
 {
     if (role->state == ROLE_SOLO)
         return !role->pairing || now_us < role->lease_until_us;
-    return role->state == ROLE_PAIRED && now_us < role->lease_until_us;
+    return role->state == ROLE_PAIRED && (now_us < role->lease_until_us || MISTAKE(lease_forever));
 }
 
 uint64_t role_serve_until(const struct role_machine *role)
 {
+    if (MISTAKE(write_after_lease))
+        return UINT64_MAX;
     if (role->state == ROLE_PAIRED || (role->state == ROLE_SOLO && role->pairing))
         return role->lease_until_us;
     return role->state == ROLE_SOLO ? UINT64_MAX : 0;

@@ -219,9 +219,10 @@ void oracle_fill(const struct oracle *oracle, uint64_t id, void *data)
     const struct write *write = &oracle->writes[id];
     CHECK(!write->zero);
     for (uint64_t at = 0; at < write->length; at += cell_bytes(oracle)) {
-        uint64_t words[4];
-        stamp(words, id, write->volume, (write->offset + at) / ORACLE_CELL);
-        memcpy((uint8_t *)data + at, words, ORACLE_CELL);
+        uint64_t words[ORACLE_CELL_MOST / sizeof(uint64_t)];
+        uint32_t count = cell_bytes(oracle) / sizeof(uint64_t);
+        stamp(words, count, id, write->volume, (write->offset + at) >> oracle->cell_shift);
+        memcpy((uint8_t *)data + at, words, cell_bytes(oracle));
     }
 }
 

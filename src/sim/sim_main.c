@@ -23,17 +23,19 @@ struct arguments {
 
 static void usage(FILE *to)
 {
-    fprintf(to, "usage: holdfast-sim --seed N [--seeds COUNT] [--steps N] [--trace] [--core-trace] "
-                "[--quiet]\n"
-                "                    [--check-every N] [--without KIND[,KIND...]] [--seconds N]\n"
-                "  --seed N         the first seed\n"
-                "  --seeds COUNT    how many seeds, one after the other (1)\n"
-                "  --steps N        host requests of a seed until its faults stop (3000)\n"
-                "  --trace          print everything that happens\n"
-                "  --core-trace     and what the core says about every header, batch and slot\n"
-                "  --quiet          print the drawn choices only of a seed that fails\n"
-                "  --check-every N  array_check() after every N pumps (drawn)\n"
-                "  --without KIND   leave out a kind of fault:");
+    fprintf(
+        to,
+        "usage: holdfast-sim --seed N [--seeds COUNT] [--steps N] [--trace] [--core-trace] "
+        "[--quiet]\n"
+        "                    [--check-every N] [--without KIND[,KIND...]] [--seconds N]\n"
+        "  --seed N         the first seed\n"
+        "  --seeds COUNT    how many seeds, one after the other (1)\n"
+        "  --steps N        host requests of a seed that end well until its faults stop (3000)\n"
+        "  --trace          print everything that happens\n"
+        "  --core-trace     and what the core says about every header, batch and slot\n"
+        "  --quiet          print the drawn choices only of a seed that fails\n"
+        "  --check-every N  array_check() after every N pumps (drawn)\n"
+        "  --without KIND   leave out a kind of fault:");
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         fprintf(to, " %s", fault_name[kind]);
     fprintf(to,

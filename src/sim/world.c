@@ -574,7 +574,7 @@ static bool faults_over(const struct world *world)
 {
     if (world->options.scripted)
         return world->now_us >= SCRIPT_US;
-    return world->count.requests >= world->options.steps;
+    return world->count.completed >= world->options.steps;
 }
 
 static bool both_down(const struct world *world)

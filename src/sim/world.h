@@ -43,7 +43,7 @@ extern const char *const fault_name[FAULT_COUNT];
 
 struct world_options {
     uint64_t seed;
-    uint64_t steps;       /* host requests until the faults stop */
+    uint64_t steps;       /* host requests that end well until the faults stop */
     bool trace;           /* print everything that happens */
     bool core_trace;      /* and the core's own LOG_TRACE lines */
     uint32_t without;     /* bits 1 << FAULT_*: never happens */

@@ -13,12 +13,12 @@
 
 #include <cmocka.h>
 
-enum { SIZE = 4096, AT = 512, LENGTH = 64 };
+enum { CELL = 32, SIZE = 4096, AT = 512, LENGTH = 64 };
 
 static struct oracle *create(void)
 {
     uint64_t size = SIZE;
-    return oracle_create(1, &size);
+    return oracle_create(CELL, 1, &size);
 }
 
 static uint64_t begin(struct oracle *oracle)
@@ -173,11 +173,11 @@ static void bytes_of_another_place_are_blamed(void **state)
     uint64_t id = write(oracle);
     uint8_t data[LENGTH], moved[LENGTH];
     oracle_fill(oracle, id, data);
-    memcpy(moved, data + ORACLE_CELL, ORACLE_CELL);
-    memcpy(moved + ORACLE_CELL, data, ORACLE_CELL);
+    memcpy(moved, data + CELL, CELL);
+    memcpy(moved + CELL, data, CELL);
     assert_non_null(oracle_read_end(oracle, oracle_read_begin(oracle), 0, AT, LENGTH, moved));
     memcpy(moved, data, sizeof moved);
-    moved[ORACLE_CELL + 9] ^= 1;
+    moved[CELL + 9] ^= 1;
     assert_non_null(oracle_read_end(oracle, oracle_read_begin(oracle), 0, AT, LENGTH, moved));
     assert_true(reads(oracle, id));
     oracle_destroy(oracle);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Planted mistakes: the measure of the simulator. Each is one wrong condition at the very place
+ * where the rule is kept. In a build with -Dmistakes=true one of them is chosen at run time and the
+ * simulator has to find it; in every other build MISTAKE() is the constant false and the compiler
+ * leaves nothing of it (tools/check-core looks). This header has the only #ifdef of it.
+ *
+ * A new one: a row here, MISTAKE(name) beside the condition that keeps the rule, `make mutation`.
+ */
+
+#ifndef BASE_MISTAKE_H
+#define BASE_MISTAKE_H
+
+#include <stdbool.h>
+
+/* Name, and what is done wrong. */
+#define MISTAKE_LIST(X)                                                                            \
+    /* hosts */                                                                                    \
+    X(ack_before_mirror, "a write is acknowledged before the peer has it")                         \
+    X(ack_before_store, "serving alone, a write is acknowledged before the store has it")          \
+    X(ack_from_void_batch, "serving alone, what was to be mirrored is acknowledged all the same")  \
+    X(read_before_mirror, "a read returns what the peer does not have yet")                        \
+    X(zeroes_acked_early, "a long WRITE ZEROES waits only for its ends")                           \
+    X(flush_does_nothing, "FLUSH of a volume with flush=destage does not wait for the stores")     \
+    X(fua_ignored, "FUA of a volume with flush=destage does not wait for the stores")              \
+    X(serve_before_drop, "hosts are served before stale memory has been forgotten")                \
+    X(room_for_all, "the high watermark holds no write back")                                      \
+    /* slots and the stream */                                                                     \
+    X(drop_not_sent, "a mirrored slot takes another page for a read without a DROP")               \
+    X(fresh_not_said, "a slot takes another page for a write and its header does not say so")      \
+    X(dirty_again_not_sent, "a second write of a dirty page is not sent to the peer")              \
+    X(write_in_transit, "a slot on its way to the peer is overwritten")                            \
+    X(write_in_destage, "a slot on its way to the store is overwritten")                           \
+    X(void_batch_forgotten, "a batch voided on its way no longer keeps the link busy")             \
+    X(resend_with_new_number, "a batch that is sent again has a new number")                       \
+    X(range_not_sent, "a discarded range is not told to the peer")                                 \
+    X(range_while_busy, "a range is discarded while the store is being written there")             \
+    X(pin_forgotten, "a page that a range is about to discard is destaged meanwhile")              \
+    /* the image */                                                                                \
+    X(half_a_batch, "only the first half of a batch is applied")                                   \
+    X(old_stream_accepted, "a batch of an earlier stream is applied")                              \
+    X(any_number_accepted, "a batch out of order is applied")                                      \
+    X(checksum_not_compared, "a WRITE whose data changed on the way is applied")                   \
+    /* the stores */                                                                               \
+    X(destage_before_mirrored, "a page goes to the store while it travels to the peer")            \
+    X(pass_the_elder, "a newer version goes to the store beside the older one")                    \
+    X(clean_before_flush, "a page is clean once written, without a flush")                         \
+    X(flush_error_for_runs_only, "a failed flush puts only the runs that it covered in doubt")     \
+    X(flush_covers_latecomers, "a flush under way is taken to cover what ended after it began")    \
+    X(barrier_missing, "after a takeover pages are read before the store was flushed")             \
+    X(barrier_error_ignored, "a takeover's flush that failed is not done again")                   \
+    X(range_not_flushed, "a discarded range is forgotten before the store was flushed")            \
+    X(write_after_lease, "a store write may leave after the lease")                                \
+    X(adopted_not_counted, "adopted pages do not count as dirty for the register's clean mark")    \
+    /* roles */                                                                                    \
+    X(no_lease_wait, "a takeover does not wait for the peer's lease")                              \
+    X(lease_from_answer, "the lease is counted from the answer, not from the question")            \
+    X(lease_forever, "hosts are served after the lease")                                           \
+    X(register_unknown_is_won, "a swap without an answer is taken for won")                        \
+    X(stale_proof, "a proof about any start of the peer ousts one that serves alone")              \
+    X(takeover_forgets_image, "a takeover does not adopt the image")                               \
+    X(rejoin_without_refill, "the peer is paired again without the dirty pages")                   \
+    X(refill_skips_destaging, "a page on its way to the store is left out of the refill")          \
+    X(move_without_drain, "a volume moves with dirty pages")                                       \
+    X(stop_without_destage, "a clean stop does not wait for the stores")                           \
+    X(join_in_any_epoch, "a joiner takes any register with both in it for its own pairing")
+
+enum mistake {
+    MISTAKE_NONE,
+#define MISTAKE_ENUM(name, text) MISTAKE_##name,
+    MISTAKE_LIST(MISTAKE_ENUM)
+#undef MISTAKE_ENUM
+        MISTAKE_COUNT
+};
+
+#ifdef HOLDFAST_MISTAKES
+extern enum mistake mistake_made;
+#define MISTAKE(name) (mistake_made == MISTAKE_##name)
+static inline bool mistake_make(enum mistake mistake)
+{
+    mistake_made = mistake;
+    return true;
+}
+#else
+#define MISTAKE(name) ((void)MISTAKE_##name, false)
+/* False: this build makes none. */
+static inline bool mistake_make(enum mistake mistake)
+{
+    return mistake == MISTAKE_NONE;
+}
+#endif
+
+#endif
