@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 # pylint: disable=wrong-import-position
+import iscsi
 import load
 import pair
 import processes
@@ -98,6 +99,25 @@ def test_report_fills_the_document_and_refuses_a_block_it_does_not_know(tmp_path
     document.write_text(once + "<!-- figures: invented -->\n<!-- end -->\n")
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode != 0 and "['invented']" in refused.stderr
+
+
+def test_shipped_is_a_ratio_of_latencies_and_direct_one_of_iops():
+    result = {"iscsi": {"iscsi-write-1": {"direct": [{"iops": 9000, "mean_us": 100}], "tgtd": [{"iops": 10000}],
+                                          "shipped": [{"iops": 4000, "mean_us": 210}]}}}
+    row = verdict(result, "iSCSI, shipped writes")
+    assert row["found"] == pytest.approx(2.1) and row["reached"] is False
+    row = verdict(result, "iSCSI, writes, 1 in flight")
+    assert row["found"] == pytest.approx(0.9) and row["reached"] is True
+
+
+def test_iscsi_tables_leave_out_what_a_client_does_not_tell():
+    result = {"iscsi": {"iscsi-perf-32": {"tgtd": [iscsi.perf_result("iops average 5 (1 MB/s)\riops average 77 (2")]}}}
+    head, rows = tables.hosts(result, "iscsi-perf-32")
+    assert len(head) == len(rows[0]) == 3 and rows[0][1] == "77"
+    result = {"iscsi": {"iscsi-read-1": {"shipped": [{"iops": 7, "mb_per_s": 1, "p50_us": 2, "p99_us": 3,
+                                                      "server_cpu_us": 4}]}}}
+    head, rows = tables.hosts(result, "iscsi-read-1")
+    assert len(head) == len(rows[0]) == 7 and "shipped" in rows[0][0]
 
 
 def free_ports():

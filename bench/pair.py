@@ -10,6 +10,7 @@ import processes
 
 VOLUME = "bench"
 NAMES = "ab"
+TARGET = "iqn.2026-11.holdfast:bench"
 
 CONFIG = """\
 ; Written by bench/run; removed when it ends.
@@ -28,14 +29,14 @@ destage_after = {destage_after}
 link = 127.0.0.1:{port0}
 warden = 127.0.0.1:{port1}
 nbd = 127.0.0.1:{port2}
-run = {path}/a
+{iscsi0}run = {path}/a
 cpu = 0
 
 [controller b]
 link = 127.0.0.1:{port3}
 warden = 127.0.0.1:{port4}
 nbd = 127.0.0.1:{port5}
-run = {path}/b
+{iscsi1}run = {path}/b
 cpu = 0
 
 [store main]
@@ -91,7 +92,7 @@ class Pair:
     """Two controllers. Index 0 is a, which owns the volume; 1 is b."""
 
     def __init__(self, bench, path, size_bytes, cache="256M", lease_ms=1000, settle_ms=100, dirty_low=40,
-                 dirty_high=75, destage_after="5s"):
+                 dirty_high=75, destage_after="5s", iscsi=False):
         self.bench = bench
         self.path = path
         self.lease_ms = lease_ms
@@ -100,6 +101,7 @@ class Pair:
         self.parents = [None, None]
         self.first_port = bench.port + 10
         ports = {f"port{i}": self.first_port + i for i in range(6)}
+        ports.update({f"iscsi{i}": f"iscsi = 127.0.0.1:{self.first_port + 6 + i}\n" if iscsi else "" for i in (0, 1)})
         for name in NAMES:
             os.makedirs(os.path.join(path, name), exist_ok=True)
         processes.make_store(os.path.join(path, "store.img"), size_bytes)
@@ -114,6 +116,9 @@ class Pair:
 
     def uri(self, controller):
         return f"nbd://127.0.0.1:{self.nbd_port(controller)}/{VOLUME}"
+
+    def iscsi_url(self, controller):
+        return f"iscsi://127.0.0.1:{self.first_port + 6 + controller}/{TARGET}/0"
 
     def start(self, timeout_s=20.0):
         for controller, name in enumerate(NAMES):

@@ -3,6 +3,7 @@
 """A result as tables. The same rows are printed at the end of a run and filled into docs/performance.md, so no figure
 is ever typed by hand."""
 
+import iscsi
 import scenarios
 import sides
 import targets
@@ -43,6 +44,31 @@ def throughput(result, name):
     if name == "stream":
         head.insert(1, "MB/s, median")
     return head, rows
+
+
+def hosts(result, name):
+    """A scenario of the iSCSI part."""
+    rows = []
+    for side, title in iscsi.TITLES.items():
+        figures = result.get("iscsi", {}).get(name, {}).get(side)
+        if figures:
+            low, high = targets.spread(figures, "iops")
+            row = [title, number(targets.median(figures, "iops")), f"{number(low)} to {number(high)}"]
+            if iscsi.SCENARIOS[name][1] == "load":
+                row += [number(targets.median(figures, "mb_per_s")), number(targets.median(figures, "p50_us"), 1),
+                        number(targets.median(figures, "p99_us"), 1),
+                        number(targets.median(figures, "server_cpu_us"), 1)]
+            rows.append(row)
+    head = ["side", "IOPS, median", "IOPS, rounds"]
+    if iscsi.SCENARIOS[name][1] == "load":
+        head += ["MB/s, median", "p50 us", "p99 us", "server CPU us/IO"]
+    return head, rows
+
+
+def iscsi_score(result):
+    rows = [[row["title"], number(row["passed"]), number(row["failed"]), number(row["skipped"])]
+            for row in result.get("iscsi_score", [])]
+    return ["target", "passed", "failed", "skipped"], rows
 
 
 def judged(result):
@@ -104,6 +130,8 @@ def everything(result):
         ("takeover", "Takeover: first completed write on the survivor", *takeover(result)),
         ("core-cost", "The core alone, for one mirrored 4 KiB write", *core_cost(result)),
     ]
+    tables += [(name, row[0], *hosts(result, name)) for name, row in iscsi.SCENARIOS.items()]
+    tables.append(("iscsi-score", "iscsi-test-cu: 230 tests", *iscsi_score(result)))
     skipped = {**result.get("skipped", {}), **{k: v.splitlines()[0][:100] for k, v in result.get("failed", {}).items()}}
     tables.append(("skipped", "Not measured", ["what", "why"], [[name, why] for name, why in skipped.items()]))
     return tables

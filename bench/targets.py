@@ -29,6 +29,12 @@ def time_ratio(result, scenario, ours, other):
     return found
 
 
+def iscsi_ratio(result, scenario, ours, other, key="iops"):
+    rows = result.get("iscsi", {}).get(scenario, {})
+    pairs = [(a[key], b[key]) for a, b in zip(rows.get(ours, []), rows.get(other, [])) if b.get(key)]
+    return statistics.median(a / b for a, b in pairs) if pairs else None
+
+
 def _batching(result):
     return median(result.get("throughput", {}).get("write-32", {}).get("holdfast", []), "writes_per_batch")
 
@@ -80,6 +86,22 @@ TARGETS = [
      lambda r: _takeover(r, "kill"), "at most", 200.0, "ms"),
     ("takeover after SIGSTOP with 1 GiB dirty: first completed write (lease + 500 ms)",
      lambda r: _takeover(r, "stop"), "at most", 1500.0, "ms"),
+    ("iSCSI, read hits, 1 in flight: IOPS of tgtd",
+     lambda r: iscsi_ratio(r, "iscsi-read-1", "direct", "tgtd"), "at least", 1.7, "x"),
+    ("iSCSI, read hits, 32 in flight: IOPS of tgtd",
+     lambda r: iscsi_ratio(r, "iscsi-read-32", "direct", "tgtd"), "at least", 1.7, "x"),
+    ("iSCSI, writes, 1 in flight: IOPS of tgtd, which mirrors nothing",
+     lambda r: iscsi_ratio(r, "iscsi-write-1", "direct", "tgtd"), "at least", 0.8, "x"),
+    ("iSCSI, writes, 32 in flight: IOPS of tgtd, which mirrors nothing",
+     lambda r: iscsi_ratio(r, "iscsi-write-32", "direct", "tgtd"), "at least", 1.2, "x"),
+    ("iSCSI, 256 KiB sequential reads: tgtd",
+     lambda r: iscsi_ratio(r, "iscsi-stream-read", "direct", "tgtd"), "at least", 1.0, "x"),
+    ("iSCSI, 256 KiB sequential writes: tgtd, which mirrors nothing",
+     lambda r: iscsi_ratio(r, "iscsi-stream-write", "direct", "tgtd"), "at least", 1.0, "x"),
+    ("iSCSI, shipped reads, 1 in flight: time of direct ones",
+     lambda r: iscsi_ratio(r, "iscsi-read-1", "shipped", "direct", "mean_us"), "at most", 2.0, "x"),
+    ("iSCSI, shipped writes, 1 in flight: time of direct ones",
+     lambda r: iscsi_ratio(r, "iscsi-write-1", "shipped", "direct", "mean_us"), "at most", 2.0, "x"),
 ]
 
 

@@ -129,21 +129,29 @@ def pair(make_pair):
 
 
 @pytest.fixture(scope="module")
-def shared_pair(request):
-    """One pair for all tests of a module that only use it as a client does."""
+def module_pair(request):
+    """module_pair(**settings of holdfast.Pair) -> a pair for all tests of a module that only use it as a client does."""
     maker = _Maker(request.node)
-    pair = maker(volumes=[holdfast.Volume("alpha", owner="a"), holdfast.Volume("beta", owner="b"),
-                          holdfast.Volume("image", size=64 * holdfast.MI, owner="a")], cache="32M")
-    yield pair
+    request.node.module_pairs = maker.pairs
+    yield maker
     maker.end()
     try:
-        pair.check_logs()
+        for pair in maker.pairs:
+            pair.check_logs()
     finally:
         maker.remove(keep=False)
 
 
+@pytest.fixture(scope="module")
+def shared_pair(module_pair):
+    """The one that test modules of NBD clients share."""
+    return module_pair(volumes=[holdfast.Volume("alpha", owner="a"), holdfast.Volume("beta", owner="b"),
+                                holdfast.Volume("image", size=64 * holdfast.MI, owner="a")], cache="32M")
+
+
 @pytest.fixture(autouse=True)
 def _shared_logs(request):
-    if "shared_pair" in request.fixturenames:
-        request.node.pairs = [request.getfixturevalue("shared_pair")]
+    """A failure shows the logs of the module's pairs, and its watchdog may end them."""
+    if "module_pair" in request.fixturenames:
+        request.node.pairs = request.node.getparent(pytest.Module).module_pairs
     yield

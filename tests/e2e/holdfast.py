@@ -268,11 +268,12 @@ class Controller:
     def portal(self, six=False):
         return f"[::1]:{self.iscsi}" if six else f"127.0.0.1:{self.iscsi}"
 
-    def iscsi_url(self, lun, six=False, login="", target=None):
-        """As libiscsi's tools and qemu take it. lun: a number, or a volume's name when there are no hosts."""
+    def iscsi_url(self, lun, six=False, login="", target=None, portal=None):
+        """As libiscsi's tools and qemu take it. lun: a number, or a volume's name when there are no hosts. portal: of a
+        proxy in front of the controller's own."""
         if isinstance(lun, str):
             lun = list(self.pair.volumes).index(lun)
-        return f"iscsi://{login}{self.portal(six)}/{target or self.pair.target_name}/{lun}"
+        return f"iscsi://{login}{portal or self.portal(six)}/{target or self.pair.target_name}/{lun}"
 
     def connect(self, volume, structured=True, contexts=()):
         """A libnbd handle, connected."""
