@@ -81,6 +81,7 @@ static struct array *lay_out(const struct array_config *config, struct arena *ar
     uint32_t limit = store_action_limit(config);
     struct store_action *store_actions = arena_array(arena, struct store_action, limit);
     struct completion *completions = arena_array(arena, struct completion, config->request_limit);
+    uint8_t *states = arena_take(arena, state_bytes_needed(config->volume_count), 64);
     if (array == NULL)
         return NULL;
     array->config = *config;
@@ -95,6 +96,7 @@ static struct array *lay_out(const struct array_config *config, struct arena *ar
     array->store_actions = store_actions;
     array->store_action_limit = limit;
     array->completions = completions;
+    state_create(array, states);
     return array;
 }
 
@@ -140,13 +142,17 @@ struct array *array_create(const struct array_config *config, void *memory, size
     array->low_slots = (uint32_t)((uint64_t)config->slot_count * config->dirty_low_percent / 100);
     array->run = array->room_writes = array->room_reads = array->held = request_queue_empty();
     array->range_wait = array->flush_wait = request_queue_empty();
+    array->state_wait = array->move_wait = array->ship_wait = request_queue_empty();
     for (uint32_t i = 0; i < config->volume_count; i++) {
         const struct volume_config *volume = &array->config.volumes[i];
         array->volumes[i] = (struct volume){
             .config = volume,
             .page_count = (volume->size_bytes + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES,
+            .state = array->volumes[i].state,
+            .service_said = ARRAY_UNSERVED,
             .owner = volume->home};
     }
+    ship_create(array);
     struct role_config role = {.self = config->self,
                                .incarnation = config->incarnation,
                                .lease_us = (uint64_t)config->lease_ms * 1000,
@@ -164,6 +170,7 @@ void array_begin(struct array *array, uint64_t now_us)
     array->drained = false;
     array->actions = (struct actions){.store = array->store_actions,
                                       .completions = array->completions,
+                                      .ships = array->ships.actions,
                                       .operators = array->operators,
                                       .log = array->log};
 }
@@ -239,8 +246,10 @@ const struct actions *array_pump(struct array *array, uint64_t now_us)
     duty_orders(array);
     host_pump(array);
     stores_pump(array);
+    ship_pump(array);
     link_pump(array);
     ask_register(array);
+    state_pump(array);
     array->actions.deadline_us = next_deadline(array);
     array->drained = true;
     return &array->actions;

@@ -115,6 +115,8 @@ struct actions {
 
     uint32_t ship_count;
     const struct ship_action *ships;
+    bool ship_reset; /* drop the session that carries ships; array_on_ship_down() follows once
+                        nothing of it touches a request's data any more */
 
     /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
     uint64_t changed[VOLUME_LIMIT / 64];

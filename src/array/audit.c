@@ -101,11 +101,16 @@ static const char *audit_requests(const struct array *array)
         bool at_store =
             request->range != 0 && (array->ranges[request->range - 1].state == RANGE_STORE ||
                                     array->ranges[request->range - 1].state == RANGE_FLUSH);
-        if (!request->queued && !at_store)
+        bool shipped = request->ship != 0;
+        if (!request->queued && !at_store && !shipped)
             return "a request waits for nothing";
     }
-    for (uint32_t i = 0; i < array->config.volume_count; i++)
-        active += array->volumes[i].active;
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        const struct volume *volume = &array->volumes[i];
+        active += volume->active;
+        if (volume->active != volume->side_active[0] + volume->side_active[1])
+            return "a volume counts other requests by side than altogether";
+    }
     return begun == active ? NULL : "the volumes count other requests than are active";
 }
 

@@ -38,7 +38,9 @@ static void move_end(struct array *array, struct volume *volume, bool done, cons
     if (volume->move_answer)
         array_reply(array, volume->move_handle, done, text);
     volume->move_answer = false;
+    array->service_stamp++;
     host_resume(array, &array->held);
+    host_resume(array, &array->move_wait);
 }
 
 static void abort_moves(struct array *array, const char *why)
@@ -67,13 +69,15 @@ static void move_step(struct array *array, uint32_t index)
             return;
         volume->move = MOVE_HOLD;
         volume->move_since_us = array->now_us;
+        array->service_stamp++;
     }
     if (volume->move != MOVE_HOLD)
         return;
     if (MISTAKE(move_without_drain))
         dirty_pages = 0;
     bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0;
-    if (drained && lists_filling(&array->lists)->count < BATCH_HEADERS) {
+    if (drained && lists_filling(&array->lists)->count + lists_filling(&array->lists)->weight <
+                       BATCH_HEADERS) {
         volume->move = MOVE_SENT;
         send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
     } else if (array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US) {
@@ -85,7 +89,28 @@ static void move_step(struct array *array, uint32_t index)
 void duty_moved_here(struct array *array, uint8_t index)
 {
     array_log(array, LOG_INFO, "volume %s: now served here", array->config.volumes[index].name);
+    array->service_stamp++;
     host_resume(array, &array->held);
+    host_resume(array, &array->ship_wait);
+}
+
+/* Waits outside the volume's count of active requests: the move waits for that to be zero. */
+void duty_move_run(struct array *array, struct request *request)
+{
+    uint8_t index = request->host.volume;
+    struct volume *volume = &array->volumes[index];
+    if (array->role.state != ROLE_PAIRED || array->stopping) {
+        host_complete(array, request, HOST_REFUSED);
+    } else if (volume->owner == request->host.offset_bytes) {
+        host_complete(array, request, HOST_OK);
+    } else if (volume->move != MOVE_NONE || !request->tried) {
+        request->tried = true;
+        if (volume->move == MOVE_NONE)
+            move_start(array, index);
+        request_queue_append(&array->requests, &array->move_wait, request);
+    } else {
+        host_complete(array, request, HOST_REFUSED);
+    }
 }
 
 void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t index,
@@ -115,6 +140,7 @@ void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, 
 
 static void own_all(struct array *array)
 {
+    array->service_stamp++;
     for (uint32_t i = 0; i < array->config.volume_count; i++)
         array->volumes[i].owner = array->config.self;
 }
@@ -122,6 +148,8 @@ static void own_all(struct array *array)
 static void leave_mirror(struct array *array, const char *why)
 {
     abort_moves(array, why);
+    ship_leave(array);
+    host_drop_shipped(array);
     pages_mirror_void(array);
     array->incoming.open = false;
     array->refill = (struct refill){.state = REFILL_NONE};
@@ -264,7 +292,7 @@ static void refill_close(struct array *array)
     send_control(array, HEADER_START, 0, 0, array->role.epoch);
     for (uint32_t i = 0; i < array->config.volume_count; i++)
         send_control(array, HEADER_OWNER, (uint8_t)i, array->volumes[i].owner, 0);
-    *refill = (struct refill){.state = REFILL_SENDING};
+    *refill = (struct refill){.state = REFILL_SENDING, .states = 0};
     array_log(array, LOG_INFO, "the peer is back: sending it every dirty page");
 }
 
@@ -272,6 +300,13 @@ static void refill_send(struct array *array)
 {
     struct slot_table *table = &array->table;
     struct refill *refill = &array->refill;
+    for (; refill->states < array->config.volume_count; refill->states++) {
+        if (array->volumes[refill->states].state.version == 0)
+            continue;
+        if (!lists_have_room(&array->lists, LISTS_STATE_WEIGHT, false))
+            return;
+        state_send(array, (uint8_t)refill->states);
+    }
     if (MISTAKE(rejoin_without_refill))
         refill->cursor = table->half;
     for (uint32_t i = 0; i < REFILL_STEP && refill->cursor < table->half; i++, refill->cursor++) {
@@ -363,7 +398,7 @@ static void stop_paired(struct array *array)
             move_start(array, i);
     }
     if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0 ||
-        !stores_quiet(array))
+        !stores_quiet(array) || array->ships.used > 0 || array->ship_wait.count > 0)
         return;
     send_control(array, HEADER_LEAVE, 0, 0, 0);
     array->leave_sent = true;
@@ -431,6 +466,7 @@ void duty_acknowledged(struct array *array, const struct header *header)
     case HEADER_MOVE: {
         struct volume *volume = &array->volumes[header->volume];
         volume->owner = (uint8_t)header->slot;
+        array->service_stamp++;
         /* All its slots here are clean, and the peer drops its copies as it comes upon them. */
         slot_mirror_forget(&array->table, header->volume);
         array_log(array, LOG_INFO, "volume %s: now served by controller %c", volume->config->name,

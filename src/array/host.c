@@ -17,14 +17,23 @@ static bool role_is_out(const struct array *array)
 
 void host_complete(struct array *array, struct request *request, enum host_result result)
 {
+    host_complete_detail(array, request, result, 0);
+}
+
+void host_complete_detail(struct array *array, struct request *request, enum host_result result,
+                          uint64_t detail)
+{
+    CHECK(request->ship == 0);
     struct volume *volume = &array->volumes[request->host.volume];
     struct volume_status *status = &volume->status;
     uint64_t latency_us = array->now_us - request->started_us;
     if (request->begun) {
-        CHECK(volume->active > 0);
+        CHECK(volume->side_active[request->side] > 0);
         volume->active--;
+        volume->side_active[request->side]--;
+        state_request_over(array, request);
     }
-    if (request->host.op != HOST_FLUSH && request->phase == REQUEST_STORE)
+    if (request->host.op != HOST_FLUSH && !request->settling && request->phase == REQUEST_STORE)
         array->store_waiting--;
     switch (request->host.op) {
     case HOST_READ:
@@ -43,17 +52,24 @@ void host_complete(struct array *array, struct request *request, enum host_resul
     case HOST_TRIM:
         status->trims++;
         break;
-    default:
+    case HOST_ZERO:
         status->zeroes++;
+        break;
+    case HOST_COMPARE_WRITE:
+        status->compares++;
+        break;
+    default:
+        status->states += request->host.op == HOST_STATE;
         break;
     }
     if (request == array->synchronous) {
-        array->outcome = (struct host_outcome){.complete = true, .result = result};
+        array->outcome =
+            (struct host_outcome){.complete = true, .result = result, .detail = detail};
         array->synchronous = NULL;
     } else {
         CHECK(array->actions.completion_count < array->config.request_limit);
         array->completions[array->actions.completion_count++] =
-            (struct completion){.handle = request->host.handle, .result = result};
+            (struct completion){.handle = request->host.handle, .result = result, .detail = detail};
     }
     if (request == array->last_held)
         array->last_held = NULL;
@@ -79,6 +95,22 @@ static void wait_for_write_room(struct array *array, struct request *request)
         request_queue_prepend(&array->requests, &array->room_writes, request);
     else
         wait_in(array, &array->room_writes, request);
+}
+
+void host_wait_room(struct array *array, struct request *request)
+{
+    wait_for_write_room(array, request);
+}
+
+bool host_reserve(struct array *array, struct request *request, uint32_t headers, uint32_t slots,
+                  uint32_t pages)
+{
+    bool turn = array->room_turn || array->room_writes.count == 0;
+    if (turn && pages_reserve(array, slots, pages) &&
+        (!array->mirroring || lists_have_room(&array->lists, headers, false)))
+        return true;
+    wait_for_write_room(array, request);
+    return false;
 }
 
 void host_wait_slot(struct array *array, struct request *request, struct slot *slot)
@@ -159,7 +191,8 @@ void host_slot_settled(struct array *array, struct slot *slot, bool durable)
 void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry)
 {
     for (struct request *request; (request = take_waiter(array, slot)) != NULL;) {
-        if (retry || request->host.op > HOST_WRITE || request->phase != REQUEST_APPLY)
+        bool reads = request->host.op <= HOST_WRITE || request->host.op == HOST_COMPARE_WRITE;
+        if (retry || !reads || request->phase != REQUEST_APPLY)
             request_queue_append(&array->requests, &array->run, request);
         else
             host_complete(array, request, HOST_IO_ERROR);
@@ -180,6 +213,12 @@ static void wait_for_fetch(struct array *array, struct request *request, struct 
     if (slot != NULL && taken)
         slot_release(&array->table, slot);
     wait_in(array, &array->room_reads, request);
+}
+
+void host_fetch(struct array *array, struct request *request, struct slot *slot, uint64_t key)
+{
+    uint64_t last = request->host.offset_bytes + request->host.length_bytes - 1;
+    wait_for_fetch(array, request, slot, key, last / PAGE_SIZE_BYTES + 1);
 }
 
 static void host_read(struct array *array, struct request *request)
@@ -217,6 +256,11 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
     CHECK(part.from == from);
     if (array->ranges_used > 0 && range_covers(array, request->host.volume, page, request)) {
         wait_in(array, &array->range_wait, request);
+        return false;
+    }
+    bool notes = (request->host.flags & HOST_SHIPPED) && array->mirroring;
+    if (notes && !array->reserved && !lists_have_room(&array->lists, 2, false)) {
+        wait_for_write_room(array, request); /* the page's header, and how far this has come */
         return false;
     }
     /* A new arrival may not pass those that wait for room, unless it needs none. */
@@ -312,6 +356,7 @@ static void host_write(struct array *array, struct request *request)
         if (!host_write_page(array, request, part.page, part.from, part.to, data))
             return;
         request->done_bytes += part.to - part.from;
+        ship_note_progress(array, request, request->done_bytes);
     }
     host_write_applied(array, request);
 }
@@ -342,7 +387,8 @@ static void host_flush(struct array *array, struct request *request)
 /* Whether the request may go on now; else it has been refused or held. */
 static bool host_admit(struct array *array, struct request *request)
 {
-    if (role_is_out(array)) {
+    bool stray = (request->host.flags & HOST_SHIPPED) && array->role.state != ROLE_PAIRED;
+    if (role_is_out(array) || (stray && !request->begun)) {
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
     }
@@ -358,23 +404,46 @@ static bool host_admit(struct array *array, struct request *request)
     bool settled = ready && (array->role.state == ROLE_PAIRED || array->role.state == ROLE_SOLO);
     if (settled &&
         (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
-        host_complete(array, request, HOST_NOT_OWNER);
+        bool ships = array->role.state == ROLE_PAIRED && !array->stopping &&
+                     !(request->host.flags & (HOST_SHIPPED | HOST_HERE));
+        if (ships)
+            ship_request(array, request);
+        else
+            host_complete(array, request, HOST_NOT_OWNER);
         return false;
     }
-    if (!serving || volume->move >= MOVE_HOLD) {
+    if (!serving || (volume->move >= MOVE_HOLD && request->host.op != HOST_MOVE)) {
         wait_in(array, &array->held, request);
         return false;
     }
+    if (request->host.op == HOST_MOVE)
+        return true; /* not counted as active: the move waits for these to end */
+    if ((request->host.flags & HOST_VERSIONED) && request->host.op != HOST_STATE &&
+        !state_admit(array, request))
+        return false;
     request->begun = true;
+    request->side = volume->side;
     volume->active++;
+    volume->side_active[volume->side]++;
     return true;
 }
 
 void host_run(struct array *array, struct request *request)
 {
+    if (request->dropped) {
+        if (request->range != 0)
+            range_abandon(array, request);
+        host_complete(array, request, HOST_NOT_OWNER);
+        return;
+    }
     if (!host_admit(array, request))
         return;
-    if (request->host.op != HOST_FLUSH && request->phase != REQUEST_APPLY) {
+    if (request->settling) {
+        host_flush(array, request);
+        return;
+    }
+    if (request->host.op < HOST_STATE && request->host.op != HOST_FLUSH &&
+        request->phase != REQUEST_APPLY) {
         if (request->phase == REQUEST_MIRROR)
             host_write_mirrored(array, request);
         else
@@ -390,6 +459,15 @@ void host_run(struct array *array, struct request *request)
         break;
     case HOST_FLUSH:
         host_flush(array, request);
+        break;
+    case HOST_COMPARE_WRITE:
+        compare_run(array, request);
+        break;
+    case HOST_STATE:
+        state_run(array, request);
+        break;
+    case HOST_MOVE:
+        duty_move_run(array, request);
         break;
     default:
         range_run(array, request);
@@ -440,6 +518,9 @@ void host_refuse_all(struct array *array)
                                       &array->held,
                                       &array->range_wait,
                                       &array->flush_wait,
+                                      &array->state_wait,
+                                      &array->move_wait,
+                                      &array->ship_wait,
                                       &array->lists.list[0].waiting,
                                       &array->lists.list[1].waiting};
     for (size_t i = 0; i < ARRAY_LENGTH(queues); i++) {
@@ -463,7 +544,17 @@ void host_refuse_all(struct array *array)
                 array->ranges_used--;
             request->range = 0;
         }
-        host_complete(array, request, HOST_NOT_OWNER);
+        if (ship_refuse(array, request))
+            host_complete(array, request, HOST_NOT_OWNER);
+    }
+}
+
+void host_drop_shipped(struct array *array)
+{
+    for (uint32_t i = 0; i < array->requests.limit; i++) {
+        struct request *request = &array->requests.requests[i];
+        if (request->used && (request->host.flags & HOST_SHIPPED))
+            request->dropped = true;
     }
 }
 
@@ -472,9 +563,21 @@ static bool request_in_bounds(const struct array *array, const struct host_reque
     if (host->volume >= array->config.volume_count)
         return false;
     uint64_t size = array->config.volumes[host->volume].size_bytes;
+    if (host->op == HOST_STATE)
+        return host->length_bytes > 0 && host->length_bytes <= VOLUME_STATE_BYTES;
+    if (host->op == HOST_MOVE)
+        return host->offset_bytes < 2;
     if (host->offset_bytes > size || host->length_bytes > size - host->offset_bytes)
         return false;
-    return host->op > HOST_WRITE || host->length_bytes <= HOST_IO_BYTES;
+    switch (host->op) {
+    case HOST_READ:
+    case HOST_WRITE:
+        return host->length_bytes <= HOST_IO_BYTES;
+    case HOST_COMPARE_WRITE:
+        return host->length_bytes > 0 && host->length_bytes <= COMPARE_WRITE_BYTES;
+    default:
+        return true;
+    }
 }
 
 struct host_outcome array_host(struct array *array, uint64_t now_us,
@@ -497,7 +600,8 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
     if (array->synchronous == NULL)
         return array->outcome;
     array->synchronous = NULL;
-    bool copying = host->op == HOST_READ || host->op == HOST_WRITE;
+    bool copying = host->op == HOST_READ || host->op == HOST_WRITE ||
+                   host->op == HOST_COMPARE_WRITE || host->op == HOST_STATE;
     array->outcome.data_held = copying && request->phase == REQUEST_APPLY;
     if (array->outcome.data_held)
         array->last_held = request;

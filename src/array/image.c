@@ -125,6 +125,24 @@ static const char *judge_write(struct judged *judged, const struct header *heade
     return NULL;
 }
 
+static const char *judge_state(struct judged *judged, const struct header *header,
+                               uint32_t *data_at)
+{
+    const struct array *array = judged->array;
+    if (header->volume >= array->config.volume_count)
+        return "state header for an unknown volume";
+    if (array_owns(array, header->volume) && array->role.state == ROLE_PAIRED &&
+        array->volumes[header->volume].move != MOVE_SENT)
+        return "state header for a volume that this controller owns";
+    uint32_t size = (uint32_t)header->count;
+    if (size > judged->head.data_bytes - *data_at)
+        return "state header without its data";
+    if (crc32c(judged->data + *data_at, size) != header->data_crc)
+        return "data checksum is wrong";
+    *data_at += size;
+    return NULL;
+}
+
 static const char *judge_range(struct judged *judged, const struct header *header)
 {
     const struct array *array = judged->array;
@@ -156,6 +174,8 @@ static const char *judge_header(struct judged *judged, const struct header *head
         return NULL;
     case HEADER_RANGE:
         return judge_range(judged, header);
+    case HEADER_STATE:
+        return judge_state(judged, header, data_at);
     case HEADER_START:
         return index == 0 ? NULL : "start header that is not the first";
     case HEADER_OWNER:
@@ -253,6 +273,9 @@ static void apply_header(struct array *array, const struct header *header)
     case HEADER_LEAVE:
         duty_peer_leaves(array);
         break;
+    case HEADER_PROGRESS:
+        ship_progress(array, header->slot, header->page);
+        break;
     default:
         break;
     }
@@ -269,12 +292,13 @@ static void apply(struct judged *judged)
         struct header header;
         const char *why = wire_get_header(judged->headers + i * HEADER_SIZE, &header);
         CHECK(why == NULL);
-        if (header.type == HEADER_WRITE) {
+        if (header.type == HEADER_WRITE)
             apply_write(array, &header, data);
-            data += wire_data_bytes(header.sectors);
-        } else {
+        else if (header.type == HEADER_STATE)
+            state_apply(array, &header, data);
+        else
             apply_header(array, &header);
-        }
+        data += wire_header_data_bytes(&header);
     }
     array->received.batches++;
     array->received.headers += judged->head.header_count;
@@ -299,6 +323,7 @@ static bool begin_stream(struct array *array, const struct batch_head *head)
         if (!role_on_start(&array->role, array->now_us))
             return false;
         image_drop_all(array);
+        state_forget_all(array); /* those that count come with the stream */
     }
     array->incoming = (struct incoming){.open = true, .stream = head->stream};
     return true;

@@ -75,6 +75,44 @@ struct range {
     uint64_t scan;       /* RANGE_QUIET: the next page to look at */
 };
 
+/* A volume's state record: what SCSI remembers of it, opaque here. */
+struct volume_state {
+    uint32_t version; /* 0: never set */
+    uint32_t length;
+    uint8_t *bytes; /* VOLUME_STATE_BYTES */
+};
+
+/* The one change of a state record that is under way. */
+struct state_change {
+    bool used;
+    bool committed; /* done here; HOST_BARRIER: older requests are still to end */
+    uint8_t volume;
+    uint32_t request;
+    uint32_t version, length; /* the new ones */
+    uint8_t *bytes;
+};
+
+/* A host's request that the peer carries out, or its present step. */
+struct ship {
+    uint32_t request; /* or NO_INDEX: free */
+    uint32_t next_free;
+    uint32_t tag;
+    bool out;              /* with the shell: its data may not move and it may not end */
+    bool lost;             /* the session broke: what became of it is known when the next is up */
+    bool flush;            /* sent as a FLUSH, because only durability is missing */
+    uint64_t length_bytes; /* of the step */
+    uint64_t done_bytes;   /* of the step: what the peer's stream says is done */
+};
+
+struct ships {
+    bool up;
+    bool reset_wanted;
+    uint32_t used, lost, free;
+    uint32_t generation;
+    struct ship ship[SHIP_LIMIT];
+    struct ship_action actions[SHIP_LIMIT];
+};
+
 enum move_state { MOVE_NONE, MOVE_DESTAGE, MOVE_HOLD, MOVE_SENT };
 
 struct volume {
@@ -86,8 +124,12 @@ struct volume {
     uint64_t move_handle;
     uint64_t move_cut; /* MOVE_DESTAGE: the flush generation to wait for */
     uint64_t move_since_us;
-    uint32_t active;  /* requests that have begun and not ended */
-    uint32_t fetches; /* pages being fetched */
+    uint32_t active;         /* requests that have begun and not ended */
+    uint32_t side_active[2]; /* the same, by the side of the last HOST_BARRIER that they began on */
+    uint8_t side;
+    struct volume_state state;
+    enum array_service service_said; /* as last put into actions.changed */
+    uint32_t fetches;                /* pages being fetched */
     struct volume_status status;
 };
 
@@ -113,6 +155,7 @@ enum refill_state { REFILL_NONE, REFILL_CLOSING, REFILL_SENDING, REFILL_READY, R
 
 struct refill {
     enum refill_state state;
+    uint32_t states; /* volumes whose state record has been sent, or need not be */
     uint32_t cursor;
     bool again; /* something was under way that may have to be sent after all */
 };
@@ -165,8 +208,18 @@ struct array {
     struct request_queue held;       /* until the role serves again, or the move is over */
     struct request_queue range_wait; /* until a range is over */
     struct request_queue flush_wait; /* until a generation is durable */
-    uint32_t store_waiting;          /* writes in REQUEST_STORE */
-    bool room_turn;                  /* the request being run is the first of room_writes */
+    struct request_queue state_wait; /* until the change of a state record is over */
+    struct request_queue move_wait;  /* until a move is over */
+    struct request_queue ship_wait;  /* until a ship is free and the session is up */
+    struct state_change state_change;
+    struct ships ships;
+    uint64_t changed_volumes[VOLUME_LIMIT / 64]; /* for the next actions.changed */
+    bool reserved;          /* the writes of this moment have made sure of their room */
+    uint32_t service_stamp; /* counts what may change array_service(): moves and owners */
+    uint32_t service_stamp_said;
+    enum role service_role_said;
+    uint32_t store_waiting; /* writes in REQUEST_STORE */
+    bool room_turn;         /* the request being run is the first of room_writes */
 
     struct request *synchronous; /* the request array_host() is dealing with */
     struct host_outcome outcome;
@@ -174,7 +227,7 @@ struct array {
 
     struct stream_status sent, received;
     uint64_t host_pages;
-    uint64_t controls_sent; /* headers of role changes and moves */
+    uint64_t controls_sent; /* headers of role changes, moves, state records and progress */
 
     struct actions actions;
     bool drained; /* the last actions have been handed out */
@@ -227,6 +280,9 @@ void host_complete(struct array *array, struct request *request, enum host_resul
 void host_resume(struct array *array, struct request_queue *queue); /* all of it to `run` */
 void host_pump(struct array *array);
 void host_refuse_all(struct array *array);
+/* The peer's requests must change nothing from here on: its hosts may have sent them again to us,
+ * been answered, and gone on. Each is refused when it would next do something. */
+void host_drop_shipped(struct array *array);
 void host_wait_slot(struct array *array, struct request *request, struct slot *slot);
 /* One page's part [from, to) of a write (`data` NULL: zeros). False: the request now waits
  * somewhere. */
@@ -238,13 +294,54 @@ void host_write_applied(struct array *array, struct request *request);
 void host_slot_settled(struct array *array, struct slot *slot, bool durable);
 void host_slot_fetch_failed(struct array *array, struct slot *slot, bool retry);
 
+/* Whether a write of `pages` pages may be made as one step: with `headers` in one list and `slots`
+ * fresh slots. False: the request now waits for room. */
+bool host_reserve(struct array *array, struct request *request, uint32_t headers, uint32_t slots,
+                  uint32_t pages);
+/* A page of the request is absent or in part: fetch it and wait. */
+void host_fetch(struct array *array, struct request *request, struct slot *slot, uint64_t key);
+void host_wait_room(struct array *array, struct request *request);
+void host_complete_detail(struct array *array, struct request *request, enum host_result result,
+                          uint64_t detail);
+
+/* ---- compare.c ---- */
+void compare_run(struct array *array, struct request *request);
+
+/* ---- state.c ---- */
+size_t state_bytes_needed(uint32_t volume_count);
+void state_create(struct array *array, uint8_t *memory);
+void state_run(struct array *array, struct request *request);
+/* Whether a HOST_VERSIONED request may begin; else it has been completed or waits. */
+bool state_admit(struct array *array, struct request *request);
+void state_seal(struct array *array, struct header *header);
+void state_apply(struct array *array, const struct header *header, const uint8_t *data);
+void state_forget_all(struct array *array);
+void state_request_over(struct array *array, const struct request *request);
+/* The header for a volume's present record. There must be room for LISTS_STATE_WEIGHT headers. */
+void state_send(struct array *array, uint8_t volume);
+void state_changed(struct array *array, uint8_t volume);
+void state_pump(struct array *array);
+
+/* ---- ship.c ---- */
+void ship_create(struct array *array);
+void ship_request(struct array *array, struct request *request);
+void ship_pump(struct array *array);
+/* At the owner: how far a shipped request has come; there must be room for one header. */
+void ship_note_progress(struct array *array, struct request *request, uint64_t done_bytes);
+/* At the sender: the owner's word about that. */
+void ship_progress(struct array *array, uint32_t tag, uint64_t done_bytes);
+/* The peer is lost, or this controller is out: what is under way ends with the session. */
+void ship_leave(struct array *array);
+/* A request must end. False: it will, with the session. */
+bool ship_refuse(struct array *array, struct request *request);
+
 /* ---- range.c ---- */
 void range_run(struct array *array, struct request *request);
 bool range_covers(const struct array *array, uint8_t volume, uint64_t page,
                   const struct request *except);
 void range_on_store(struct array *array, uint32_t index, enum store_result result);
 void range_on_flush(struct array *array, struct range *range, enum store_result result);
-void range_acknowledged(struct array *array, struct request *request);
+void range_abandon(struct array *array, struct request *request);
 
 /* ---- pages.c ---- */
 struct slot *pages_find(struct array *array, uint64_t key);
@@ -257,6 +354,8 @@ void pages_mirror_void(struct array *array);
 void pages_durable(struct array *array, struct slot *slot);
 void pages_send(struct array *array, struct slot *slot); /* DIRTY becomes FILLING, whole */
 bool pages_relocate(struct array *array, struct slot *slot);
+/* Make sure that `slots` slots of our own half are free, and that `pages` may become dirty. */
+bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages);
 
 /* ---- stores.c ---- */
 void stores_create(struct fetches *fetches, struct arena *arena, uint32_t io_count);
@@ -282,5 +381,6 @@ void duty_acknowledged(struct array *array, const struct header *header);
 void duty_moved_here(struct array *array, uint8_t volume);
 void duty_peer_leaves(struct array *array);
 void duty_abort_refill(struct array *array);
+void duty_move_run(struct array *array, struct request *request); /* HOST_MOVE */
 
 #endif

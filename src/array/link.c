@@ -70,6 +70,8 @@ static void seal(struct array *array)
     for (uint32_t i = 0; i < list->count; i++) {
         if (list->headers[i].type == HEADER_WRITE)
             seal_write(array, &list->headers[i]);
+        else if (list->headers[i].type == HEADER_STATE)
+            state_seal(array, &list->headers[i]);
     }
     encode(array);
 }

@@ -22,12 +22,10 @@ struct slot *pages_find(struct array *array, uint64_t key)
     return NULL;
 }
 
-/* Make sure that a slot of our own half is FREE. */
-static bool make_free(struct array *array, bool for_read)
+/* Give up a clean page's slot. For a write the peer will hear of it by that write's header. */
+static bool free_one(struct array *array, bool for_read)
 {
     struct slot_table *table = &array->table;
-    if (slot_list_count(table, LIST_FREE) > 0)
-        return true;
     /* The header is paid for before the slot is given up. */
     if (for_read && array->mirroring && !lists_have_room(&array->lists, 1, true))
         return false;
@@ -46,6 +44,12 @@ static bool make_free(struct array *array, bool for_read)
     return true;
 }
 
+/* Make sure that a slot of our own half is FREE. */
+static bool make_free(struct array *array, bool for_read)
+{
+    return slot_list_count(&array->table, LIST_FREE) > 0 || free_one(array, for_read);
+}
+
 struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
 {
     return make_free(array, for_read) ? slot_take(&array->table, key) : NULL;
@@ -53,7 +57,21 @@ struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
 
 static bool dirty_room(const struct array *array)
 {
-    return slot_dirty_count(&array->table, 0) < array->high_slots || MISTAKE(room_for_all);
+    return array->reserved || slot_dirty_count(&array->table, 0) < array->high_slots ||
+           MISTAKE(room_for_all);
+}
+
+bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages)
+{
+    struct slot_table *table = &array->table;
+    uint32_t dirty = slot_dirty_count(table, 0);
+    if (dirty > 0 && dirty + pages > array->high_slots)
+        return false; /* with nothing dirty a step of any size goes, or it would wait for ever */
+    while (slot_list_count(table, LIST_FREE) < slots) {
+        if (!free_one(array, true))
+            return false;
+    }
+    return true;
 }
 
 /* The page's newest data moves to a fresh slot, because its present one is being carried. */

@@ -120,7 +120,7 @@ static void drop_page(struct array *array, struct slot *slot)
 /* Every slot of the range goes. False: the filling list is full, and the request waits. */
 static bool range_drop(struct array *array, struct request *request, struct range *range)
 {
-    if (array->mirroring && !lists_have_room(&array->lists, 1, true)) {
+    if (array->mirroring && !lists_have_room(&array->lists, 2, true)) {
         request_queue_append(&array->requests, &array->room_reads, request);
         return false;
     }
@@ -136,6 +136,7 @@ static bool range_drop(struct array *array, struct request *request, struct rang
                                 .count = range->end - range->first};
         lists_add(&array->lists, &header);
         array->sent.ranges++;
+        ship_note_progress(array, request, request->done_bytes + range_bytes(array, range));
         TRACE(array, "fill range volume %u page %llu count %llu", header.volume,
               (unsigned long long)header.page, (unsigned long long)header.count);
     }
@@ -169,6 +170,19 @@ static bool range_step(struct array *array, struct request *request, struct rang
         CHECK(false);
         return false;
     }
+}
+
+/* Between two steps: the pages stay as the cache and the store have them. */
+void range_abandon(struct array *array, struct request *request)
+{
+    struct range *range = &array->ranges[request->range - 1];
+    CHECK(range->state == RANGE_QUIET || range->state == RANGE_DROP ||
+          range->state == RANGE_MIRROR);
+    set_held(array, range, false);
+    request->range = 0;
+    range->state = RANGE_FREE;
+    array->ranges_used--;
+    host_resume(array, &array->range_wait);
 }
 
 /* The request was refused while the store was busy with its range. */
@@ -299,10 +313,14 @@ void range_run(struct array *array, struct request *request)
                                  (uint32_t)(to - page * PAGE_SIZE_BYTES), NULL))
                 return;
             request->wrote = true;
+            ship_note_progress(array, request, request->done_bytes + (to - at));
         }
         request->done_bytes += to - at;
     }
-    if (request->wrote)
+    if (request->resumed && array_is_solo(array)) {
+        request->settling = true; /* part of it is in what was adopted */
+        host_run(array, request);
+    } else if (request->wrote)
         host_write_applied(array, request);
     else
         host_complete(array, request, HOST_OK);

@@ -84,6 +84,32 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
         volume_status(array, i, &status->volumes[i]);
 }
 
+enum array_service array_service(const struct array *array, uint8_t volume)
+{
+    switch (array->role.state) {
+    case ROLE_PAIRED:
+        if (array->volumes[volume].move >= MOVE_HOLD)
+            return ARRAY_HELD;
+        return array_owns(array, volume) ? ARRAY_SERVED_HERE : ARRAY_SERVED_THERE;
+    case ROLE_SOLO:
+        return ARRAY_SERVED_HERE;
+    case ROLE_RACING:
+    case ROLE_FENCING:
+        return ARRAY_HELD;
+    default:
+        return ARRAY_UNSERVED;
+    }
+}
+
+const void *array_state(const struct array *array, uint8_t volume, uint32_t *version,
+                        uint32_t *length)
+{
+    const struct volume_state *state = &array->volumes[volume].state;
+    *version = state->version;
+    *length = state->length;
+    return state->bytes;
+}
+
 int array_owner(const struct array *array, uint8_t volume)
 {
     if (array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED)

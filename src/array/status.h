@@ -17,6 +17,8 @@ struct volume_status {
     bool moving;
     uint64_t dirty_pages;
     uint64_t reads, writes, flushes, trims, zeroes; /* completed */
+    uint64_t compares, states;                      /* COMPARE AND WRITE; changes of the record */
+    uint64_t shipped; /* steps of these that the peer carried out, which owns the volume */
     uint64_t read_bytes, write_bytes;
     uint64_t read_page_hits, read_page_misses;
     uint64_t waiting; /* requests in the core now */

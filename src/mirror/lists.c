@@ -29,6 +29,7 @@ void lists_reset(struct lists *lists, uint64_t stream)
     for (int i = 0; i < 2; i++) {
         CHECK(lists->list[i].waiting.count == 0);
         lists->list[i].count = 0;
+        lists->list[i].weight = 0;
         lists->list[i].data_bytes = 0;
     }
     lists->active = lists->on_the_way = false;
@@ -41,7 +42,9 @@ void lists_reset(struct lists *lists, uint64_t stream)
 void lists_add(struct lists *lists, const struct header *header)
 {
     struct list *list = lists_filling(lists);
-    CHECK(list->count < BATCH_HEADERS);
+    if (header->type == HEADER_STATE)
+        list->weight += LISTS_STATE_WEIGHT - 1;
+    CHECK(list->count + list->weight < BATCH_HEADERS);
     list->headers[list->count++] = *header;
     lists->added++;
 }
@@ -92,6 +95,7 @@ void lists_acknowledged(struct lists *lists)
     struct list *active = lists_active(lists);
     CHECK(active->waiting.count == 0);
     active->count = 0;
+    active->weight = 0;
     active->data_bytes = 0;
     lists->active = lists->on_the_way = false;
 }

@@ -20,6 +20,7 @@
 
 struct list {
     uint32_t count;
+    uint32_t weight; /* what its STATE headers carry beyond a page each, in pages */
     uint32_t
         data_bytes; /* bound while filling: what its WRITE headers may carry; exact once sealed */
     struct header *headers;
@@ -63,7 +64,15 @@ static inline bool lists_have_room(struct lists *lists, uint32_t headers, bool f
 {
     uint32_t limit =
         BATCH_HEADERS - BATCH_HEADERS_FOR_CONTROL - (for_read ? 0 : BATCH_HEADERS_FOR_READS);
-    return lists_filling(lists)->count + headers <= limit;
+    return lists_filling(lists)->count + lists_filling(lists)->weight + headers <= limit;
+}
+
+enum { LISTS_STATE_WEIGHT = VOLUME_STATE_BYTES / PAGE_SIZE_BYTES }; /* of a STATE, in headers */
+
+/* The place of the filling list in the stream, for those who come back to a header of theirs. */
+static inline uint64_t lists_filling_number(const struct lists *lists)
+{
+    return lists->next_number;
 }
 
 /* A header joins the filling list; there must be room. */

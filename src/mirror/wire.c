@@ -111,6 +111,8 @@ static const struct header_use {
     [HEADER_PAIR] = {.page = true},
     [HEADER_MOVE] = {.volume = true, .slot = true},
     [HEADER_LEAVE] = {.flags = false},
+    [HEADER_STATE] = {.volume = true, .page = true, .count = true, .crc = true},
+    [HEADER_PROGRESS] = {.slot = true, .page = true},
 };
 
 const char *wire_get_header(const uint8_t *bytes, struct header *header)
@@ -137,7 +139,10 @@ const char *wire_get_header(const uint8_t *bytes, struct header *header)
     if (use->sectors && header->sectors == 0)
         return "write header without sectors";
     if (use->count && header->count == 0)
-        return "range header without pages";
+        return "header without the count that its type has";
+    if (header->type == HEADER_STATE &&
+        (header->count > VOLUME_STATE_BYTES || header->page == 0 || header->page > UINT32_MAX))
+        return "state header of an impossible length or version";
     return NULL;
 }
 

@@ -47,10 +47,14 @@ enum header_type {
     HEADER_OWNER = 5, /* volume is owned by controller `slot` (0 a, 1 b) */
     HEADER_READY =
         6, /* every dirty page has been sent; page = the epoch in which the receiver will be in */
-    HEADER_PAIR = 7,  /* the register has both in; page = the epoch */
-    HEADER_MOVE = 8,  /* volume goes to controller `slot`; the sender holds nothing of it that the
-                         store lacks */
-    HEADER_LEAVE = 9, /* the sender stops: it owns nothing and will not touch a store again */
+    HEADER_PAIR = 7,   /* the register has both in; page = the epoch */
+    HEADER_MOVE = 8,   /* volume goes to controller `slot`; the sender holds nothing of it that the
+                          store lacks */
+    HEADER_LEAVE = 9,  /* the sender stops: it owns nothing and will not touch a store again */
+    HEADER_STATE = 10, /* volume's state record: version `page`, `count` bytes, which follow among
+                          the data */
+    HEADER_PROGRESS = 11, /* the receiver's shipped request with tag `slot` has been carried out up
+                             to byte `page`, by this batch and those before it */
     HEADER_TYPE_COUNT
 };
 
@@ -112,6 +116,14 @@ const char *wire_get_hello(const uint8_t *bytes, uint32_t length, struct hello *
 static inline uint32_t wire_data_bytes(uint8_t sectors)
 {
     return (uint32_t)__builtin_popcount(sectors) * SECTOR_SIZE;
+}
+
+/* Bytes of the batch's data that belong to the header; it must be sound. */
+static inline uint32_t wire_header_data_bytes(const struct header *header)
+{
+    return header->type == HEADER_WRITE   ? wire_data_bytes(header->sectors)
+           : header->type == HEADER_STATE ? (uint32_t)header->count
+                                          : 0;
 }
 
 #endif

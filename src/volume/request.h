@@ -20,17 +20,28 @@ enum request_phase {
 struct request {
     struct host_request host;
     enum request_phase phase;
-    uint32_t next;       /* of the queue it stands in */
-    uint32_t wait_slot;  /* the slot among whose waiters it stands, or NO_INDEX */
-    bool used;           /* taken and not released */
-    bool queued;         /* stands in some queue */
-    bool begun;          /* may have touched the cache; counted in its volume's `active` */
-    bool wrote;          /* ZERO: part of it went through the cache */
-    bool ranged;         /* TRIM, ZERO: the store itself dealt with its whole pages */
-    bool by_write;       /* ZERO: the store could not; all the rest goes through the cache */
-    uint8_t range;       /* TRIM, ZERO: 1 + index of its range lock, or 0 */
-    uint64_t done_bytes; /* REQUEST_APPLY: bytes dealt with; REQUEST_STORE of a WRITE: bytes known
-                            durable */
+    uint32_t next;        /* of the queue it stands in */
+    uint32_t wait_slot;   /* the slot among whose waiters it stands, or NO_INDEX */
+    bool used;            /* taken and not released */
+    bool queued;          /* stands in some queue */
+    bool begun;           /* may have touched the cache; counted in its volume's `active` */
+    bool wrote;           /* ZERO: part of it went through the cache */
+    bool ranged;          /* TRIM, ZERO: the store itself dealt with its whole pages */
+    bool by_write;        /* ZERO: the store could not; all the rest goes through the cache */
+    uint8_t range;        /* TRIM, ZERO: 1 + index of its range lock, or 0 */
+    uint64_t done_bytes;  /* REQUEST_APPLY: bytes dealt with; REQUEST_STORE of a WRITE: bytes known
+                             durable */
+    uint8_t side;         /* which of its volume's two counts of active requests it is in */
+    bool resumed;         /* the owner was lost, or the session to it; it had come to done_bytes */
+    bool settling;        /* TRIM, ZERO resumed: waits until what was adopted is durable */
+    bool dropped;         /* SHIPPED here: its sender is lost; refused when it would go on */
+    bool refused;         /* SHIPPED out: this controller went out meanwhile; no second try */
+    bool tried;           /* MOVE: it has been started once */
+    uint16_t ship;        /* 1 + index of the ship that has it, or 0 */
+    uint32_t progress_at; /* where in the filling list its PROGRESS stands ... */
+    uint64_t progress_number; /* ... if this is that list's number */
+    uint64_t progress_stream;
+    uint64_t detail;     /* MISCOMPARE: for the completion */
     uint64_t generation; /* REQUEST_STORE of a FLUSH: what it waits for */
     uint64_t started_us;
 };
