@@ -210,7 +210,7 @@ static void draw_request(struct world *world, struct slot *slot)
     struct generator *traffic = &world->traffic;
     const struct host *host = &world->hosts->hosts[slot->host];
     struct host_request *request = &slot->request;
-    *request = (struct host_request){.handle = 0};
+    *request = (struct host_request){.handle = 0, .flags = HOST_HERE};
     request->op = (enum host_op)weighted(traffic, host->op_weight, HOST_OP_COUNT);
     request->volume = host->only_volume != NO_INDEX
                           ? (uint8_t)host->only_volume
@@ -415,6 +415,7 @@ static bool draw_verify(struct world *world, struct slot *slot)
     uint64_t size = world->config.volumes[hosts->verify_volume].size_bytes;
     uint64_t length = min_u64(size - hosts->verify_offset, 64 * 1024);
     slot->request = (struct host_request){.op = HOST_READ,
+                                          .flags = HOST_HERE,
                                           .volume = hosts->verify_volume,
                                           .offset_bytes = hosts->verify_offset,
                                           .length_bytes = length};

@@ -356,7 +356,9 @@ void story_crash(struct story *story, int who)
 static void request(struct story *story, int who, const struct host_request *host)
 {
     struct side *side = &story->sides[who];
-    struct host_outcome outcome = array_host(side->array, story->now_us, host);
+    struct host_request here = *host;
+    here.flags |= HOST_HERE; /* a story says itself who serves */
+    struct host_outcome outcome = array_host(side->array, story->now_us, &here);
     if (outcome.complete)
         note(story, who, "done %" PRIu64 " %s at once", host->handle, result_name(outcome.result));
     else if (host->op == HOST_WRITE && !outcome.data_held)

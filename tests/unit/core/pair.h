@@ -74,6 +74,7 @@ struct pair {
     uint32_t asked[STORE_TRIM + 1];
     uint64_t now_us;
     uint32_t request_count;
+    bool ships; /* else requests to the other controller's volumes are refused */
     struct seen seen[REQUESTS];
 };
 
@@ -360,7 +361,7 @@ static inline uint32_t ask(int self, enum host_op op, uint8_t volume, uint64_t o
     const struct host_request request = {.handle = handle,
                                          .op = op,
                                          .volume = volume,
-                                         .flags = flags,
+                                         .flags = flags | (pair.ships ? 0 : HOST_HERE),
                                          .offset_bytes = offset,
                                          .length_bytes = length,
                                          .data = seen->data};
