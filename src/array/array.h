@@ -65,8 +65,9 @@ struct log_line {
 
 enum { MESSAGE_HELLO = 1, MESSAGE_BATCH = 0 }; /* the WRITE BUFFER buffer id that carries each */
 
-/* At most one message to the peer is under way. Its bytes stay valid and unchanged until
- * array_on_status() or array_on_link_down(). */
+/* At most one message to the peer is under way. Its bytes stay valid until array_on_status() or
+ * array_on_link_down(), and unchanged until then or until actions.link_reset: what leaves after
+ * that may be changed, and its checksums say so. */
 struct send_action {
     uint8_t buffer_id; /* MESSAGE_* */
     uint32_t length_bytes;

@@ -59,6 +59,7 @@ enum range_state {
     RANGE_FLUSH,
     RANGE_DROP,
     RANGE_MIRROR,
+    RANGE_WRITE,
     RANGE_DEAD
 };
 

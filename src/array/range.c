@@ -200,7 +200,8 @@ static bool range_bury(struct array *array, struct range *range)
  * again. Otherwise what the store holds now is old data or zeros, and the cache has lost nothing:
  * the zeros go through the cache instead, where a failing store is met with patience. A TRIM is
  * only advice, but must not leave half of its pages zero beside a mirror that knows the old ones:
- * it is zeroed too. */
+ * it is zeroed too. Others still wait for each page until it is: they could see the store's zeros,
+ * write, and lose that to the zeros that follow. */
 static void range_failed(struct array *array, struct request *request, struct range *range,
                          enum store_result result)
 {
@@ -213,9 +214,20 @@ static void range_failed(struct array *array, struct request *request, struct ra
     array->destage.errors++;
     set_held(array, range, false);
     request->by_write = true;
-    request->range = 0;
-    range->state = RANGE_FREE;
-    array->ranges_used--;
+    range->state = RANGE_WRITE;
+}
+
+/* One more page of a range that failed holds zeros in the cache. */
+static void range_page_written(struct array *array, struct request *request)
+{
+    struct range *range = &array->ranges[request->range - 1];
+    CHECK(range->state == RANGE_WRITE);
+    range->first++;
+    if (range->first == range->end) {
+        request->range = 0;
+        range->state = RANGE_FREE;
+        array->ranges_used--;
+    }
     host_resume(array, &array->range_wait);
 }
 
@@ -291,7 +303,7 @@ void range_run(struct array *array, struct request *request)
     if (trim && !store_can)
         request->done_bytes = request->host.length_bytes;
     for (;;) {
-        if (request->range != 0) {
+        if (request->range != 0 && array->ranges[request->range - 1].state != RANGE_WRITE) {
             if (!range_step(array, request, &array->ranges[request->range - 1]))
                 return;
             continue;
@@ -316,6 +328,8 @@ void range_run(struct array *array, struct request *request)
             ship_note_progress(array, request, request->done_bytes + (to - at));
         }
         request->done_bytes += to - at;
+        if (request->range != 0)
+            range_page_written(array, request);
     }
     if (request->resumed && array_is_solo(array)) {
         request->settling = true; /* part of it is in what was adopted */

@@ -356,6 +356,7 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
     if (actions->link_reset && world->sessions[who].up) {
         world_trace(world, "%c resets its session", world_letter(who));
         wires_break(world, who, 200);
+        world->sessions[who].given_up = true;
         /* The shell closes its own end: it does not wait until the network says so. */
         world_event(world, world->now_us + 100, EVENT_LINK_DOWN, who, 0,
                     world->sessions[who].generation);

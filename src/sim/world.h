@@ -175,6 +175,7 @@ struct session {
     bool up;       /* the initiator believes so */
     bool breaking; /* cut, and the initiator will hear of it */
     bool lost;     /* and its target is gone: nothing sent on it arrives */
+    bool given_up; /* its initiator resets it: what it carries may change from now on */
     uint64_t generation;
     uint32_t message; /* under way; NO_INDEX: none */
     uint64_t number;  /* of that message */

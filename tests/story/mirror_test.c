@@ -269,6 +269,37 @@ static void store_error_during_destage(void **state)
     story_end(story);
 }
 
+/* A discard that the store fails is done with zeros through the cache, when there is room. Until
+ * then nobody else touches its pages: a write that waited before it for room would be seen, and
+ * then be lost to the zeros. */
+static void a_failed_discard_keeps_its_pages_until_they_are_zero(void **state)
+{
+    struct story *story = story_begin();
+    for (uint64_t page = 0; page < 48; page++) { /* three quarters of the cache: no more room */
+        story_write(story, A, 1 + page, page, 0x11);
+        story_carry(story, A);
+    }
+    story_skip(story);
+    story_log(story, false);
+    story_write(story, A, 60, 110, 0x22);
+    story_trim(story, A, 61, 100, 20);
+    story_expect(story, "a: store trim 409600+81920\n");
+    story_store(story, A, STORE_ERROR); /* a run */
+    story_store(story, A, STORE_ERROR); /* the discard */
+    story_expect(story, "a: store 0: a write of 102400 bytes at 0 failed: its pages stay dirty and "
+                        "will be tried again\n"
+                        "a: store write 102400+94208\n");
+    story_settle(story, 20000);
+    story_read(story, A, 62, 110);
+    story_settle(story, 1);
+    assert_int_equal(story_found(story, 62), 0x22);
+    story_read(story, A, 63, 111);
+    story_settle(story, 1);
+    assert_int_equal(story_found(story, 63), 0);
+    story_skip(story);
+    story_end(story);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +312,7 @@ int main(void)
         cmocka_unit_test(old_version_never_returns_after_drop_and_rewrite),
         cmocka_unit_test(trimmed_page_stays_trimmed_after_takeover),
         cmocka_unit_test(store_error_during_destage),
+        cmocka_unit_test(a_failed_discard_keeps_its_pages_until_they_are_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
