@@ -325,18 +325,6 @@ static void flush(struct disk *disk, uint64_t done_sequence)
     flush_first(disk, count);
 }
 
-/* What a read has found is not lost any more: the half-done writes of a dead controller, which
- * nobody answers for, would else be seen and then go back. */
-static void flush_seen(struct disk *disk, const struct store_action *action)
-{
-    uint64_t count = 0;
-    for (uint64_t i = 0; i < disk->log_count; i++)
-        if (disk->log[i].offset < action->offset_bytes + action->length_bytes &&
-            disk->log[i].offset + disk->log[i].length > action->offset_bytes)
-            count = i + 1;
-    flush_first(disk, count);
-}
-
 static void apply_change(struct world *world, struct operation *operation, uint32_t index)
 {
     if (operation->torn) {
@@ -372,8 +360,6 @@ void disks_on_apply(struct world *world, uint32_t index)
     }
     operation->landed = true;
     if (operation->action.op == STORE_READ) {
-        if (disk->durable)
-            flush_seen(disk, &operation->action);
         memcpy(operation->data, disk->content + operation->action.offset_bytes,
                operation->action.length_bytes);
         if (operation->result != STORE_DONE)

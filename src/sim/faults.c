@@ -281,7 +281,8 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
         break;
     case FAULT_PAUSE:
         world_pause(world, who,
-                    generator_chance(chaos, 1, 2)
+                    world->options.scripted ? world->config.lease_ms * 2500u
+                    : generator_chance(chaos, 1, 2)
                         ? world_between(chaos, 100, 20000)
                         : world_between(chaos, 1000, world->config.lease_ms * 3000u));
         break;

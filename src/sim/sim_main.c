@@ -5,6 +5,7 @@
  * found. Exit status 0: nothing; 1: the oracle's sentence was printed, with the seed; 2: wrong
  * usage. */
 
+#include "sim/mistakes.h"
 #include "sim/world.h"
 
 #include <getopt.h>
@@ -19,6 +20,7 @@ struct arguments {
     uint64_t seeds;
     uint64_t limit_s;
     bool quiet;
+    bool first; /* stop at the first failure */
 };
 
 static void usage(FILE *to)
@@ -42,7 +44,10 @@ static void usage(FILE *to)
             "\n  --seconds N      start no further seed after this long\n"
             "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
             "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
-            "                   the Nth of its kind fails\n");
+            "                   the Nth of its kind fails\n"
+            "  --first          stop at the first seed that fails\n"
+            "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
+            "  --list-mistakes  all of them, with what is done wrong\n");
 }
 
 static bool parse_kinds(const char *text, uint32_t *kinds)
@@ -79,6 +84,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"fail-message", required_argument, NULL, '2'},
         {"fail-status", required_argument, NULL, '3'},
         {"fail-register", required_argument, NULL, '4'},
+        {"first", no_argument, NULL, 'f'},
+        {"mistake", required_argument, NULL, 'm'},
+        {"list-mistakes", no_argument, NULL, 'M'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -130,6 +138,20 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         case '4':
             arguments->options.fail_register = strtoull(optarg, NULL, 0);
             break;
+        case 'f':
+            arguments->first = true;
+            break;
+        case 'm': {
+            const char *wrong = mistakes_make(optarg);
+            if (wrong) {
+                fprintf(stderr, "holdfast-sim: --mistake %s: %s\n", optarg, wrong);
+                return false;
+            }
+            break;
+        }
+        case 'M':
+            mistakes_print(stdout);
+            exit(0);
         case 'h':
             usage(stdout);
             exit(0);
@@ -204,7 +226,7 @@ int main(int argc, char **argv)
         }
         fflush(stdout);
         world_destroy(world);
-        if (wrong && !arguments.quiet)
+        if (wrong && (arguments.first || !arguments.quiet))
             break;
     }
     print_counts(&sum);

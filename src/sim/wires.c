@@ -192,6 +192,16 @@ void wires_reply(struct world *world, uint8_t who, bool good)
     struct controller *controller = &world->controllers[who];
     struct message *message = &world->messages[controller->message];
     message->good = good;
+    /* Between two that are paired nothing that arrives whole is refused: that would end the pair.
+     */
+    const struct controller *sender = &world->controllers[message->from];
+    const struct session *session = &world->sessions[message->from];
+    if (!good && !message->corrupt && message->buffer_id == MESSAGE_BATCH &&
+        controller->role == ROLE_PAIRED && sender->running && sender->role == ROLE_PAIRED &&
+        sender->epoch == controller->epoch && sender->incarnation == message->incarnation &&
+        session->up && session->generation == message->session)
+        world_fail(world, "%c refuses a sound batch of %c although they are paired",
+                   world_letter(who), world_letter(!who));
     world_trace(world, "%c answers message %" PRIu64 ": %s", world_letter(who), message->number,
                 good ? "good" : "refused");
     uint64_t at_us = world->now_us + travel_us(world);

@@ -217,6 +217,7 @@ struct world {
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;
+    uint64_t events_at_once; /* since time last passed */
     struct event *events;
     uint32_t event_count, event_room;
 
