@@ -8,8 +8,10 @@
  *     command.c       the table of commands
  *     sense.c         one function for each outcome
  *     inquiry.c, report.c, mode.c, block.c, verify.c, provisioning.c, atomic.c, copy.c, buffer.c
- *     record.c        state record: decode, encode; derive attentions from old and new
- *     reservations.c  PERSISTENT RESERVE IN/OUT, RESERVE/RELEASE, the check
+ *     record.c        state record: decode, encode
+ *     attention.c     unit attentions, and what a change of the record means to each nexus
+ *     reservations.c  what a reservation lets through; RESERVE, RELEASE
+ *     reservation_in.c, reservation_out.c  PERSISTENT RESERVE IN, OUT
  *     alua.c          REPORT / SET TARGET PORT GROUPS
  *     manage.c        task management, nexus loss, upkeep, fate */
 
@@ -18,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "scsi/record.h"
 #include "scsi/scsi.h"
 
 /* ---- unit attentions: one bit each in access.attentions; the lowest is reported first ---- */
@@ -35,83 +38,12 @@ enum attention {
     ATTENTION_COUNT
 };
 
+enum { SCSI_DEPARTED = 1024 }; /* initiator ports that are remembered after they have left */
+
 static inline uint16_t attention_bit(enum attention attention)
 {
     return (uint16_t)(1u << attention);
 }
-
-/* ---- the state record, decoded (record.c is the only one that knows its bytes) ---- */
-
-enum {
-    /* Registrants of one volume: with the longest names they and the four other names fit the
-     * record, 60 * (8 + 2 + 1 + 240) + 4 * (2 + 1 + 240) + the rest < VOLUME_STATE_BYTES. */
-    RECORD_REGISTRANT_LIMIT = 60,
-};
-
-/* SPC-4 6.15.4.3 table 195: the numbers of the wire. */
-enum reservation_type {
-    RESERVATION_NONE = 0, /* ours: no reservation */
-    RESERVATION_WRITE_EXCLUSIVE = 1,
-    RESERVATION_EXCLUSIVE_ACCESS = 3,
-    RESERVATION_WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 5,
-    RESERVATION_EXCLUSIVE_ACCESS_REGISTRANTS_ONLY = 6,
-    RESERVATION_WRITE_EXCLUSIVE_ALL_REGISTRANTS = 7,
-    RESERVATION_EXCLUSIVE_ACCESS_ALL_REGISTRANTS = 8,
-};
-
-/* An I_T nexus as the record knows it: by names, so that it means the same at both controllers. */
-struct record_nexus {
-    uint16_t port;                       /* relative target port; 0: none */
-    char initiator[SCSI_PORT_NAME_SIZE]; /* initiator port name, NUL-terminated */
-};
-
-struct record_registrant {
-    struct record_nexus nexus;
-    uint64_t key;
-};
-
-/* Current values of the changeable mode parameters. */
-struct record_mode {
-    bool write_cache_disabled;      /* caching page (08h): WCE is zero */
-    bool read_cache_disabled;       /* RCD */
-    bool software_protected;        /* control page (0Ah): SWP */
-    bool descriptor_sense;          /* D_SENSE */
-    bool task_aborted_status;       /* TAS */
-    uint32_t change_count;          /* counts MODE SELECTs that changed something */
-    struct record_nexus changed_by; /* gets no unit attention */
-};
-
-struct record {
-    uint32_t generation; /* PRGENERATION */
-    bool aptpl;          /* the shell keeps the record over a power loss; PTPL_A */
-    uint8_t type;        /* enum reservation_type */
-    uint8_t holder;      /* index into registrants; meaningless for none and all registrants */
-    uint8_t registrant_count;
-    struct record_registrant registrants[RECORD_REGISTRANT_LIMIT];
-
-    struct record_nexus reserved_by; /* SPC-2 RESERVE(6)/(10); port 0: nobody */
-
-    /* Counters: a difference between the old and the new record is an event at both controllers. */
-    uint32_t reset_count; /* LOGICAL UNIT RESET */
-    struct record_nexus reset_by;
-    uint32_t preempt_count; /* any PREEMPT */
-    uint32_t abort_count;   /* PREEMPT AND ABORT */
-    struct record_nexus preempt_by;
-
-    bool stopped; /* START STOP UNIT with START zero */
-    struct record_mode mode;
-};
-
-/* An empty record: what version 0 means. */
-void record_clear(struct record *record);
-/* NULL, or why the bytes are no record. `record` is undefined then. */
-const char *record_decode(struct record *record, const uint8_t *bytes, uint32_t length);
-/* At most VOLUME_STATE_BYTES; returns how many. */
-uint32_t record_encode(const struct record *record, uint8_t *bytes);
-/* Queue at every local nexus what the step from `old` to `new` means for it, and raise the epoch
- * of every access whose tasks must end. True when some must. */
-bool record_derive(struct scsi *scsi, struct scsi_unit *unit, const struct record *old,
-                   const struct record *new);
 
 /* ---- the things ---- */
 
@@ -133,6 +65,8 @@ struct scsi_unit {
     /* Written by scsi_on_service(). */
     int8_t owner;    /* 0 a, 1 b, -1 nobody or not known */
     uint8_t service; /* enum scsi_service */
+    /* alua.c: the states of groups 1 and 2 when it was last not between owners. */
+    uint8_t settled[2];
 
     uint8_t naa[16];
     char name[VOLUME_NAME_SIZE];
@@ -144,12 +78,22 @@ struct scsi_unit {
     uint8_t data[4096];
 };
 
+/* What a nexus is in the record of a unit. */
+enum standing {
+    STANDING_REGISTERED = 1 << 0, /* has a persistent reservation key */
+    STANDING_HOLDER = 1 << 1, /* holds the persistent reservation, alone or with all registrants */
+    STANDING_RESERVER = 1 << 2, /* holds the SPC-2 reservation */
+};
+
 /* One LUN of a nexus. */
 struct scsi_access {
     bool present;
     bool read_only;
     uint8_t volume;
     bool aborted_by_other; /* why `epoch` was raised last: another nexus, so TAS counts */
+    bool commands_cleared; /* with TAS zero, a task that ends now leaves COMMANDS CLEARED behind */
+    uint8_t asked_group;   /* SET TARGET PORT GROUPS of this nexus is under way to here; 0: none */
+    uint8_t standing;      /* enum standing: written by attention.c, with every record */
     uint16_t attentions;   /* bits: attention_bit() */
     uint32_t epoch;        /* raised when the tasks that had begun before must end */
 };
@@ -177,16 +121,25 @@ struct scsi {
     struct scsi_config config;
     uint8_t self;
     uint8_t controllers;        /* bit 0 a, bit 1 b: in the pair */
-    bool upkeep;                /* scsi_upkeep(): written by manage.c, record.c, scsi.c */
+    bool upkeep;                /* scsi_upkeep(): written by manage.c */
     struct scsi_unit *units;    /* config.unit_count */
     struct scsi_nexus *nexuses; /* config.nexus_limit */
     /* For one call: a handler makes its new record in `draft`; scsi_on_state() decodes into
      * `incoming`. Too large for the stack. */
     struct record draft;
     struct record incoming;
-    uint32_t nexus_high; /* no open nexus at or past this index */
+    /* attention.c: checksums of the initiator ports that left last, for I_T NEXUS LOSS. */
+    uint32_t departed[SCSI_DEPARTED];
+    uint32_t departed_count; /* ever; the ring's place is the remainder */
+    uint32_t nexus_high;     /* no open nexus at or past this index */
     uint32_t free_nexus;
 };
+
+static inline void record_nexus_set(struct record_nexus *record, const struct scsi_nexus *nexus)
+{
+    record->port = nexus->port;
+    memcpy(record->initiator, nexus->name, sizeof record->initiator);
+}
 
 static inline bool record_nexus_is(const struct record_nexus *record,
                                    const struct scsi_nexus *nexus)
@@ -265,14 +218,33 @@ enum scsi_step task_host(struct scsi_task *task, enum host_op op, uint8_t flags,
 /* The answer to a host_result that is not HOST_OK and that the handler does not treat itself. */
 enum scsi_step task_host_error(struct scsi_task *task, enum host_result result);
 
-/* ---- reservations.c ---- */
+/* ---- attention.c ---- */
 
-/* Whether `nexus` may carry out a command with these flags now. For commands without
- * COMMAND_RESERVED_ITSELF. Only asked when unit->guarded. */
-bool reservation_check(const struct scsi *scsi, const struct scsi_unit *unit,
-                       const struct scsi_nexus *nexus, uint16_t flags);
+/* A nexus has been opened and has its LUNs: POWER ON, or I_T NEXUS LOSS when this initiator port
+ * was here before; and its standing in each record. */
+void attention_on_open(struct scsi *scsi, struct scsi_nexus *nexus);
+void attention_on_close(struct scsi *scsi, const struct scsi_nexus *nexus);
+/* Queue at every local nexus what the step from `old` to `new` means for it, note its standing in
+ * `new`, and raise the epoch of every access whose tasks must end. True when some must. */
+bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct record *old,
+                         const struct record *new);
+
+/* ---- reservations.c, reservation_in.c, reservation_out.c ---- */
+
+/* Whether a nexus may carry out a command with these flags on `unit`, which is access->volume. For
+ * commands without COMMAND_RESERVED_ITSELF. Only asked when unit->guarded. */
+bool reservation_check(const struct scsi_unit *unit, const struct scsi_access *access,
+                       uint16_t flags);
 /* Whether anything is reserved, so that reservation_check() could refuse somebody. */
 bool reservation_present(const struct record *record);
+/* The index of a nexus among the registrants; registrant_count when it is not registered. */
+uint32_t reservation_find(const struct record *record, uint16_t port, const char *initiator);
+/* Every registered nexus holds the reservation together (SPC-4 5.13.9). */
+bool reservation_of_all(uint8_t type);
+/* Every registered nexus may do what the holder may: registrants only, all registrants. */
+bool reservation_of_registrants(uint8_t type);
+/* Whether `type` is one of the six. */
+bool reservation_type_known(uint8_t type);
 
 enum scsi_step reservation_in_begin(struct scsi_task *task); /* PERSISTENT RESERVE IN, 4 actions */
 enum scsi_step reservation_in_run(struct scsi_task *task);
@@ -305,15 +277,14 @@ enum scsi_step alua_report_run(struct scsi_task *task);
 enum scsi_step alua_set_begin(struct scsi_task *task); /* SET TARGET PORT GROUPS: HOST_MOVE */
 enum scsi_step alua_set_run(struct scsi_task *task);
 enum scsi_step alua_set_done(struct scsi_task *task, enum host_result result, uint64_t detail);
-/* Owner, service or controllers of a unit changed: ASYMMETRIC ACCESS STATE CHANGED where the
- * answer to REPORT TARGET PORT GROUPS is another one than before. Called by scsi_on_service() and
- * scsi_on_controllers() with the states of groups 1 and 2 before the change. */
-void alua_on_change(struct scsi *scsi, struct scsi_unit *unit, const enum alua_state before[2]);
+/* Owner, service or controllers of a unit may have changed: ASYMMETRIC ACCESS STATE CHANGED where
+ * the unit has settled in other states than before. */
+void alua_on_change(struct scsi *scsi, struct scsi_unit *unit);
 
 /* ---- manage.c: scsi_manage_*(), scsi_task_fate(), scsi_upkeep(), and this ---- */
 
 /* Look whether something in the unit's record has lapsed; sets scsi->upkeep. Called after
- * scsi_on_state() and scsi_on_controllers(). */
+ * scsi_on_state(), scsi_on_service() and scsi_on_controllers(). */
 void manage_look(struct scsi *scsi, struct scsi_unit *unit);
 
 #endif

@@ -79,6 +79,8 @@ static void unit_create(struct scsi_unit *unit, const struct scsi_config *config
     unit->block_count = from->size_bytes >> unit->block_shift;
     unit->owner = -1;
     unit->service = SCSI_UNSERVED;
+    unit->settled[0] = ALUA_UNAVAILABLE;
+    unit->settled[1] = ALUA_UNAVAILABLE;
     memcpy(unit->name, from->name, sizeof unit->name);
     scsi_identity_naa(config->array_name, from->name, unit->naa);
     record_clear(&unit->record);
@@ -122,7 +124,7 @@ bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version, const vo
         return false;
     if (version == unit->state_version)
         return false;
-    ends = record_derive(scsi, unit, &unit->record, &scsi->incoming);
+    ends = attention_on_record(scsi, unit, &unit->record, &scsi->incoming);
     unit->record = scsi->incoming;
     unit->state_version = version;
     unit->guarded = reservation_present(&unit->record);
@@ -130,40 +132,26 @@ bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version, const vo
     return ends || scsi->upkeep;
 }
 
-static void access_states(const struct scsi *scsi, const struct scsi_unit *unit,
-                          enum alua_state states[2])
-{
-    states[0] = alua_state(scsi, unit, SCSI_PORT_A);
-    states[1] = alua_state(scsi, unit, SCSI_PORT_B);
-}
-
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service)
 {
     struct scsi_unit *unit;
-    enum alua_state before[2];
 
     CHECK(volume < scsi->config.unit_count);
     CHECK(owner >= -1 && owner <= 1);
     unit = &scsi->units[volume];
-    access_states(scsi, unit, before);
     unit->owner = (int8_t)owner;
     unit->service = (uint8_t)service;
-    alua_on_change(scsi, unit, before);
+    alua_on_change(scsi, unit);
+    manage_look(scsi, unit);
 }
 
 void scsi_on_controllers(struct scsi *scsi, uint8_t in)
 {
-    uint8_t old = scsi->controllers;
-
+    scsi->controllers = in;
     for (uint32_t i = 0; i < scsi->config.unit_count; i++) {
-        enum alua_state before[2];
-        scsi->controllers = old;
-        access_states(scsi, &scsi->units[i], before);
-        scsi->controllers = in;
-        alua_on_change(scsi, &scsi->units[i], before);
+        alua_on_change(scsi, &scsi->units[i]);
         manage_look(scsi, &scsi->units[i]);
     }
-    scsi->controllers = in;
 }
 
 /* ---- nexuses ---- */
@@ -172,9 +160,9 @@ struct scsi_nexus *scsi_nexus_open(struct scsi *scsi, const char *port_name,
                                    const struct scsi_lun_map *luns, uint32_t lun_count)
 {
     struct scsi_nexus *nexus;
-    size_t length = strnlen(port_name, SCSI_PORT_NAME_SIZE);
+    char name[SCSI_PORT_NAME_SIZE] = {0};
 
-    if (length == 0 || length == SCSI_PORT_NAME_SIZE || scsi->free_nexus == NO_INDEX ||
+    if (!record_port_name(name, port_name, SCSI_PORT_NAME_SIZE) || scsi->free_nexus == NO_INDEX ||
         lun_count > SCSI_LUN_LIMIT)
         return NULL;
     nexus = &scsi->nexuses[scsi->free_nexus];
@@ -187,21 +175,22 @@ struct scsi_nexus *scsi_nexus_open(struct scsi *scsi, const char *port_name,
         access->present = true;
         access->volume = luns[i].volume;
         access->read_only = luns[i].read_only;
-        access->attentions = attention_bit(ATTENTION_POWER_ON);
     }
     scsi->free_nexus = nexus->next_free;
     scsi->nexus_high = max_u32(scsi->nexus_high, (uint32_t)(nexus - scsi->nexuses) + 1);
     nexus->open = true;
     nexus->port = scsi->self == 0 ? SCSI_PORT_A : SCSI_PORT_B;
     nexus->lun_count = lun_count;
-    memcpy(nexus->name, port_name, length + 1);
+    memcpy(nexus->name, name, sizeof nexus->name);
     nexus->copy.held = false;
+    attention_on_open(scsi, nexus);
     return nexus;
 }
 
 void scsi_nexus_close(struct scsi *scsi, struct scsi_nexus *nexus)
 {
     CHECK(nexus->open);
+    attention_on_close(scsi, nexus);
     nexus->open = false;
     for (uint32_t i = 0; i < scsi->config.unit_count; i++)
         if (scsi->units[i].echo_by == nexus)
@@ -370,7 +359,7 @@ static bool record_allows(struct scsi_task *task)
 
     task->state_version = unit->state_version;
     if (unit->guarded && !(flags & COMMAND_RESERVED_ITSELF) &&
-        !reservation_check(task->scsi, unit, task->nexus, flags)) {
+        !reservation_check(unit, task->access, flags)) {
         (void)task_status(task, SCSI_RESERVATION_CONFLICT);
         return false;
     }
