@@ -49,17 +49,6 @@ void iscsi_initiator_start(struct iscsi_initiator *initiator,
 
 /* ---- what comes in ---- */
 
-/* RFC 7143 4.2.2.1: a MaxCmdSN below ExpCmdSN - 1 is ignored, and so is an older one. */
-static void update_window(struct iscsi_initiator *initiator, const struct iscsi_pdu *pdu)
-{
-    if (iscsi_sn_before(pdu->max_cmd_sn, pdu->exp_cmd_sn - 1))
-        return;
-    if (iscsi_sn_before(initiator->max_cmd_sn, pdu->max_cmd_sn))
-        initiator->max_cmd_sn = pdu->max_cmd_sn;
-    if (iscsi_sn_before(initiator->exp_cmd_sn, pdu->exp_cmd_sn))
-        initiator->exp_cmd_sn = pdu->exp_cmd_sn;
-}
-
 static enum iscsi_link_event on_login(struct iscsi_initiator *initiator,
                                       const struct iscsi_pdu *pdu)
 {
@@ -71,6 +60,9 @@ static enum iscsi_link_event on_login(struct iscsi_initiator *initiator,
         return ISCSI_LINK_MORE;
     case ISCSI_LOGIN_FAILED:
         return initiator_fail(initiator, login->reason);
+    case ISCSI_LOGIN_IDENTIFY: /* a target's */
+        CHECK(false);
+        break;
     case ISCSI_LOGIN_DONE:
         break;
     }
@@ -146,26 +138,15 @@ static enum iscsi_link_event on_response(struct iscsi_initiator *initiator,
 
 static enum iscsi_link_event on_r2t(struct iscsi_initiator *initiator, const struct iscsi_pdu *pdu)
 {
-    uint32_t left = initiator->length - initiator->r2t_offset;
-    struct iscsi_burst *burst = &initiator->next_burst;
+    const char *wrong;
 
     if (initiator->state != ISCSI_INITIATOR_COMMAND || pdu->itt != initiator->itt ||
         initiator->command_due)
         return initiator_fail(initiator, "an R2T for no command");
-    if (pdu->r2t.r2t_sn != initiator->exp_r2t_sn || pdu->ttt == ISCSI_NO_TAG)
-        return initiator_fail(initiator, "an R2T with a wrong R2TSN or no tag");
-    if (pdu->r2t.offset != initiator->r2t_offset || pdu->r2t.desired_size == 0 ||
-        pdu->r2t.desired_size > left || pdu->r2t.desired_size > initiator->params.max_burst_bytes)
-        return initiator_fail(initiator, "an R2T for data that are not due");
-    if (burst->active)
-        return initiator_fail(initiator, "more R2Ts than MaxOutstandingR2T");
-    *burst = (struct iscsi_burst){.at = pdu->r2t.offset,
-                                  .end = pdu->r2t.offset + pdu->r2t.desired_size,
-                                  .ttt = pdu->ttt,
-                                  .lun = pdu->lun,
-                                  .active = true};
-    initiator->r2t_offset = burst->end;
-    initiator->exp_r2t_sn++;
+    wrong = iscsi_burst_on_r2t(&initiator->next_burst, pdu, &initiator->params, initiator->length,
+                               &initiator->r2t_offset, &initiator->exp_r2t_sn);
+    if (wrong)
+        return initiator_fail(initiator, wrong);
     initiator->r2t_count++;
     return ISCSI_LINK_MORE;
 }
@@ -175,14 +156,7 @@ static enum iscsi_link_event on_r2t(struct iscsi_initiator *initiator, const str
 static enum iscsi_link_event on_nop_in(struct iscsi_initiator *initiator,
                                        const struct iscsi_pdu *pdu)
 {
-    struct iscsi_pdu answer = {.opcode = ISCSI_NOP_OUT,
-                               .immediate = true,
-                               .final = true,
-                               .lun = pdu->lun,
-                               .itt = ISCSI_NO_TAG,
-                               .ttt = pdu->ttt,
-                               .cmd_sn = initiator->cmd_sn,
-                               .exp_stat_sn = initiator->exp_stat_sn};
+    struct iscsi_pdu answer = iscsi_pong(pdu, initiator->cmd_sn, initiator->exp_stat_sn);
 
     if (pdu->itt != ISCSI_NO_TAG)
         return initiator_fail(initiator, "a NOP-In that answers nothing");
@@ -194,44 +168,8 @@ static enum iscsi_link_event on_nop_in(struct iscsi_initiator *initiator,
 static enum iscsi_link_event on_reject(struct iscsi_initiator *initiator,
                                        const struct iscsi_pdu *pdu)
 {
-    static const char digits[] = "0123456789abcdef";
-    char code[5] = {'0', 'x', digits[pdu->reject.reason >> 4], digits[pdu->reject.reason & 15]};
-
-    iscsi_reason_set(initiator->reason, "the target rejected a PDU, reason ", code);
+    iscsi_reject_reason_set(initiator->reason, pdu->reject.reason);
     return initiator_end(initiator, ISCSI_LINK_FAILED);
-}
-
-static const char *async_reason(uint8_t event)
-{
-    switch (event) {
-    case 0:
-        return "the target sent asynchronous sense data";
-    case 1:
-        return "the target asks for a logout";
-    case 2:
-        return "the target drops the connection";
-    case 3:
-        return "the target drops every connection of the session";
-    case 4:
-        return "the target asks for a new negotiation";
-    default:
-        return "the target sent an unknown asynchronous message";
-    }
-}
-
-/* Whether this PDU carries a status, and so uses up a StatSN (RFC 7143 4.2.2.2). */
-static bool carries_status(const struct iscsi_pdu *pdu)
-{
-    switch (pdu->opcode) {
-    case ISCSI_R2T:
-        return false;
-    case ISCSI_NOP_IN:
-        return pdu->itt != ISCSI_NO_TAG;
-    case ISCSI_DATA_IN:
-        return pdu->data.has_status;
-    default:
-        return true;
-    }
 }
 
 static enum iscsi_link_event on_pdu(struct iscsi_initiator *initiator)
@@ -244,12 +182,12 @@ static enum iscsi_link_event on_pdu(struct iscsi_initiator *initiator)
         return on_login(initiator, pdu);
     if (pdu->opcode < ISCSI_NOP_IN)
         return initiator_fail(initiator, "a PDU that only an initiator sends");
-    if (carries_status(pdu)) {
+    if (iscsi_carries_status(pdu)) {
         if (pdu->stat_sn != initiator->exp_stat_sn)
             return initiator_fail(initiator, "a wrong StatSN");
         initiator->exp_stat_sn++;
     }
-    update_window(initiator, pdu);
+    iscsi_window_update(pdu, &initiator->exp_cmd_sn, &initiator->max_cmd_sn);
     switch (pdu->opcode) {
     case ISCSI_SCSI_RESPONSE:
         return on_response(initiator, pdu);
@@ -260,7 +198,7 @@ static enum iscsi_link_event on_pdu(struct iscsi_initiator *initiator)
     case ISCSI_REJECT:
         return on_reject(initiator, pdu);
     case ISCSI_ASYNC_MESSAGE:
-        return initiator_fail(initiator, async_reason(pdu->async.event));
+        return initiator_fail(initiator, iscsi_async_reason(pdu->async.event));
     case ISCSI_LOGOUT_RESPONSE:
         if (initiator->state != ISCSI_INITIATOR_LOGOUT || pdu->itt != initiator->itt)
             return initiator_fail(initiator, "a Logout Response to no request");
@@ -408,18 +346,15 @@ static void pdu_go_on(struct iscsi_initiator *initiator)
 
 static void begin_command(struct iscsi_initiator *initiator)
 {
-    const struct iscsi_params *params = &initiator->params;
-    uint32_t first_burst = min_u32(params->first_burst_bytes, initiator->length);
-    uint32_t immediate =
-        params->immediate_data ? min_u32(first_burst, params->peer_data_limit_bytes) : 0;
-    uint32_t unsolicited = params->initial_r2t ? immediate : first_burst;
+    uint32_t immediate, unsolicited;
     struct iscsi_pdu pdu = {.opcode = ISCSI_SCSI_COMMAND,
-                            .final = unsolicited == immediate,
-                            .data_size = immediate,
                             .itt = initiator->itt,
                             .cmd_sn = initiator->cmd_sn++,
                             .exp_stat_sn = initiator->exp_stat_sn};
 
+    iscsi_burst_first(&initiator->params, initiator->length, &immediate, &unsolicited);
+    pdu.final = unsolicited == immediate;
+    pdu.data_size = immediate;
     pdu.command.write = initiator->length > 0;
     pdu.command.attribute = ISCSI_SIMPLE;
     pdu.command.expected_size = initiator->length;
@@ -438,20 +373,10 @@ static void begin_command(struct iscsi_initiator *initiator)
 
 static void begin_data_out(struct iscsi_initiator *initiator)
 {
-    struct iscsi_burst *burst = &initiator->burst;
-    uint32_t size = min_u32(initiator->params.peer_data_limit_bytes, burst->end - burst->at);
-    struct iscsi_pdu pdu = {.opcode = ISCSI_DATA_OUT,
-                            .final = burst->at + size == burst->end,
-                            .data_size = size,
-                            .lun = burst->lun,
-                            .itt = initiator->itt,
-                            .ttt = burst->ttt,
-                            .exp_stat_sn = initiator->exp_stat_sn};
+    struct iscsi_pdu pdu =
+        iscsi_burst_next(&initiator->burst, initiator->params.peer_data_limit_bytes, initiator->itt,
+                         initiator->exp_stat_sn);
 
-    pdu.data.data_sn = burst->data_sn++;
-    pdu.data.offset = burst->at;
-    burst->at += size;
-    burst->active = burst->at < burst->end;
     pdu_begin(initiator, &pdu);
 }
 

@@ -12,6 +12,7 @@
 
 #include "front/iscsi_login.h"
 #include "front/iscsi_output.h"
+#include "front/iscsi_sender.h"
 
 #include <sys/uio.h>
 
@@ -50,15 +51,6 @@ struct iscsi_result {
     uint8_t status;               /* SCSI_GOOD, SCSI_CHECK_CONDITION, ... */
     uint8_t sense_key, asc, ascq; /* for CHECK CONDITION with sense */
     bool has_sense;
-};
-
-/* What the data generator is in the middle of: a sequence of PDUs over the caller's data. */
-struct iscsi_burst {
-    uint32_t at, end; /* data offsets: next byte, end of this burst */
-    uint32_t ttt;     /* ISCSI_NO_TAG: unsolicited */
-    uint64_t lun;
-    uint32_t data_sn;
-    bool active;
 };
 
 struct iscsi_initiator {

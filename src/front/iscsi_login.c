@@ -110,6 +110,7 @@ static const char *wish_check(const struct iscsi_params *wish)
 
 const char *iscsi_login_config_check(const struct iscsi_login_config *config, enum iscsi_role role)
 {
+    bool asking = role == ISCSI_TARGET && config->identify;
     const char *wrong = wish_check(&config->wish);
 
     if (!wrong)
@@ -118,7 +119,8 @@ const char *iscsi_login_config_check(const struct iscsi_login_config *config, en
         wrong = identity_check(&config->peer);
     if (wrong)
         return wrong;
-    if (!name_fits(config->target_name))
+    if (asking ? config->target_name && !name_fits(config->target_name)
+               : !name_fits(config->target_name))
         return "the target's name has 1 to 223 bytes";
     if (role == ISCSI_INITIATOR ? !name_fits(config->initiator_name)
                                 : config->initiator_name && !name_fits(config->initiator_name))
@@ -361,6 +363,41 @@ static uint16_t target_check_header(struct iscsi_login *login, const struct iscs
     return 0;
 }
 
+/* Who wants in, and to what, from the first request; 0, or the status to fail with. */
+static uint16_t target_take_names(struct iscsi_login *login, const char *initiator,
+                                  const char *target, const char *type, const char **reason)
+{
+    const bool asking = login->config->identify;
+
+    *reason = "InitiatorName is missing";
+    if (!initiator || !*initiator)
+        return ISCSI_LOGIN_MISSING_PARAMETER;
+    *reason = "InitiatorName is longer than 223 bytes";
+    if (strlen(initiator) >= sizeof login->initiator_name)
+        return ISCSI_LOGIN_INITIATOR_ERROR;
+    *reason = "InitiatorName has a character that a name cannot have";
+    for (const char *at = initiator; *at; at++)
+        if ((uint8_t)*at <= ' ' || *at == 0x7F)
+            return ISCSI_LOGIN_INITIATOR_ERROR;
+    memcpy(login->initiator_name, initiator, strlen(initiator) + 1);
+    if (type && strcmp(type, "Normal") != 0) {
+        bool discovery = strcmp(type, "Discovery") == 0;
+
+        *reason = "only normal sessions are supported";
+        if (!discovery || !asking)
+            return discovery ? ISCSI_LOGIN_SESSION_TYPE : ISCSI_LOGIN_INITIATOR_ERROR;
+        login->discovery = true;
+    }
+    *reason = "TargetName is missing";
+    if (!target)
+        return login->discovery ? 0 : ISCSI_LOGIN_MISSING_PARAMETER;
+    *reason = "no such target";
+    if (strlen(target) >= sizeof login->target_name)
+        return ISCSI_LOGIN_NOT_FOUND;
+    memcpy(login->target_name, target, strlen(target) + 1);
+    return 0;
+}
+
 /* The names in the first request, and none in a later one. */
 static uint16_t target_check_names(struct iscsi_login *login, const struct heard *heard,
                                    const char **reason)
@@ -369,27 +406,18 @@ static uint16_t target_check_names(struct iscsi_login *login, const struct heard
     const char *initiator = heard->value[HEARD_INITIATOR_NAME];
     const char *target = heard->value[HEARD_TARGET_NAME];
     const char *type = heard->value[HEARD_SESSION_TYPE];
+    uint16_t status;
 
     if (login->named) {
         *reason = "names belong to the first request";
         return initiator || target || type ? ISCSI_LOGIN_INITIATOR_ERROR : 0;
     }
     login->named = true;
-    *reason = "InitiatorName is missing";
-    if (!initiator || !*initiator)
-        return ISCSI_LOGIN_MISSING_PARAMETER;
-    *reason = "InitiatorName is longer than 223 bytes";
-    if (strlen(initiator) >= sizeof login->initiator_name)
-        return ISCSI_LOGIN_INITIATOR_ERROR;
-    memcpy(login->initiator_name, initiator, strlen(initiator) + 1);
-    if (type && strcmp(type, "Normal") != 0) {
-        *reason = "only normal sessions are supported";
-        return strcmp(type, "Discovery") == 0 ? ISCSI_LOGIN_SESSION_TYPE
-                                              : ISCSI_LOGIN_INITIATOR_ERROR;
-    }
-    *reason = "TargetName is missing";
-    if (!target)
-        return ISCSI_LOGIN_MISSING_PARAMETER;
+    if (config->identify)
+        return 0; /* they were taken before the owner was asked */
+    status = target_take_names(login, initiator, target, type, reason);
+    if (status)
+        return status;
     *reason = "no such target";
     if (strcmp(target, config->target_name) != 0)
         return ISCSI_LOGIN_NOT_FOUND;
@@ -397,6 +425,35 @@ static uint16_t target_check_names(struct iscsi_login *login, const struct heard
     if (config->initiator_name && strcmp(initiator, config->initiator_name) != 0)
         return ISCSI_LOGIN_AUTHORIZATION_FAILURE;
     return 0;
+}
+
+/* The first whole request of a login whose owner decides who may come in: only the names are read;
+ * the text is kept and taken as a whole when the owner has answered. */
+static uint16_t target_ask(struct iscsi_login *login, const struct iscsi_pdu *pdu,
+                           const uint8_t *text, uint32_t size, const char **reason)
+{
+    const char *names[3] = {NULL, NULL, NULL};
+    static const char *const keys[3] = {"InitiatorName", "TargetName", "SessionType"};
+    enum iscsi_pair_result result;
+    struct iscsi_pair pair;
+    uint32_t at = 0;
+
+    *reason = "too much text";
+    if (size > sizeof login->in_text)
+        return ISCSI_LOGIN_OUT_OF_RESOURCES;
+    if (size > 0 && text != login->in_text)
+        memcpy(login->in_text, text, size);
+    /* Each pair takes at least three bytes, so this ends. */
+    while ((result = iscsi_pair_next(login->in_text, size, &at, &pair)) == ISCSI_PAIR_OK)
+        for (unsigned i = 0; i < ARRAY_LENGTH(keys); i++)
+            if (strcmp(pair.key, keys[i]) == 0)
+                names[i] = pair.value;
+    *reason = "malformed text";
+    if (result == ISCSI_PAIR_MALFORMED)
+        return ISCSI_LOGIN_INITIATOR_ERROR;
+    login->asked_pdu = *pdu;
+    login->asked_size = size;
+    return target_take_names(login, names[0], names[1], names[2], reason);
 }
 
 static uint16_t target_choose_method(struct iscsi_login *login, const char *methods,
@@ -481,33 +538,17 @@ static uint16_t target_security(struct iscsi_login *login, const struct heard *h
     return 0;
 }
 
-static enum iscsi_login_event target_on_request(struct iscsi_login *login,
-                                                const struct iscsi_pdu *pdu, const uint8_t *data)
+/* A whole request, its header checked. */
+static enum iscsi_login_event target_on_text(struct iscsi_login *login, const struct iscsi_pdu *pdu,
+                                             const uint8_t *text, uint32_t size)
 {
     const struct iscsi_login_config *config = login->config;
-    const char *reason = "";
     struct heard heard = {0};
     struct iscsi_text out;
-    const uint8_t *text;
-    uint32_t size;
+    const char *reason;
     uint16_t status;
     bool first = !login->named, may_leave;
 
-    if (!login->started)
-        login->itt = pdu->itt;
-    if (pdu->opcode != ISCSI_LOGIN_REQUEST)
-        return target_fail(login, ISCSI_LOGIN_INVALID_REQUEST, "not a Login Request", "");
-    status = target_check_header(login, pdu, &reason);
-    if (status)
-        return target_fail(login, status, reason, "");
-    if (++login->step_count > ISCSI_LOGIN_STEP_LIMIT)
-        return target_fail(login, ISCSI_LOGIN_INITIATOR_ERROR, "the login takes too many steps",
-                           "");
-    if (!gather(login, pdu, data, &text, &size))
-        return target_fail(login, ISCSI_LOGIN_OUT_OF_RESOURCES, "too much text", "");
-    if (pdu->login.continues)
-        return target_reply(login, 0, false, 0);
-    login->in_used = 0;
     iscsi_text_start(&out, login->out_text, sizeof login->out_text);
     reason = take_text(login, text, size, &heard, &out);
     if (reason)
@@ -529,7 +570,7 @@ static enum iscsi_login_event target_on_request(struct iscsi_login *login,
                                "the initiator skipped the authentication", "");
         iscsi_negotiation_declare(&login->negotiation, &out);
     }
-    if (first) {
+    if (first && !login->discovery) {
         iscsi_text_put_number(&out, "TargetPortalGroupTag", config->portal_group_tag);
         if (config->alias)
             iscsi_text_put(&out, "TargetAlias", config->alias);
@@ -537,6 +578,53 @@ static enum iscsi_login_event target_on_request(struct iscsi_login *login,
     if (out.overflow)
         return target_fail(login, ISCSI_LOGIN_INITIATOR_ERROR, "too many keys to answer", "");
     return target_reply(login, out.used, pdu->final && may_leave, pdu->login.next_stage);
+}
+
+static enum iscsi_login_event target_on_request(struct iscsi_login *login,
+                                                const struct iscsi_pdu *pdu, const uint8_t *data)
+{
+    const char *reason = "";
+    const uint8_t *text;
+    uint32_t size;
+    uint16_t status;
+
+    if (!login->started)
+        login->itt = pdu->itt;
+    if (pdu->opcode != ISCSI_LOGIN_REQUEST)
+        return target_fail(login, ISCSI_LOGIN_INVALID_REQUEST, "not a Login Request", "");
+    status = target_check_header(login, pdu, &reason);
+    if (status)
+        return target_fail(login, status, reason, "");
+    if (++login->step_count > ISCSI_LOGIN_STEP_LIMIT)
+        return target_fail(login, ISCSI_LOGIN_INITIATOR_ERROR, "the login takes too many steps",
+                           "");
+    if (!gather(login, pdu, data, &text, &size))
+        return target_fail(login, ISCSI_LOGIN_OUT_OF_RESOURCES, "too much text", "");
+    if (pdu->login.continues)
+        return target_reply(login, 0, false, 0);
+    login->in_used = 0;
+    if (!login->config->identify || login->named)
+        return target_on_text(login, pdu, text, size);
+    status = target_ask(login, pdu, text, size, &reason);
+    if (status)
+        return target_fail(login, status, reason, "");
+    login->asked = true;
+    return ISCSI_LOGIN_IDENTIFY;
+}
+
+enum iscsi_login_event iscsi_login_admit(struct iscsi_login *login, uint16_t status,
+                                         const char *reason)
+{
+    const struct iscsi_login_config *config = login->config;
+
+    CHECK(login->asked);
+    login->asked = false;
+    if (status)
+        return target_fail(login, status, reason, login->initiator_name);
+    CHECK(iscsi_login_config_check(config, ISCSI_TARGET) == NULL);
+    iscsi_negotiation_start(&login->negotiation, ISCSI_TARGET, &config->wish);
+    login->negotiation.discovery = login->discovery;
+    return target_on_text(login, &login->asked_pdu, login->in_text, login->asked_size);
 }
 
 /* ---- initiator ---- */
@@ -780,7 +868,9 @@ initiator_on_response(struct iscsi_login *login, const struct iscsi_pdu *pdu, co
 void iscsi_login_start(struct iscsi_login *login, const struct iscsi_login_config *config,
                        enum iscsi_role role)
 {
-    CHECK(iscsi_login_config_check(config, role) == NULL);
+    /* A target that asks its owner has no more than half a config until it is answered. */
+    if (role == ISCSI_INITIATOR || !config->identify)
+        CHECK(iscsi_login_config_check(config, role) == NULL);
     memset(login, 0, sizeof *login);
     login->config = config;
     login->role = role;
@@ -800,6 +890,7 @@ enum iscsi_login_event iscsi_login_on_pdu(struct iscsi_login *login, const struc
                                           const uint8_t *data)
 {
     CHECK(!login->over);
+    CHECK(!login->asked);
     CHECK_IMPLIES(pdu->data_size > 0, data != NULL);
     if (login->role == ISCSI_TARGET)
         return target_on_request(login, pdu, data);

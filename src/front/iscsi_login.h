@@ -42,6 +42,9 @@ struct iscsi_login_config {
     uint16_t tsih;     /* target: the number of a new session; not zero */
     uint16_t portal_group_tag; /* target */
     uint32_t first_sn;         /* initiator: first CmdSN; target: first StatSN */
+    /* Target: who wants in is asked of the owner first (ISCSI_LOGIN_IDENTIFY), who then fills in
+     * this config; until then only first_sn and crypto hold. Discovery sessions are possible. */
+    bool identify;
     struct iscsi_params wish;
     const struct iscsi_crypto *crypto; /* needed when either identity has a secret */
     /* How we prove ourselves, and how the peer must. Initiator with only `self`: one-way; with
@@ -51,10 +54,12 @@ struct iscsi_login_config {
 };
 
 enum iscsi_login_event {
-    ISCSI_LOGIN_REPLY,  /* send `out`; the login goes on */
-    ISCSI_LOGIN_DONE,   /* target: send `out`; both: the full-feature phase begins */
-    ISCSI_LOGIN_FAILED, /* target: send `out`, then close; initiator: close. `status` and `reason`
-                           say why */
+    ISCSI_LOGIN_IDENTIFY, /* target: names are known; fill in the config, call iscsi_login_admit()
+                           */
+    ISCSI_LOGIN_REPLY,    /* send `out`; the login goes on */
+    ISCSI_LOGIN_DONE,     /* target: send `out`; both: the full-feature phase begins */
+    ISCSI_LOGIN_FAILED,   /* target: send `out`, then close; initiator: close. `status` and `reason`
+                             say why */
 };
 
 struct iscsi_login {
@@ -65,6 +70,9 @@ struct iscsi_login {
     char reason[ISCSI_REASON_SIZE];
     struct iscsi_negotiation negotiation; /* .agreed holds when done */
     char initiator_name[ISCSI_NAME_SIZE]; /* target: who logs in */
+    char target_name[ISCSI_NAME_SIZE];    /* target, ISCSI_LOGIN_IDENTIFY: to whom; "" when not said
+                                           */
+    bool discovery;                       /* target: SessionType=Discovery */
     bool authenticated;                   /* the peer has proved itself */
     uint32_t cmd_sn;  /* initiator: the first command's; target: expected (ExpCmdSN) */
     uint32_t stat_sn; /* initiator: expected (ExpStatSN); target: the next one's */
@@ -73,10 +81,13 @@ struct iscsi_login {
     /* The login's own. */
     const struct iscsi_login_config *config;
     enum iscsi_role role;
-    uint8_t stage;    /* 0 security, 1 operational, 3 full-feature (RFC 7143 11.12.3) */
-    uint8_t security; /* enum security_step */
-    bool started;     /* the first PDU of the peer has been taken */
-    bool named;       /* target: the first whole request has been taken */
+    uint8_t stage;              /* 0 security, 1 operational, 3 full-feature (RFC 7143 11.12.3) */
+    uint8_t security;           /* enum security_step */
+    bool started;               /* the first PDU of the peer has been taken */
+    bool named;                 /* target: the first whole request has been taken */
+    bool asked;                 /* target: ISCSI_LOGIN_IDENTIFY waits for its answer */
+    struct iscsi_pdu asked_pdu; /* the request that it waits with; its text is in_text */
+    uint32_t asked_size;
     bool over;
     uint32_t step_count;
     uint8_t isid[6];
@@ -97,6 +108,11 @@ void iscsi_login_start(struct iscsi_login *login, const struct iscsi_login_confi
 /* Initiator: a Login Response came. Target: a Login Request came. `data`: pdu->data_size bytes. */
 enum iscsi_login_event iscsi_login_on_pdu(struct iscsi_login *login, const struct iscsi_pdu *pdu,
                                           const uint8_t *data);
+
+/* Target, after ISCSI_LOGIN_IDENTIFY: the owner's answer. `status` 0 (the config is filled in and
+ * sound), or why not, with a literal for the reason. */
+enum iscsi_login_event iscsi_login_admit(struct iscsi_login *login, uint16_t status,
+                                         const char *reason);
 
 /* `first` and `second` one after the other into `reason`, cut at its size; bytes that do not print
  * become '?', because they may be a peer's and end up in a log. */

@@ -120,6 +120,7 @@ static void encode_specific(const struct iscsi_pdu *pdu, uint8_t *bhs)
     case ISCSI_TASK_REQUEST:
         bhs[1] |= pdu->task.function & 0x7F;
         put_u32(bhs + 20, pdu->task.referenced_tag);
+        put_u32(bhs + 32, pdu->task.referenced_cmd_sn);
         break;
     case ISCSI_TASK_RESPONSE:
         bhs[2] = pdu->task.response;
@@ -245,6 +246,7 @@ static void decode_specific(const uint8_t *bhs, struct iscsi_pdu *pdu)
     case ISCSI_TASK_REQUEST:
         pdu->task.function = bhs[1] & 0x7F;
         pdu->task.referenced_tag = get_u32(bhs + 20);
+        pdu->task.referenced_cmd_sn = get_u32(bhs + 32);
         break;
     case ISCSI_TASK_RESPONSE:
         pdu->task.response = bhs[2];

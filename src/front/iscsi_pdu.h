@@ -118,7 +118,7 @@ struct iscsi_pdu {
         } logout;
         struct {
             uint8_t function, response;
-            uint32_t referenced_tag;
+            uint32_t referenced_tag, referenced_cmd_sn;
         } task;
         struct {
             uint8_t reason;

@@ -43,8 +43,7 @@ enum {
 #define ISCSI_TARGET_TASKS(window) ((window) + ISCSI_TARGET_IMMEDIATE_LIMIT)
 
 enum iscsi_target_event {
-    ISCSI_TARGET_MORE, /* nothing to report. When bytes were left: send the output, then feed them
-                          again */
+    ISCSI_TARGET_MORE,      /* nothing to report */
     ISCSI_TARGET_IDENTIFY,  /* a host names itself: see `identify`; call iscsi_target_admit() or
                                iscsi_target_refuse() before the next feed */
     ISCSI_TARGET_LOGGED_IN, /* the full-feature phase has begun: see `params`, `discovery`. The
@@ -116,6 +115,18 @@ enum iscsi_target_task_state {
                            a sequence of its data may still come */
 };
 
+/* The answer to a command. data and sense are borrowed until the task is released. */
+struct iscsi_target_answer {
+    uint8_t status; /* SAM-5 5.3 */
+    const void *sense;
+    uint32_t sense_bytes; /* at most ISCSI_TARGET_SENSE_LIMIT */
+    const void *data;     /* data-in */
+    /* How much the command has for the host, and how much it took from it: the residual counts and
+     * the overflow and underflow bits come from these and expected_bytes (RFC 7143 11.4.5). At most
+     * expected_bytes are sent; `data` need not hold more. */
+    uint32_t data_bytes, out_bytes;
+};
+
 /* One slot. The first part is for the caller to read, `owner` to use. */
 struct iscsi_target_task {
     uint32_t index; /* of the slot; the same for the session's life */
@@ -131,30 +142,29 @@ struct iscsi_target_task {
     void *owner;             /* the caller's; NULL when the command comes */
 
     /* The target's own. */
-    uint8_t state; /* enum iscsi_target_task_state */
-    uint8_t kind;
-    bool answered, early_refused, r2t_due, sequence_open, is_placing, was_told, queued;
-    uint8_t status, generation;
-    uint16_t next, in_list;
+    uint8_t state;      /* enum iscsi_target_task_state */
+    uint8_t kind;       /* a command, task management, or a logout */
+    bool was_told;      /* the caller knows it, so it comes back through iscsi_target_released() */
+    bool placed;        /* iscsi_target_receive() was called */
+    bool refused;       /* EARLY was not answered: BUSY in its turn */
+    bool answered;      /* iscsi_target_respond() was called */
+    bool queued;        /* in the queue of what is to be sent */
+    bool in_list;       /* the output list points at its data */
+    bool sequence_open; /* a sequence of its data may still come */
+    bool in_window;     /* counts against the command window */
+    uint16_t next;      /* in the one list that it is in */
     uint32_t cmd_sn;
-    uint8_t *place; /* borrowed */
-    uint32_t wanted_bytes, arrived_bytes, sequence_end, sequence_ttt, exp_data_sn, r2t_sn;
-    const uint8_t *data, *sense; /* borrowed */
-    uint32_t sense_bytes, data_bytes, data_at, data_in_sn, out_bytes;
-    uint8_t function;
+    uint8_t *place;        /* borrowed */
+    uint32_t wanted_bytes; /* of data-out, to the place or dropped */
+    uint32_t place_bytes;
+    uint32_t arrived_bytes; /* in order, so also the offset that is next */
+    uint32_t sequence_end, sequence_ttt, exp_data_sn;
+    uint32_t r2t_sn, data_in_sn;
+    uint32_t data_at;   /* of data-in, generated */
+    uint32_t data_send; /* of data-in, all that is sent */
+    struct iscsi_target_answer answer;
+    uint8_t function, response; /* task management */
     uint32_t referenced_tag, referenced_cmd_sn;
-};
-
-/* The answer to a command. data and sense are borrowed until the task is released. */
-struct iscsi_target_answer {
-    uint8_t status; /* SAM-5 5.3 */
-    const void *sense;
-    uint32_t sense_bytes; /* at most ISCSI_TARGET_SENSE_LIMIT */
-    const void *data;     /* data-in */
-    /* How much the command has for the host, and how much it took from it: the residual counts and
-     * the overflow and underflow bits come from these and expected_bytes (RFC 7143 11.4.5). At most
-     * expected_bytes are sent; `data` need not hold more. */
-    uint32_t data_bytes, out_bytes;
 };
 
 /* RFC 7143 11.5.1. Others are answered here. */
@@ -227,28 +237,39 @@ struct iscsi_target {
     uint64_t ignored_count; /* requests out of the window, data of no task: dropped silently */
 
     /* The target's own. */
-    struct iscsi_target_login *login;
+    struct iscsi_target_login *login; /* NULL once logged in */
+    bool admitted;                    /* IDENTIFY was answered: */
+    uint16_t refusal;
+    const char *refusal_reason;
     const struct iscsi_target_node *nodes;
     const char *target_name;
     uint32_t node_count;
     enum iscsi_target_event ending;
     struct iscsi_receiver receiver;
     uint32_t stat_sn, exp_cmd_sn, window, next_ttt, ping_ttt;
-    uint32_t window_used; /* commands of the window that are not yet answered, held ones included */
+    uint32_t window_used; /* requests that hold a slot and a CmdSN and have no answer on its way */
     struct iscsi_target_task *tasks;
     uint16_t task_count, fresh_count; /* slots from fresh_count on were never used */
-    uint16_t free_first, send_first, send_last, released_first, released_last;
-    uint16_t sending_count;                   /* answered tasks whose slot is not free yet */
-    uint16_t placing;                         /* the task that the receiver's data go to */
-    uint16_t list_first;                      /* tasks that end with the output list */
+    uint16_t free_first;
+    uint16_t send_first, send_last;         /* to be sent, in this order */
+    uint16_t list_first, list_last;         /* they end with the output list */
+    uint16_t released_first, released_last; /* over; the caller has not asked for them yet */
+    uint16_t leaving_count;                 /* in the last two */
+    uint16_t placing;   /* the task whose data the receiver is in the middle of */
+    uint16_t announced; /* the command just handed out, or ahead of its turn */
+    uint16_t due;       /* a command that had its data before its turn */
     uint8_t ahead[ISCSI_TARGET_WINDOW_LIMIT]; /* by CmdSN modulo: what came ahead of its turn */
-    uint32_t ahead_count;
-    const uint8_t *whole_data; /* of the command just handed out, in the bytes last fed */
+    uint32_t ahead_count, held_count, immediate_used;
+    uint16_t cid;
+    bool header_seen;          /* the PDU under way was looked at when its header came */
+    const uint8_t *whole_data; /* of `announced`, in the bytes last fed */
+    uint32_t whole_bytes;
     uint32_t itts[ISCSI_TARGET_TASKS(ISCSI_TARGET_WINDOW_LIMIT)]; /* by slot */
-    bool pdu_open;
-    uint32_t text_itt, text_ttt, text_at, text_used; /* a text exchange that goes on */
-    bool text_is_answer;
-    char text_want[ISCSI_NAME_SIZE];
+    /* A text exchange (RFC 7143 6.2): what was gathered of the request, or what is left to say. */
+    uint32_t text_itt, text_ttt, text_used, text_at;
+    uint8_t text_step;                 /* enum text_step, in iscsi_target_text.c */
+    bool text_all;                     /* SendTargets=All */
+    char text_target[ISCSI_NAME_SIZE]; /* SendTargets=name; "" when it was not asked for */
 
     /* The list handed out: headers and trailers stand in `pool`, data in the caller's memory. */
     struct iovec control_iov;
