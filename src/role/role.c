@@ -579,7 +579,8 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
                "then say --peer-is-dead";
     if (!role->record.unclean && role->record.in != theirs)
         return "nothing is lost: the register says that the stores hold everything";
-    begin_swap(role, SWAP_ACCEPT_LOSS, role->record.epoch + 1, bit_of(role->config.self), false);
+    /* Not clean before the fencing is over: a restart meanwhile may not serve without it. */
+    begin_swap(role, SWAP_ACCEPT_LOSS, role->record.epoch + 1, bit_of(role->config.self), true);
     role->peer_is_dead = peer_is_dead;
     return NULL;
 }

@@ -451,6 +451,8 @@ void wires_register(struct world *world, uint8_t who, const struct register_acti
     struct register_operation *operation = &world->register_operations[index];
     *operation = (struct register_operation){
         .used = true, .who = who, .incarnation = controller->incarnation, .action = *action};
+    operation->empty = controller->role == ROLE_STARTING || controller->role == ROLE_WAITING ||
+                       controller->role == ROLE_OFFLINE;
     operation->partner =
         world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     world->count.register_operations++;
@@ -493,7 +495,7 @@ static void swapped(struct world *world, const struct register_operation *operat
         if (!(new->in &(1 << m)))
             world->member[m] = 0;
         else if (m == operation->who)
-            world->member[m] = operation->incarnation;
+            world->member[m] = operation->empty ? 0 : operation->incarnation;
         else if (new->epoch != old->epoch)
             world->member[m] = operation->partner;
     }

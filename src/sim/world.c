@@ -301,6 +301,8 @@ static void look(struct world *world, uint8_t who)
     controller->epoch = status.epoch;
     if (status.role == ROLE_SOLO)
         controller->solo_epoch = max_u64(controller->solo_epoch, status.epoch);
+    if (status.role == ROLE_SOLO && world->record.epoch == status.epoch)
+        world->member[who] = controller->incarnation; /* from now on it acknowledges */
     if (status.flush_messages != 0)
         world_fail(world, "%c sent %" PRIu64 " messages for destages", world_letter(who),
                    status.flush_messages);

@@ -186,6 +186,7 @@ struct register_operation {
     uint8_t who;
     uint64_t incarnation;
     uint64_t partner; /* the other's incarnation when it was asked */
+    bool empty;       /* who asked held no data then */
     struct register_action action;
     enum register_result result;
     struct register_record record;
@@ -232,7 +233,7 @@ struct world {
     struct message *messages;
     uint32_t message_room;
     struct register_record record;
-    uint64_t member[2]; /* the incarnation that was in at the register's last change */
+    uint64_t member[2]; /* who holds the data of the record: by its incarnation; 0: not this one */
     uint64_t register_down_us[2];
     uint64_t register_slow_us;
     struct register_operation register_operations[512];
