@@ -133,6 +133,7 @@ struct scsi {
     uint32_t departed_count; /* ever; the ring's place is the remainder */
     uint32_t nexus_high;     /* no open nexus at or past this index */
     uint32_t free_nexus;
+    uint8_t first_row[256]; /* command_index() */
 };
 
 static inline void record_nexus_set(struct record_nexus *record, const struct scsi_nexus *nexus)
@@ -164,6 +165,8 @@ enum command_flag {
     COMMAND_RESERVED_READS = 1 << 5, /* allowed under write exclusive: it only reads */
     COMMAND_RESERVED_SPC2 = 1 << 6,  /* allowed under another's RESERVE(6)/(10) too (SPC-2 5.5.1) */
     COMMAND_WRITES = 1 << 7,         /* refused on a read-only LUN, or with SWP: DATA PROTECT */
+    COMMAND_THIN = 1 << 10,          /* exists only where the store can discard */
+    COMMAND_STALE_ITSELF = 1 << 9,   /* the handler deals with HOST_STALE (EXTENDED COPY) */
     COMMAND_RESERVED_ITSELF = 1 << 8, /* the handler checks (PERSISTENT RESERVE OUT, RELEASE) */
 };
 
@@ -185,9 +188,12 @@ struct scsi_command {
     enum scsi_step (*io_done)(struct scsi_task *task, enum host_result result, uint64_t detail);
 };
 
-/* The row for a CDB; NULL when the opcode is unknown. *known_opcode: the opcode is known, the
- * service action is not (the field pointer then names byte 1). */
-const struct scsi_command *command_find(const uint8_t *cdb, bool *known_opcode);
+/* For each operation code its first row, counted from one; 0: none. */
+void command_index(uint8_t first[256]);
+/* The row for a CDB; NULL when there is none. *known_opcode becomes true when only the service
+ * action is unknown (the field pointer then names byte 1). */
+const struct scsi_command *command_find(const uint8_t first[256], const uint8_t *cdb,
+                                        bool *known_opcode);
 
 /* ---- steps that handlers end with (scsi.c) ---- */
 
@@ -217,6 +223,119 @@ enum scsi_step task_host(struct scsi_task *task, enum host_op op, uint8_t flags,
                          uint64_t offset_bytes, uint64_t length_bytes, void *data);
 /* The answer to a host_result that is not HOST_OK and that the handler does not treat itself. */
 enum scsi_step task_host_error(struct scsi_task *task, enum host_result result);
+
+/* Blocks of the CDB, READ/WRITE style of 6, 10, 12 and 16 bytes: task->lba, block_count. */
+void task_range(struct scsi_task *task);
+/* False: the range is not on the medium, and the answer is in the task. */
+bool task_range_fits(struct scsi_task *task);
+/* False: longer than one command may move (VPD B0h), and the answer is in the task. */
+bool task_length_fits(struct scsi_task *task);
+/* HOST_FUA when the CDB says so (bit 3 of byte 1) or the write cache is off. */
+uint8_t task_fua(const struct scsi_task *task);
+
+/* The most that one UNMAP or WRITE SAME covers: it bounds how long a command takes. */
+enum {
+    RANGE_BYTES = 256 << 20,
+    /* PRE-FETCH of more is not done: the answer is then GOOD, not CONDITION MET (SBC-3 5.8). */
+    PREFETCH_BYTES = 16 << 20,
+    UNMAP_DESCRIPTOR_LIMIT = 256, /* of one UNMAP */
+};
+
+static inline uint32_t unit_block_bytes(const struct scsi_unit *unit)
+{
+    return 1u << unit->block_shift;
+}
+
+/* ---- the commands' handlers, by file ---- */
+
+#define SCSI_BEGIN(name) enum scsi_step name##_begin(struct scsi_task *task)
+#define SCSI_RUN(name)   enum scsi_step name##_run(struct scsi_task *task)
+#define SCSI_IO_DONE(name)                                                                         \
+    enum scsi_step name##_done(struct scsi_task *task, enum host_result result, uint64_t detail)
+
+/* inquiry.c */
+SCSI_BEGIN(inquiry);
+SCSI_RUN(inquiry);
+
+/* report.c */
+SCSI_BEGIN(report_ready); /* TEST UNIT READY */
+SCSI_BEGIN(report_sense);
+SCSI_RUN(report_sense);
+SCSI_BEGIN(report_luns);
+SCSI_RUN(report_luns);
+SCSI_BEGIN(report_capacity10);
+SCSI_RUN(report_capacity10);
+SCSI_BEGIN(report_capacity16);
+SCSI_RUN(report_capacity16);
+SCSI_BEGIN(report_opcodes);
+SCSI_RUN(report_opcodes);
+SCSI_BEGIN(report_functions);
+SCSI_RUN(report_functions);
+SCSI_BEGIN(report_defects);
+SCSI_RUN(report_defects);
+
+/* mode.c */
+SCSI_BEGIN(mode_sense);
+SCSI_RUN(mode_sense);
+SCSI_BEGIN(mode_select);
+SCSI_RUN(mode_select);
+SCSI_IO_DONE(mode_select);
+SCSI_BEGIN(mode_start_stop);
+SCSI_RUN(mode_start_stop);
+SCSI_IO_DONE(mode_start_stop);
+
+/* block.c */
+SCSI_BEGIN(block_read);
+SCSI_RUN(block_read);
+SCSI_IO_DONE(block_read);
+SCSI_BEGIN(block_write);
+SCSI_RUN(block_write);
+SCSI_IO_DONE(block_write);
+SCSI_BEGIN(block_flush); /* SYNCHRONIZE CACHE */
+SCSI_IO_DONE(block_flush);
+SCSI_BEGIN(block_prefetch);
+SCSI_RUN(block_prefetch);
+SCSI_IO_DONE(block_prefetch);
+
+/* verify.c */
+SCSI_BEGIN(verify);
+SCSI_RUN(verify);
+SCSI_IO_DONE(verify);
+SCSI_BEGIN(verify_write); /* WRITE AND VERIFY */
+SCSI_RUN(verify_write);
+SCSI_IO_DONE(verify_write);
+
+/* provisioning.c */
+SCSI_BEGIN(provisioning_unmap);
+SCSI_RUN(provisioning_unmap);
+SCSI_IO_DONE(provisioning_unmap);
+SCSI_BEGIN(provisioning_same); /* WRITE SAME */
+SCSI_RUN(provisioning_same);
+SCSI_IO_DONE(provisioning_same);
+SCSI_BEGIN(provisioning_status); /* GET LBA STATUS */
+SCSI_RUN(provisioning_status);
+
+/* atomic.c */
+SCSI_BEGIN(atomic_compare);
+SCSI_RUN(atomic_compare);
+SCSI_IO_DONE(atomic_compare);
+SCSI_BEGIN(atomic_or);
+SCSI_RUN(atomic_or);
+SCSI_IO_DONE(atomic_or);
+
+/* copy.c */
+SCSI_BEGIN(copy);
+SCSI_RUN(copy);
+SCSI_IO_DONE(copy);
+SCSI_BEGIN(copy_results);
+SCSI_RUN(copy_results);
+
+/* buffer.c */
+SCSI_BEGIN(buffer_write);
+SCSI_RUN(buffer_write);
+SCSI_BEGIN(buffer_read);
+SCSI_RUN(buffer_read);
+SCSI_BEGIN(buffer_diagnostic); /* SEND DIAGNOSTIC */
 
 /* ---- attention.c ---- */
 

@@ -102,6 +102,7 @@ struct scsi *scsi_create(const struct scsi_config *config, void *memory, size_t 
     for (uint32_t i = 0; i < config->nexus_limit; i++)
         scsi->nexuses[i].next_free = i + 1 < config->nexus_limit ? i + 1 : NO_INDEX;
     scsi->free_nexus = 0;
+    command_index(scsi->first_row);
     return scsi;
 }
 
@@ -438,8 +439,9 @@ enum scsi_step scsi_task_begin(struct scsi *scsi, struct scsi_task *task)
     task->phase = 0;
     task->exempt = false;
 
-    task->command =
-        task->cdb_bytes > SCSI_CDB_BYTES ? NULL : command_find(task->cdb, &known_opcode);
+    task->command = task->cdb_bytes > SCSI_CDB_BYTES
+                        ? NULL
+                        : command_find(scsi->first_row, task->cdb, &known_opcode);
     if (task->unit == NULL &&
         (task->command == NULL || !(task->command->flags & COMMAND_WITHOUT_UNIT)))
         return sense_lun_not_supported(task);
@@ -466,7 +468,8 @@ enum scsi_step scsi_task_run(struct scsi_task *task)
 
 enum scsi_step scsi_task_io_done(struct scsi_task *task, enum host_result result, uint64_t detail)
 {
-    if (__builtin_expect(result == HOST_STALE && task->request.op != HOST_STATE, 0)) {
+    if (__builtin_expect(result == HOST_STALE, 0) && task->request.op != HOST_STATE &&
+        !(task->command->flags & COMMAND_STALE_ITSELF)) {
         /* Somebody changed the record since it was looked at: look again, and ask again. */
         if (!task_may_retry(task))
             return task_status(task, SCSI_STATUS_BUSY);

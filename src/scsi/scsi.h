@@ -30,6 +30,8 @@ enum {
     SCSI_STALE_RETRIES = 16,      /* how often a command looks at the state record again */
     SCSI_PORT_A = 1,              /* relative target port, target port group and portal group: */
     SCSI_PORT_B = 2,              /* 1 at controller a, 2 at controller b */
+    SCSI_PIECE_BYTES = 1 << 20,   /* what a command reads at a time to look at it; a task's
+                                     buffer is at most transfer_bytes and one piece */
     SCSI_PARAMETER_BYTES = 65536, /* the longest parameter list or data that is not blocks */
 };
 
