@@ -271,4 +271,11 @@ uint64_t array_next_cached(const struct array *array, uint8_t volume, uint64_t f
  * what is wrong. Slow: for tests and the simulator. */
 const char *array_check(const struct array *array);
 
+/* Invariants 4, 6 and 7 over both: what `from` believes to be mirrored stands in the image of `to`,
+ * byte for byte, and the image holds nothing that `from` does not know of, but for the volumes
+ * whose bit is set in `moved` (by volume: they changed hands since the pair was formed). NULL when
+ * that is so, or while something is on its way. Slow; only one program that holds both can ask. */
+const char *array_check_mirror(const struct array *from, const struct array *to,
+                               const bool moved[VOLUME_LIMIT]);
+
 #endif

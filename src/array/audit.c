@@ -114,6 +114,47 @@ static const char *audit_requests(const struct array *array)
     return begun == active ? NULL : "the volumes count other requests than are active";
 }
 
+static const char *audit_copy(const struct array *from, const struct slot *slot,
+                              const struct array *to, const struct slot *copy)
+{
+    if (copy->state == SLOT_FREE || copy->superseded || copy->key != slot->key)
+        return "a slot counts as mirrored, but the peer's image does not hold its page";
+    if (slot_is_dirty(slot) && (slot->dirty & ~copy->valid))
+        return "a slot counts as mirrored, but the peer's image lacks some of its sectors";
+    const uint8_t *here = slot_frame(&from->table, slot), *there = slot_frame(&to->table, copy);
+    for (uint32_t sector = 0; sector < PAGE_SECTORS; sector++) {
+        if ((slot->valid & copy->valid & 1u << sector) &&
+            memcmp(here + sector * SECTOR_SIZE, there + sector * SECTOR_SIZE, SECTOR_SIZE) != 0)
+            return "a slot counts as mirrored, but the peer's image holds other bytes";
+    }
+    return NULL;
+}
+
+const char *array_check_mirror(const struct array *from, const struct array *to,
+                               const bool moved[VOLUME_LIMIT])
+{
+    const struct lists *lists = &from->lists;
+    if (from->role.state != ROLE_PAIRED || to->role.state != ROLE_PAIRED ||
+        from->role.epoch != to->role.epoch || !from->mirroring || !to->incoming.open ||
+        to->incoming.stream != lists->stream || lists->active ||
+        lists->list[lists->filling].count > 0)
+        return NULL;
+    for (uint32_t i = 0; i < from->table.half; i++) {
+        const struct slot *slot = &from->table.slots[i];
+        const struct slot *copy = &to->table.slots[to->table.half + i];
+        bool mirrored = slot->state != SLOT_FREE && slot_is_mirrored(&from->table, slot);
+        uint8_t volume = slot_key_volume(copy->key);
+        if (mirrored) {
+            const char *why = audit_copy(from, slot, to, copy);
+            if (why != NULL)
+                return why;
+        } else if (copy->state != SLOT_FREE && !moved[volume] && !array_owns(to, volume)) {
+            return "the peer's image holds a page that its slot here has given up";
+        }
+    }
+    return NULL;
+}
+
 const char *array_check(const struct array *array)
 {
     for (uint32_t i = 0; i < array->table.total; i++) {

@@ -151,7 +151,7 @@ static void leave_mirror(struct array *array, const char *why)
     ship_leave(array);
     host_drop_shipped(array);
     pages_mirror_void(array);
-    array->incoming.open = false;
+    array->incoming.open = array->incoming.open && MISTAKE(old_epoch_accepted);
     array->refill = (struct refill){.state = REFILL_NONE};
     array->leave_sent = array->leave_answered = false;
     array->peer_stopping = false;

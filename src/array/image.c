@@ -60,16 +60,14 @@ static const char *judge_place(struct array *array, const struct batch_head *hea
         return stores_quiet(array) ? NULL
                                    : "not yet: store operations of a former role are under way";
     }
-    if (role->state != ROLE_PAIRED && role->state != ROLE_JOINING)
+    if (role->state != ROLE_PAIRED && role->state != ROLE_JOINING && !MISTAKE(old_epoch_accepted))
         return "batch in a role that takes none";
-    if (!incoming->open || (head->stream != incoming->stream && !MISTAKE(old_stream_accepted)))
+    if (!incoming->open || head->stream != incoming->stream)
         return "batch of another stream";
-    if (head->number == incoming->applied) {
+    if (head->number == incoming->applied && !MISTAKE(resend_not_known)) {
         *again = true;
         return NULL;
     }
-    if (MISTAKE(any_number_accepted))
-        return NULL;
     return head->number == incoming->applied + 1 ? NULL : "batch out of order";
 }
 

@@ -57,8 +57,7 @@ struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
 
 static bool dirty_room(const struct array *array)
 {
-    return array->reserved || slot_dirty_count(&array->table, 0) < array->high_slots ||
-           MISTAKE(room_for_all);
+    return array->reserved || slot_dirty_count(&array->table, 0) < array->high_slots;
 }
 
 bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages)

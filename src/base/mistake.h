@@ -25,7 +25,6 @@
     X(flush_does_nothing, "FLUSH of a volume with flush=destage does not wait for the stores")     \
     X(fua_ignored, "FUA of a volume with flush=destage does not wait for the stores")              \
     X(serve_before_drop, "hosts are served before stale memory has been forgotten")                \
-    X(room_for_all, "the high watermark holds no write back")                                      \
     /* slots and the stream */                                                                     \
     X(drop_not_sent, "a mirrored slot takes another page for a read without a DROP")               \
     X(fresh_not_said, "a slot takes another page for a write and its header does not say so")      \
@@ -39,8 +38,8 @@
     X(pin_forgotten, "a page that a range is about to discard is destaged meanwhile")              \
     /* the image */                                                                                \
     X(half_a_batch, "only the first half of a batch is applied")                                   \
-    X(old_stream_accepted, "a batch of an earlier stream is applied")                              \
-    X(any_number_accepted, "a batch out of order is applied")                                      \
+    X(old_epoch_accepted, "a batch of an epoch that is over is applied")                           \
+    X(resend_not_known, "a batch that comes again is refused")                                     \
     X(checksum_not_compared, "a WRITE whose data changed on the way is applied")                   \
     /* the stores */                                                                               \
     X(destage_before_mirrored, "a page goes to the store while it travels to the peer")            \

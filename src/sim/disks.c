@@ -488,5 +488,7 @@ void disks_lose_power(struct world *world, uint8_t store)
         operation->result = STORE_ERROR;
         operation->log_entry = UINT64_MAX;
         world->errors_injected++;
+        if (operation->action.op == STORE_FLUSH)
+            disk->flush_lies[operation->who] = false; /* an error is told once: to this one */
     }
 }

@@ -26,6 +26,7 @@ enum {
     FAULT_PHASE_US = 60 * 1000 * 1000, /* the hosts may be held for long; not for ever */
     SCRIPT_US = 1700 * 1000,           /* the fixed run of a fault test */
     REST_US = 120 * 1000 * 1000, /* after the faults stopped, everything is done within this */
+    MIRROR_CHECK_EVERY = 5,      /* array_check()s for each look at the mirror */
     EVENTS_AT_ONCE = 200 * 1000, /* at one instant: more is a loop that never ends */
     EVENTS_A_PHASE = 40 * 1000 * 1000, /* a bound on the simulator itself */
 };
@@ -286,6 +287,29 @@ void world_check_completion(struct world *world, uint8_t who, uint8_t volume)
                    volume, world_letter(!who));
 }
 
+static void look_at_mirror(struct world *world, uint8_t who)
+{
+    const struct controller *controller = &world->controllers[who];
+    const struct controller *other = &world->controllers[!who];
+    if (controller->role != ROLE_PAIRED || !other->running || other->role != ROLE_PAIRED ||
+        controller->epoch != other->epoch)
+        return;
+    const char *wrong = array_check_mirror(controller->array, other->array, world->moved);
+    if (wrong)
+        world_fail(world, "the mirror of %c: %s", world_letter(who), wrong);
+}
+
+/* Which volumes have changed hands since the pair was formed. */
+static void note_moves(struct world *world, uint8_t who)
+{
+    const struct controller *controller = &world->controllers[who];
+    if (world->moved_epoch != controller->epoch)
+        memset(world->moved, 0, sizeof world->moved);
+    world->moved_epoch = controller->epoch;
+    for (uint32_t v = 0; v < world->config.volume_count; v++)
+        world->moved[v] = world->moved[v] || controller->moving[v];
+}
+
 /* What must hold of both controllers together, and of this one by itself. */
 static void look(struct world *world, uint8_t who)
 {
@@ -321,10 +345,14 @@ static void look(struct world *world, uint8_t who)
                 world_fail(world, "%c is offline, but %c never died and holds the data",
                            world_letter(who), world_letter(m));
     }
+    if (status.role == ROLE_PAIRED)
+        note_moves(world, who);
     if (++world->count.checks % world->options.check_every == 0) {
         const char *wrong = array_check(controller->array);
         if (wrong)
             world_fail(world, "array_check() of %c: %s", world_letter(who), wrong);
+        if (world->count.checks % (world->options.check_every * MIRROR_CHECK_EVERY) == 0)
+            look_at_mirror(world, who);
     }
 }
 
@@ -426,7 +454,7 @@ static void on_pump(struct world *world, uint8_t who)
     look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
     if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing && actions->store_count > 0 &&
-        generator_chance(&world->chaos, 1, 400)) {
+        generator_chance(&world->chaos, 1, 120)) {
         uint64_t for_us = world_between(&world->chaos, 1000, world->config.lease_ms * 3000u);
         controller->held = actions;
         world_pause(world, who, for_us);

@@ -243,6 +243,8 @@ struct world {
     uint64_t incarnations, operator_handle, operator_pending[2];
     uint64_t errors_injected, corrupt_next;
     uint64_t offline_since_us;
+    uint64_t moved_epoch; /* since this epoch began these volumes have changed hands */
+    bool moved[VOLUME_LIMIT];
     bool cut_armed;
 
     struct hosts *hosts;
