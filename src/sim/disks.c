@@ -384,7 +384,8 @@ static void over(struct world *world, struct operation *operation)
     struct controller *controller = &world->controllers[operation->who];
     struct disk *disk = &world->disks[operation->action.store];
     operation->over = true;
-    if (operation->log_entry != UINT64_MAX && operation->result == STORE_DONE)
+    /* One that failed may have landed in part: a flush that begins from now on covers that, too. */
+    if (operation->log_entry != UINT64_MAX)
         for (uint64_t i = 0; i < disk->log_count; i++)
             if (disk->log[i].number == operation->log_entry)
                 disk->log[i].done_sequence = ++disk->done_sequence;
@@ -486,7 +487,6 @@ void disks_lose_power(struct world *world, uint8_t store)
             operation->result == STORE_NOT_SENT)
             continue;
         operation->result = STORE_ERROR;
-        operation->log_entry = UINT64_MAX;
         world->errors_injected++;
         if (operation->action.op == STORE_FLUSH)
             disk->flush_lies[operation->who] = false; /* an error is told once: to this one */
