@@ -86,8 +86,26 @@ static void move_step(struct array *array, uint32_t index)
     }
 }
 
+/* The peer has applied the MOVE. */
+static void moved_away(struct array *array, uint8_t index, uint8_t owner)
+{
+    struct volume *volume = &array->volumes[index];
+    CHECK(volume->move == MOVE_SENT);
+    volume->owner = owner;
+    array->service_stamp++;
+    /* All its slots here are clean, and the peer drops its copies as it comes upon them. */
+    slot_mirror_forget(&array->table, index);
+    array_log(array, LOG_INFO, "volume %s: now served by controller %c", volume->config->name,
+              'a' + owner);
+    move_end(array, volume, true, "moved");
+}
+
 void duty_moved_here(struct array *array, uint8_t index)
 {
+    /* It comes back before the answer to our own MOVE, which has been applied there, then. */
+    if (array->volumes[index].move == MOVE_SENT)
+        moved_away(array, index, array->config.self ^ 1);
+    array->volumes[index].owner = array->config.self;
     array_log(array, LOG_INFO, "volume %s: now served here", array->config.volumes[index].name);
     array->service_stamp++;
     host_resume(array, &array->held);
@@ -463,18 +481,10 @@ void duty_acknowledged(struct array *array, const struct header *header)
         if (array->refill.state == REFILL_READY)
             array->refill.state = REFILL_DONE;
         break;
-    case HEADER_MOVE: {
-        struct volume *volume = &array->volumes[header->volume];
-        volume->owner = (uint8_t)header->slot;
-        array->service_stamp++;
-        /* All its slots here are clean, and the peer drops its copies as it comes upon them. */
-        slot_mirror_forget(&array->table, header->volume);
-        array_log(array, LOG_INFO, "volume %s: now served by controller %c", volume->config->name,
-                  'a' + volume->owner);
-        if (volume->move == MOVE_SENT)
-            move_end(array, volume, true, "moved");
+    case HEADER_MOVE:
+        if (array->volumes[header->volume].move == MOVE_SENT)
+            moved_away(array, header->volume, (uint8_t)header->slot);
         break;
-    }
     case HEADER_LEAVE:
         array->leave_answered = array->leave_sent;
         break;

@@ -265,7 +265,6 @@ static void apply_header(struct array *array, const struct header *header)
         role_on_pair(&array->role, array->now_us, header->page);
         break;
     case HEADER_MOVE:
-        array->volumes[header->volume].owner = (uint8_t)header->slot;
         duty_moved_here(array, header->volume);
         break;
     case HEADER_LEAVE:

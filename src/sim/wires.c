@@ -449,8 +449,11 @@ void wires_register(struct world *world, uint8_t who, const struct register_acti
         index++;
     CHECK(index < ARRAY_LENGTH(world->register_operations));
     struct register_operation *operation = &world->register_operations[index];
-    *operation = (struct register_operation){
-        .used = true, .who = who, .incarnation = controller->incarnation, .action = *action};
+    *operation = (struct register_operation){.used = true,
+                                             .who = who,
+                                             .asked_us = world->now_us,
+                                             .incarnation = controller->incarnation,
+                                             .action = *action};
     operation->empty = controller->role == ROLE_STARTING || controller->role == ROLE_WAITING ||
                        controller->role == ROLE_OFFLINE;
     operation->partner =
@@ -492,12 +495,15 @@ static void swapped(struct world *world, const struct register_operation *operat
     world_trace(world, "the register holds epoch %" PRIu64 ", in %u, %s", new->epoch, new->in,
                 new->unclean ? "unclean" : "clean");
     for (uint8_t m = 0; m < 2; m++) {
+        uint64_t former = world->member[m];
         if (!(new->in &(1 << m)))
             world->member[m] = 0;
         else if (m == operation->who)
             world->member[m] = operation->empty ? 0 : operation->incarnation;
         else if (new->epoch != old->epoch)
             world->member[m] = operation->partner;
+        if (world->member[m] != former)
+            world->member_since_us[m] = world->now_us;
     }
     world->record = *new;
 }
@@ -539,6 +545,8 @@ void wires_on_register_answer(struct world *world, const struct event *event)
                 world_letter(over.who), name[over.result], over.record.epoch, over.record.in,
                 over.record.unclean ? "unclean" : "clean");
     controller->register_busy = false;
+    if (over.result != REGISTER_UNKNOWN)
+        controller->register_seen_us = over.asked_us;
     array_on_register(controller->array, world_clock(world, over.who), over.result, &over.record);
     world_touch(world, over.who);
 }

@@ -176,6 +176,7 @@ void world_start(struct world *world, uint8_t who)
     controller->incarnation = config.incarnation;
     controller->message = NO_INDEX;
     controller->register_busy = false;
+    controller->register_seen_us = 0;
     controller->writes_in_flight = controller->reads_in_flight = 0;
     controller->role = ROLE_STARTING;
     controller->epoch = 0;
@@ -325,8 +326,11 @@ static void look(struct world *world, uint8_t who)
     controller->epoch = status.epoch;
     if (status.role == ROLE_SOLO)
         controller->solo_epoch = max_u64(controller->solo_epoch, status.epoch);
-    if (status.role == ROLE_SOLO && world->record.epoch == status.epoch)
+    if (status.role == ROLE_SOLO && world->record.epoch == status.epoch &&
+        world->member[who] != controller->incarnation) {
         world->member[who] = controller->incarnation; /* from now on it acknowledges */
+        world->member_since_us[who] = world->now_us;
+    }
     if (status.flush_messages != 0)
         world_fail(world, "%c sent %" PRIu64 " messages for destages", world_letter(who),
                    status.flush_messages);
@@ -338,10 +342,12 @@ static void look(struct world *world, uint8_t who)
                        status.epoch);
     }
     if (status.role == ROLE_OFFLINE && world->record.unclean) {
-        /* Data may only be given up for lost when everyone who held it died. */
+        /* Data may only be given up for lost when everyone who held it died; at the time of the
+         * question to the register that led to it. */
         for (uint8_t m = 0; m < 2; m++)
             if ((world->record.in & (1 << m)) && world->controllers[m].running &&
-                world->controllers[m].incarnation == world->member[m])
+                world->controllers[m].incarnation == world->member[m] &&
+                world->member_since_us[m] <= controller->register_seen_us)
                 world_fail(world, "%c is offline, but %c never died and holds the data",
                            world_letter(who), world_letter(m));
     }

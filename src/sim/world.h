@@ -103,6 +103,7 @@ struct controller {
     uint64_t pumps_at_once;            /* in a row with a deadline that has passed already */
     uint32_t message; /* the peer's message that waits for the next pump; NO_INDEX: none */
     bool register_busy;
+    uint64_t register_seen_us; /* when it asked what the register last told it */
     uint32_t writes_in_flight, reads_in_flight;
     /* Seen after the last pump. */
     enum role role;
@@ -184,6 +185,7 @@ struct session {
 struct register_operation {
     bool used, applied, lost_request, lost_answer;
     uint8_t who;
+    uint64_t asked_us;
     uint64_t incarnation;
     uint64_t partner; /* the other's incarnation when it was asked */
     bool empty;       /* who asked held no data then */
@@ -234,6 +236,7 @@ struct world {
     uint32_t message_room;
     struct register_record record;
     uint64_t member[2]; /* who holds the data of the record: by its incarnation; 0: not this one */
+    uint64_t member_since_us[2];
     uint64_t register_down_us[2];
     uint64_t register_slow_us;
     struct register_operation register_operations[512];

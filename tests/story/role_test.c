@@ -349,6 +349,27 @@ static void planned_move(void **state)
     story_end(story);
 }
 
+/* A volume is moved, and moved back before the first mover has heard the answer to its own word:
+ * the answer, when it comes, is about the past. */
+static void a_volume_comes_back_before_the_answer_to_its_move(void **state)
+{
+    struct story *story = story_begin();
+    story_log(story, false);
+    story_move(story, A, B);
+    story_wait(story, 1);
+    story_deliver(story, A);
+    assert_int_equal(story_owner(story, B), 1);
+    story_move(story, B, A);
+    story_wait(story, 1);
+    story_deliver(story, B);
+    story_answer(story, A);
+    story_answer(story, B);
+    assert_int_equal(story_owner(story, A), 1);
+    assert_int_equal(story_owner(story, B), 0);
+    story_skip(story);
+    story_end(story);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +384,7 @@ int main(void)
         cmocka_unit_test(accepted_loss_is_fenced_after_a_restart_too),
         cmocka_unit_test(clean_stop_of_both),
         cmocka_unit_test(planned_move),
+        cmocka_unit_test(a_volume_comes_back_before_the_answer_to_its_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
