@@ -247,6 +247,18 @@ static void show_cache(FILE *out, const json_t *status)
              number(nbd, "connections_refused"));
 }
 
+static void show_iscsi(FILE *out, const json_t *status)
+{
+    const json_t *iscsi = json_object_get(status, "iscsi");
+    if (!json_is_object(iscsi))
+        return;
+    labelled(out, "iscsi",
+             "%" PRIu64 " sessions, %" PRIu64 " since the start, %" PRIu64 " turned away, %" PRIu64
+             " dropped; %" PRIu64 " commands under way",
+             number(iscsi, "sessions"), number(iscsi, "sessions_total"), number(iscsi, "refused"),
+             number(iscsi, "dropped"), number(iscsi, "commands"));
+}
+
 /* "p50/p99/p999". */
 static void show_latency(char text[3 * SHOW_SHORT], const json_t *latency)
 {
@@ -360,6 +372,7 @@ void show_status(FILE *out, const json_t *status)
     show_head(out, status);
     show_link(out, status);
     show_cache(out, status);
+    show_iscsi(out, status);
     show_volumes(out, status);
     show_streams(out, status);
     show_destage(out, status);

@@ -133,6 +133,12 @@ bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version, const vo
     return ends || scsi->upkeep;
 }
 
+bool scsi_keeps_state(const struct scsi *scsi, uint8_t volume)
+{
+    CHECK(volume < scsi->config.unit_count);
+    return scsi->units[volume].record.aptpl;
+}
+
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service)
 {
     struct scsi_unit *unit;

@@ -112,6 +112,10 @@ struct scsi *scsi_create(const struct scsi_config *config, void *memory, size_t 
 MUST_CHECK bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version,
                               const void *bytes, uint32_t length, const char **reason);
 
+/* Whether the volume's record is to be kept over a power loss of both controllers (APTPL), as of
+ * the last scsi_on_state(): the caller keeps it before it goes on with the command that made it. */
+bool scsi_keeps_state(const struct scsi *scsi, uint8_t volume);
+
 /* Who owns the volume (0 a, 1 b; -1 nobody or not known) and where its requests end up. */
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service);
 

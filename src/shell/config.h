@@ -47,6 +47,9 @@ enum {
     ADDRESS_TEXT_SIZE = 128,
 };
 
+/* The iSCSI name of the array's target, before the array's name. */
+#define CONFIG_TARGET_PREFIX "iqn.2026-11.holdfast:"
+
 #define CONFIG_CACHE_MAX ((uint64_t)1 << 40) /* slot numbers stay far below NO_INDEX */
 
 enum address_kind {

@@ -8,6 +8,8 @@
 
 #include "shell/control.h"
 
+#include "scsi/scsi.h"
+
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -164,8 +166,31 @@ static json_t *hit_rate(const struct volume_status *volume)
     return json_real((double)(volume->read_page_hits * 1000 / pages) / 1000);
 }
 
+static json_t *format_volume_iscsi(const struct config *config, uint32_t index,
+                                   const struct iscsi_volume_counts *counts)
+{
+    uint8_t naa[16];
+    char digits[2 * sizeof naa + 1];
+    scsi_identity_naa(config->name, config->volumes[index].name, naa);
+    for (size_t i = 0; i < sizeof naa; i++)
+        snprintf(digits + 2 * i, 3, "%02x", naa[i]);
+    json_t *object = json_object();
+    put(object, "naa", text(digits, false));
+    put_number(object, "block_size_bytes", config->scsi[index].block_size_bytes);
+    put_number(object, "sessions", counts->sessions);
+    put_number(object, "commands", counts->commands);
+    put_number(object, "read_bytes", counts->in_bytes);
+    put_number(object, "write_bytes", counts->out_bytes);
+    put_number(object, "reservation_conflicts", counts->conflicts);
+    put_number(object, "check_conditions", counts->errors);
+    put_number(object, "busy", counts->busy);
+    return object;
+}
+
 static json_t *format_volume(const struct config *config, uint32_t index,
-                             const struct control_volume *extra, const struct volume_status *status)
+                             const struct control_volume *extra,
+                             const struct iscsi_volume_counts *iscsi,
+                             const struct volume_status *status)
 {
     const struct volume_config *volume = &config->volumes[index];
     json_t *object = json_object();
@@ -189,11 +214,13 @@ static json_t *format_volume(const struct config *config, uint32_t index,
     put_number(object, "zeroes", status->zeroes);
     put_number(object, "read_bytes", status->read_bytes);
     put_number(object, "write_bytes", status->write_bytes);
+    put_number(object, "shipped", status->shipped);
     put_number(object, "read_page_hits", status->read_page_hits);
     put_number(object, "read_page_misses", status->read_page_misses);
     put(object, "hit_rate", hit_rate(status));
     put_rate(object, "read_iops", extra->read_iops);
     put_rate(object, "write_iops", extra->write_iops);
+    put(object, "iscsi", format_volume_iscsi(config, index, iscsi));
     put(object, "read_latency_us", latency(&status->read_latency_us));
     put(object, "write_latency_us", latency(&status->write_latency_us));
     return object;
@@ -303,6 +330,52 @@ static json_t *format_nbd(const struct config *config, const struct control_extr
     return object;
 }
 
+static json_t *format_session(const struct iscsi_shown *shown)
+{
+    json_t *object = json_object();
+    put(object, "initiator", text(shown->initiator, false));
+    put(object, "address", text(shown->address, false));
+    put(object, "host", text(shown->host, true));
+    put(object, "authenticated", json_boolean(shown->authenticated));
+    put(object, "header_digest", json_boolean(shown->header_digest));
+    put(object, "data_digest", json_boolean(shown->data_digest));
+    put_number(object, "luns", shown->luns);
+    put_number(object, "commands", shown->commands);
+    put_number(object, "idle_ms", shown->idle_us / 1000);
+    return object;
+}
+
+static json_t *format_iscsi(const struct config *config, const struct control_extra *extra)
+{
+    const struct config_controller *self = &config->controllers[extra->controller];
+    const struct iscsi_counts *counts = &extra->iscsi;
+    if (self->iscsi_count == 0)
+        return json_null();
+    json_t *object = json_object();
+    char target[CONFIG_NAME_SIZE + 32];
+    snprintf(target, sizeof target, CONFIG_TARGET_PREFIX "%s", config->name);
+    put(object, "target", text(target, false));
+    json_t *addresses = json_array();
+    for (uint32_t i = 0; i < self->iscsi_count; i++)
+        json_array_append_new(addresses, text(self->iscsi[i].text, false));
+    put(object, "addresses", addresses);
+    put_number(object, "sessions", counts->sessions);
+    put_number(object, "discovery_sessions", counts->discovery_sessions);
+    put_number(object, "logging_in", counts->logging_in);
+    put_number(object, "sessions_total", counts->sessions_total);
+    put_number(object, "refused", counts->refused);
+    put_number(object, "dropped", counts->dropped);
+    put_number(object, "commands", counts->tasks);
+    put_number(object, "command_limit", counts->task_limit);
+    put_number(object, "task_management", counts->managed);
+    put_number(object, "rejects", counts->rejects);
+    json_t *sessions = json_array();
+    for (uint32_t i = 0; i < counts->shown_count; i++)
+        json_array_append_new(sessions, format_session(&counts->shown[i]));
+    put(object, "session_list", sessions);
+    return object;
+}
+
 /* What stands at the top of a status. */
 static void put_head(json_t *root, const struct config *config, const struct control_extra *extra,
                      const struct array_status *status)
@@ -356,6 +429,7 @@ char *control_format_status(const struct config *config, const struct control_ex
     put(root, "received", format_stream(&status->received));
     put(root, "destage", format_destage(&status->destage));
     put(root, "nbd", format_nbd(config, extra));
+    put(root, "iscsi", format_iscsi(config, extra));
     json_t *stores = json_array();
     for (uint32_t i = 0; i < config->store_count; i++)
         json_array_append_new(stores, format_store(&config->stores[i], &extra->stores[i]));
@@ -363,7 +437,8 @@ char *control_format_status(const struct config *config, const struct control_ex
     json_t *volumes = json_array();
     for (uint32_t i = 0; i < config->volume_count; i++)
         json_array_append_new(volumes,
-                              format_volume(config, i, &extra->volumes[i], &status->volumes[i]));
+                              format_volume(config, i, &extra->volumes[i], &extra->iscsi.volumes[i],
+                                            &status->volumes[i]));
     put(root, "volumes", volumes);
     json_t *reply = json_object();
     put(reply, "ok", json_true());

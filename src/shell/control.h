@@ -18,6 +18,7 @@
 
 #include "array/status.h"
 #include "shell/config.h"
+#include "shell/iscsi_counts.h"
 
 #include <sys/types.h>
 
@@ -78,6 +79,8 @@ struct control_extra {
     uint32_t nbd_connections;       /* now */
     uint64_t nbd_connections_total; /* since the start */
     uint64_t nbd_refused;           /* connections turned away: limit reached, or not NBD */
+
+    struct iscsi_counts iscsi;
 
     bool link_authenticated;     /* CHAP, both ways */
     uint64_t link_logins;        /* our sessions to the peer that were made since the start */

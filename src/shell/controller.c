@@ -7,6 +7,7 @@
 
 #include "shell/controller.h"
 
+#include "shell/handle.h"
 #include "shell/log.h"
 #include "shell/notify.h"
 #include "shell/prefault.h"
@@ -34,9 +35,27 @@ static void perform_rest(struct controller *self, const struct actions *actions)
         watch_fence(&self->watch);
     if (actions->stopped && !self->linger.armed) {
         control_server_stopped(&self->control);
+        iscsi_server_leave(self->iscsi);
+        self->stopped_us = self->loop.now_us;
         loop_timer_set(&self->loop, &self->linger,
                        self->loop.now_us + CONTROLLER_LINGER_MS * 1000ull);
     }
+}
+
+static void complete(struct controller *self, const struct completion *completion)
+{
+    switch (handle_kind(completion->handle)) {
+    case HANDLE_NBD:
+        nbd_server_complete(&self->nbd, completion->handle, completion->result);
+        return;
+    case HANDLE_ISCSI:
+    case HANDLE_ISCSI_MANAGE:
+        iscsi_server_complete(self->iscsi, completion);
+        return;
+    case HANDLE_SHIPPED:
+        break;
+    }
+    CHECK(false);
 }
 
 /* Calls nothing that calls the core: the actions stay valid until the end. */
@@ -50,9 +69,9 @@ static void perform(struct controller *self, const struct actions *actions)
         link_reply(&self->link, actions->reply_good);
     if (actions->send_wanted)
         link_send(&self->link, &actions->send);
+    iscsi_server_changed(self->iscsi, actions->changed);
     for (uint32_t i = 0; i < actions->completion_count; i++)
-        nbd_server_complete(&self->nbd, actions->completions[i].handle,
-                            actions->completions[i].result);
+        complete(self, &actions->completions[i]);
     perform_rest(self, actions);
 }
 
@@ -70,6 +89,7 @@ static uint64_t burst(void *context)
         if (reset)
             link_reset(&self->link);
         again |= nbd_server_flush(&self->nbd);
+        again |= iscsi_server_flush(self->iscsi);
         if (!again)
             return deadline_us;
     }
@@ -151,10 +171,30 @@ static void linger_over(struct timer *timer)
 {
     struct controller *self =
         (struct controller *)((char *)timer - offsetof(struct controller, linger));
-    self->loop.stopped = true;
+    uint64_t now_us = self->loop.now_us;
+    if (!iscsi_server_left(self->iscsi) &&
+        now_us - self->stopped_us < CONTROLLER_LEAVE_MS * 1000ull)
+        loop_timer_set(&self->loop, timer, now_us + CONTROLLER_LEAVE_LOOK_MS * 1000ull);
+    else
+        self->loop.stopped = true;
 }
 
 /* ---- status ---- */
+
+/* Bit 0 a, bit 1 b: who may serve. Between two roles it stays as it was. */
+static uint8_t controllers_in(const struct controller *self)
+{
+    switch (self->status.role) {
+    case ROLE_PAIRED:
+    case ROLE_RACING:
+    case ROLE_FENCING:
+        return 3;
+    case ROLE_SOLO:
+        return (uint8_t)(1 << self->self);
+    default:
+        return (uint8_t)(1 << (1 - self->self));
+    }
+}
 
 static void sample(struct timer *timer)
 {
@@ -173,6 +213,7 @@ static void sample(struct timer *timer)
         self->sampled_writes[i] = volume->writes;
     }
     self->sampled_us = now_us;
+    iscsi_server_controllers(self->iscsi, controllers_in(self));
     if (self->status.role != self->role_told) {
         self->role_told = self->status.role;
         notify_say("STATUS=%s: %.150s", role_name(self->status.role), self->status.reason);
@@ -191,6 +232,7 @@ static void fill_extra(struct controller *self)
     extra->nbd_connections = self->nbd.connection_count;
     extra->nbd_connections_total = self->nbd.connections_total;
     extra->nbd_refused = self->nbd.refused;
+    iscsi_server_counts(self->iscsi, &extra->iscsi);
     extra->link_authenticated = self->config->secret[0] && self->link.out.up;
     extra->link_logins = self->link.logins;
     memcpy(extra->link_error, self->link.error, sizeof extra->link_error);
@@ -257,7 +299,9 @@ static const char *create_array(struct controller *self, char why[TRACE_LINE])
         .incarnation = self->ticket.incarnation,
         .seed = self->ticket.incarnation ^ loop_clock_us(),
         .slot_count = (uint32_t)(config->cache_bytes / PAGE_SIZE_BYTES),
-        .request_limit = config->controllers[self->self].request_limit,
+        /* Each protocol has its own share, so that neither starves the other. */
+        .request_limit = config->controllers[self->self].request_limit +
+                         iscsi_server_request_limit(config, self->self),
         .destage_io_limit = CONTROLLER_DESTAGE_IOS,
         .fetch_io_limit = CONTROLLER_FETCH_IOS,
         .dirty_low_percent = config->dirty_low_percent,
@@ -345,6 +389,9 @@ static const char *start(struct controller *self, char why[TRACE_LINE])
         wrong = nbd_server_start(&self->nbd, &self->loop, self->array, &self->stores, self->config,
                                  self->self, why);
     if (!wrong)
+        wrong = iscsi_server_start(&self->iscsi, &self->loop, self->array, &self->stores,
+                                   self->config, self->self, why);
+    if (!wrong)
         wrong = control_server_start(&self->control, self, why);
     if (wrong)
         return wrong;
@@ -375,6 +422,7 @@ int controller_run(const struct config *config, int self, const struct warden_ti
     notify_say("READY=1\nMAINPID=%d", (int)getppid());
     loop_run(&controller.loop);
     nbd_server_stop(&controller.nbd);
+    iscsi_server_stop(controller.iscsi);
     control_server_close(&controller.control);
     return 0;
 }

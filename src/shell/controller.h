@@ -8,6 +8,7 @@
 
 #include "array/array.h"
 #include "shell/control_server.h"
+#include "shell/iscsi_server.h"
 #include "shell/link.h"
 #include "shell/nbd_server.h"
 #include "shell/register_file.h"
@@ -20,6 +21,8 @@ enum {
     CONTROLLER_BURST_ROUNDS = 4, /* pumps in one turn, while each lets waiting requests on */
     CONTROLLER_SAMPLE_MS = 1000, /* how often rates are measured */
     CONTROLLER_LINGER_MS = 200,  /* after the stop: for replies on their way */
+    CONTROLLER_LEAVE_MS = 2500,  /* and for iSCSI hosts that log out */
+    CONTROLLER_LEAVE_LOOK_MS = 50,
     CONTROLLER_DESTAGE_IOS = 32, /* store writes in flight */
     CONTROLLER_FETCH_IOS = 128,  /* store reads in flight */
 };
@@ -41,6 +44,7 @@ struct controller {
     struct link link;
     struct watch watch;
     struct nbd_server nbd;
+    struct iscsi_server *iscsi; /* NULL: none is configured */
     struct control_server control;
 
     struct op signal;
@@ -48,6 +52,7 @@ struct controller {
     uint8_t signal_bytes[128];
     struct timer sample, linger;
     bool stopping;
+    uint64_t stopped_us;
 
     enum role role_told;
     uint64_t sampled_us;

@@ -1,37 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What both directions of the link share: names, secrets, the library's digests, and the core's
- * actions. One configured secret becomes four, one for each end of each session, so that no answer
- * to a challenge is of use elsewhere. */
+/* What both directions of the link share: names, secrets, and the core's actions. One configured
+ * secret becomes four, one for each end of each session, so that no answer to a challenge is of use
+ * elsewhere. */
 
 #include "shell/link.h"
 
+#include "shell/crypto.h"
 #include "shell/log.h"
 #include "shell/socket.h"
 
-#include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
-
-static bool crypto_digest(void *context, enum iscsi_chap_algorithm algorithm,
-                          const struct iscsi_piece *pieces, unsigned piece_count, uint8_t *to)
-{
-    const EVP_MD *kind = algorithm == ISCSI_CHAP_SHA256 ? EVP_sha256() : EVP_md5();
-    EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    bool good = digest && EVP_DigestInit_ex(digest, kind, NULL) == 1;
-    for (unsigned i = 0; good && i < piece_count; i++)
-        good = EVP_DigestUpdate(digest, pieces[i].bytes, pieces[i].size) == 1;
-    good = good && EVP_DigestFinal_ex(digest, to, NULL) == 1;
-    EVP_MD_CTX_free(digest);
-    return good;
-}
-
-static bool crypto_random(void *context, void *to, size_t size)
-{
-    return RAND_bytes(to, (int)size) == 1;
-}
 
 static bool names_and_secrets(struct link *link)
 {
@@ -74,7 +55,7 @@ const char *link_start(struct link *link, struct loop *loop, struct array *array
     link->config = config;
     link->self = self;
     link->peer = 1 - self;
-    link->crypto = (struct iscsi_crypto){.digest = crypto_digest, .random = crypto_random};
+    link->crypto = crypto_of_library();
     if (!names_and_secrets(link))
         return "the cryptographic library has no SHA-256";
     if (!config->secret[0])

@@ -11,6 +11,7 @@
 
 #include "shell/log.h"
 #include "shell/socket.h"
+#include "shell/volume_map.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -230,39 +231,24 @@ static void end_direct(struct nbd_connection *connection)
     start_write(connection, index, &request, slot->buffer->data);
 }
 
-/* What of [at, end) is a hole: what the cache holds dirty is data, whatever the store says. Returns
- * where that ends. */
-static uint64_t extent_at(const struct nbd_connection *connection, uint64_t at, uint64_t end,
-                          bool *hole)
-{
-    const struct nbd_server *server = connection->server;
-    uint8_t volume = (uint8_t)connection->nbd.export_index;
-    uint64_t cached = array_next_cached(server->array, volume, at, end);
-    if (cached == at) {
-        *hole = false;
-        return min_u64(end, (at / PAGE_SIZE_BYTES + 1) * PAGE_SIZE_BYTES);
-    }
-    const struct volume_config *config = &server->config->volumes[volume];
-    uint64_t offset = config->store_offset_bytes;
-    return store_extent(&server->stores->store[config->store], offset + at, offset + cached, hole) -
-           offset;
-}
-
 static void block_status(struct nbd_connection *connection, const struct nbd_request *request)
 {
     enum {
         LOOK_LIMIT = 4096
     }; /* pieces looked at; a client asks on where the answer stops short */
+    const struct nbd_server *server = connection->server;
+    uint8_t volume = (uint8_t)connection->nbd.export_index;
     struct nbd_extent extents[NBD_EXTENT_LIMIT];
     uint32_t count = 0, most = request->flags & NBD_REQ_ONE ? 1 : NBD_EXTENT_LIMIT;
     uint64_t at = request->offset_bytes, end = at + request->length_bytes;
-    if (array_owner(connection->server->array, (uint8_t)connection->nbd.export_index) != 1) {
+    if (array_service(server->array, volume) == ARRAY_UNSERVED) {
         reply_result(connection, request->command, request->cookie, HOST_NOT_OWNER);
         return;
     }
     for (int looks = 0; at < end && looks < LOOK_LIMIT; looks++) {
         bool hole;
-        uint64_t to = extent_at(connection, at, end, &hole);
+        uint64_t to = volume_map_next(server->array, server->stores,
+                                      &server->config->volumes[volume], volume, at, end, &hole);
         CHECK(to > at && to <= end);
         uint32_t flags = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
         if (count > 0 && extents[count - 1].flags == flags)

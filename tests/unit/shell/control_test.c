@@ -5,6 +5,7 @@
  * sentence that they get; and a whole status, key by key, so that no key of docs/status-json.md is
  * lost or renamed unseen. */
 
+#include "scsi/scsi.h"
 #include "shell/control.h"
 
 #include <jansson.h>
@@ -119,7 +120,8 @@ static void fill(void)
     static const char file[] =
         "[array]\nname=demo\nregister=/r\nsecret=a secret of this test\n"
         "[controller a]\nlink=10.0.0.1:1\nwarden=10.0.0.1:2\nnbd=10.0.0.1:3,unix:/n\nrun=/a\n"
-        "[controller b]\nlink=10.0.0.2:1\nwarden=10.0.0.2:2\nnbd=10.0.0.2:3\nrun=/b\n"
+        "[controller "
+        "b]\nlink=10.0.0.2:1\nwarden=10.0.0.2:2\nnbd=10.0.0.2:3\niscsi=10.0.0.2:4\nrun=/b\n"
         "[store s]\npath=/p\xff\n[volume v0]\nstore=s\nsize=1M\n[volume "
         "v1]\nstore=s\noffset=1M\nsize=2M\nowner=b\n"
         "flush=destage\n";
@@ -134,6 +136,20 @@ static void fill(void)
     extra.nbd_connections = 3;
     extra.nbd_connections_total = 30;
     extra.nbd_refused = 2;
+    extra.iscsi.sessions = 41;
+    extra.iscsi.discovery_sessions = 42;
+    extra.iscsi.logging_in = 43;
+    extra.iscsi.sessions_total = 44;
+    extra.iscsi.refused = 45;
+    extra.iscsi.dropped = 46;
+    extra.iscsi.tasks = 47;
+    extra.iscsi.task_limit = 48;
+    extra.iscsi.managed = 49;
+    extra.iscsi.rejects = 50;
+    extra.iscsi.shown_count = 1;
+    extra.iscsi.shown[0] =
+        (struct iscsi_shown){"iqn.x", "10.0.0.9:5", NULL, true, false, true, 51, 52, 53999};
+    extra.iscsi.volumes[1] = (struct iscsi_volume_counts){61, 62, 63, 64, 65, 66, 67};
     extra.link_authenticated = true;
     extra.link_logins = 5;
     extra.warden = CONTROL_WARDEN_ALONE;
@@ -183,6 +199,7 @@ static void fill(void)
     volume->zeroes = 36;
     volume->read_bytes = 37;
     volume->write_bytes = 38;
+    volume->shipped = 40;
     volume->read_page_hits = 3;
     volume->read_page_misses = 1;
     volume->waiting = 39;
@@ -215,6 +232,12 @@ static const char expected[] =
     "\"in_flight\":28,\"backlog_pages\":29,\"errors\":26,\"failed_pages\":27},"
     "\"nbd\":{\"addresses\":[\"10.0.0.2:3\"],\"connections\":3,\"connections_total\":30,"
     "\"connections_refused\":2},"
+    "\"iscsi\":{\"target\":\"iqn.2026-11.holdfast:demo\",\"addresses\":[\"10.0.0.2:4\"],"
+    "\"sessions\":41,\"discovery_sessions\":42,\"logging_in\":43,\"sessions_total\":44,"
+    "\"refused\":45,\"dropped\":46,\"commands\":47,\"command_limit\":48,"
+    "\"task_management\":49,\"rejects\":50,\"session_list\":[{\"initiator\":\"iqn.x\","
+    "\"address\":\"10.0.0.9:5\",\"host\":null,\"authenticated\":true,\"header_digest\":false,"
+    "\"data_digest\":true,\"luns\":51,\"commands\":52,\"idle_ms\":53}]},"
     "\"stores\":[{\"name\":\"s\",\"path\":\"/"
     "p?\",\"state\":\"failing\",\"io\":\"direct\",\"block_size_bytes\":4096,"
     "\"size_bytes\":1073741824,\"error\":\"Input/output error\"}],"
@@ -223,19 +246,37 @@ static const char expected[] =
     "0,\"waiting\":0,"
     "\"dirty_pages\":0,\"reads\":0,\"writes\":0,\"flushes\":0,\"trims\":0,\"zeroes\":0,\"read_"
     "bytes\":0,"
-    "\"write_bytes\":0,\"read_page_hits\":0,\"read_page_misses\":0,\"hit_rate\":null,\"read_iops\":"
+    "\"write_bytes\":0,\"shipped\":0,\"read_page_hits\":0,\"read_page_misses\":0,\"hit_rate\":null,"
+    "\"read_iops\":"
     "0.0,"
-    "\"write_iops\":0.0,\"read_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,\"p999\":0},"
+    "\"write_iops\":0.0,\"iscsi\":{\"naa\":\"%s\",\"block_size_bytes\":512,\"sessions\":0,"
+    "\"commands\":0,\"read_bytes\":0,\"write_bytes\":0,\"reservation_conflicts\":0,"
+    "\"check_conditions\":0,\"busy\":0},\"read_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,"
+    "\"p999\":0},"
     "\"write_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,\"p999\":0}},"
     "{\"name\":\"v1\",\"owner\":\"b\",\"home\":\"b\",\"moving\":true,\"store\":\"s\",\"offset_"
     "bytes\":1048576,"
     "\"size_bytes\":2097152,\"flush\":\"destage\",\"connections\":2,\"refused\":7,\"waiting\":39,"
     "\"dirty_pages\":31,\"reads\":32,\"writes\":33,\"flushes\":34,\"trims\":35,\"zeroes\":36,"
     "\"read_bytes\":37,"
-    "\"write_bytes\":38,\"read_page_hits\":3,\"read_page_misses\":1,\"hit_rate\":0.75,\"read_"
+    "\"write_bytes\":38,\"shipped\":40,\"read_page_hits\":3,\"read_page_misses\":1,\"hit_rate\":0."
+    "75,\"read_"
     "iops\":1.3,"
-    "\"write_iops\":1000.0,\"read_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,\"p999\":0},"
+    "\"write_iops\":1000.0,\"iscsi\":{\"naa\":\"%s\",\"block_size_bytes\":512,\"sessions\":61,"
+    "\"commands\":62,\"read_bytes\":63,\"write_bytes\":64,\"reservation_conflicts\":65,"
+    "\"check_conditions\":66,\"busy\":67},\"read_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,"
+    "\"p999\":0},"
     "\"write_latency_us\":{\"count\":1000,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu}}]}}\n";
+
+static const char *naa_of(const char *volume, char digits[33])
+{
+    uint8_t naa[16];
+    scsi_identity_naa("demo", volume, naa);
+    for (int i = 0; i < 16; i++)
+        snprintf(digits + 2 * i, 3, "%02x", naa[i]);
+    assert_int_equal(digits[0], '6');
+    return digits;
+}
 
 static void a_status_has_every_key_and_its_number(void **state)
 {
@@ -248,10 +289,10 @@ static void a_status_has_every_key_and_its_number(void **state)
     assert_true(p99 >= 1024 && p99 < 1300);
     assert_true(p999 >= 65536 && p999 < 82000);
     size_t size = sizeof expected + 256;
-    char *wanted = malloc(size);
+    char *wanted = malloc(size), naa[2][33];
     assert_non_null(wanted);
-    snprintf(wanted, size, expected, role_name(ROLE_PAIRED), role_name(ROLE_PAIRED), p50, p99,
-             p999);
+    snprintf(wanted, size, expected, role_name(ROLE_PAIRED), role_name(ROLE_PAIRED),
+             naa_of("v0", naa[0]), naa_of("v1", naa[1]), p50, p99, p999);
     char *line = control_format_status(&config, &extra, &status);
     assert_string_equal(line, wanted);
     assert_null(strstr(line, config.secret));
@@ -292,6 +333,13 @@ static void the_largest_status_fits_its_bound(void **state)
         status.volumes[i].moving = true;
         memset(config.volumes[i].name, 'n', VOLUME_NAME_SIZE - 1);
         config.volumes[i].store = 0;
+    }
+    memset(&extra.iscsi, 0x7f, sizeof extra.iscsi);
+    extra.iscsi.shown_count = ISCSI_SHOWN_LIMIT;
+    for (int i = 0; i < ISCSI_SHOWN_LIMIT; i++) {
+        extra.iscsi.shown[i] = (struct iscsi_shown){.host = config.volumes[0].name};
+        memset(extra.iscsi.shown[i].initiator, 'i', CONFIG_INITIATOR_SIZE - 1);
+        memset(extra.iscsi.shown[i].address, 'a', ADDRESS_TEXT_SIZE - 1);
     }
     char *line = control_format_status(&config, &extra, &status);
     assert_true(strlen(line) < CONTROL_REPLY_BYTES);
