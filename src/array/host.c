@@ -28,9 +28,9 @@ void host_complete_detail(struct array *array, struct request *request, enum hos
     struct volume_status *status = &volume->status;
     uint64_t latency_us = array->now_us - request->started_us;
     if (request->begun) {
-        CHECK(volume->side_active[request->side] > 0);
         volume->active--;
-        volume->side_active[request->side]--;
+        if (request->host.op != HOST_STATE)
+            volume->side_active[request->side]--;
         state_request_over(array, request);
     }
     if (request->host.op != HOST_FLUSH && !request->settling && request->phase == REQUEST_STORE)
@@ -424,7 +424,8 @@ static bool host_admit(struct array *array, struct request *request)
     request->begun = true;
     request->side = volume->side;
     volume->active++;
-    volume->side_active[volume->side]++;
+    if (request->host.op != HOST_STATE) /* a barrier waits for none of its own kind */
+        volume->side_active[volume->side]++;
     return true;
 }
 

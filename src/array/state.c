@@ -82,6 +82,7 @@ static void commit(struct array *array, struct request *request)
     struct volume *volume = &array->volumes[change->volume];
     change->committed = true;
     set_state(array, change->volume, change->version, change->bytes, change->length);
+    request->side = volume->side;
     if (request->host.flags & HOST_BARRIER)
         volume->side ^= 1;
     host_resume(array, &array->state_wait);
@@ -92,7 +93,7 @@ static void finish(struct array *array, struct request *request)
 {
     const struct volume *volume = &array->volumes[request->host.volume];
     bool barrier = (request->host.flags & HOST_BARRIER) != 0;
-    if (barrier && volume->side_active[request->side] > 1)
+    if (barrier && volume->side_active[request->side] > 0)
         request_queue_append(&array->requests, &array->state_wait, request);
     else
         host_complete(array, request, HOST_OK);

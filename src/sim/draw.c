@@ -8,6 +8,7 @@
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
+#include "sim/ships.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -108,6 +109,7 @@ struct world *world_create(const struct world_options *options)
     faults_create(world);
     disks_create(world);
     wires_create(world);
+    ships_create(world);
     hosts_create(world);
     return world;
 }
@@ -116,6 +118,7 @@ void world_destroy(struct world *world)
 {
     hosts_destroy(world);
     wires_destroy(world);
+    ships_destroy(world);
     disks_destroy(world);
     oracle_destroy(world->oracle);
     for (int w = 0; w < 2; w++)

@@ -9,6 +9,8 @@
 #include "sim/faults.h"
 
 #include "sim/disks.h"
+#include "sim/hosts.h"
+#include "sim/ships.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -138,6 +140,8 @@ static void accept_loss(struct world *world, uint8_t who)
                 dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
     if (lost) {
         oracle_accept_loss(world->oracle);
+        hosts_accept_loss(world);
+        memset(world->state_done, 0, sizeof world->state_done);
         world->count.losses++;
     }
     world->operator_pending[who]++;
@@ -287,7 +291,10 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
                         : world_between(chaos, 1000, world->config.lease_ms * 3000u));
         break;
     case FAULT_BREAK:
-        wires_break(world, who, 20000);
+        if (generator_chance(&world->chaos, 2, 3))
+            wires_break(world, who, 20000);
+        if (generator_chance(&world->chaos, 1, 2))
+            ships_break(world, who, 20000);
         break;
     case FAULT_PARTITION:
         cut_paths(world, true);

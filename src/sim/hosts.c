@@ -8,6 +8,8 @@
 
 #include "sim/hosts.h"
 
+#include "sim/ships.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +35,10 @@ struct host {
     uint32_t fua_percent;
     uint32_t hot_percent; /* of its requests go to the first pages of a volume */
     uint32_t hot_pages;
-    uint32_t only_volume;    /* NO_INDEX: all */
+    uint32_t only_volume; /* NO_INDEX: all */
+    bool here;            /* takes only a controller's own word: no shipping */
+    uint32_t
+        compare_percent; /* of its reads are followed by a COMPARE AND WRITE of the same range */
     uint32_t astray_percent; /* of its requests go to the controller that it does not believe in */
     uint8_t path[VOLUME_LIMIT]; /* by volume: the controller that it believes to serve it */
 };
@@ -49,21 +54,32 @@ struct slot {
     uint8_t *data;
     uint64_t write_id, read_token;
     bool out_of_range;
+    bool shipped;  /* it went on to the owner, at least in part */
+    bool compare;  /* the next one compares with what the last read found */
+    uint8_t *seen; /* that, request.length_bytes of it */
 };
 
-enum { HOST_LIMIT = 8, SLOT_LIMIT = 128 };
+enum { HOST_LIMIT = 8, SLOT_LIMIT = 128, REPLACED_LIMIT = 1024, COMPARE_MOST = 5 * 4096 };
+
+struct replaced {
+    uint64_t stamp, offset;
+    uint8_t volume;
+};
 
 struct hosts {
     uint32_t host_count, slot_count;
     struct host hosts[HOST_LIMIT];
     struct slot slots[SLOT_LIMIT + 1]; /* the last one reads everything at the end */
     uint32_t in_flight[2];
+    struct replaced replaced[REPLACED_LIMIT]; /* what the latest COMPARE AND WRITEs replaced */
+    uint32_t replaced_count;
     bool verifying, verified;
     uint8_t verify_volume;
     uint64_t verify_offset;
 };
 
-static const char *const op_name[HOST_OP_COUNT] = {"read", "write", "flush", "trim", "zero"};
+static const char *const op_name[HOST_OP_COUNT] = {"read", "write",   "flush", "trim",
+                                                   "zero", "compare", "state", "move"};
 
 static void draw_host(struct world *world, struct host *host)
 {
@@ -95,6 +111,10 @@ static void draw_host(struct world *world, struct host *host)
     host->only_volume = generator_chance(draw, 1, 3)
                             ? (uint32_t)generator_below(draw, world->config.volume_count)
                             : NO_INDEX;
+    host->op_weight[HOST_STATE] = generator_chance(draw, 1, 3) ? 1 : 0;
+    host->op_weight[HOST_MOVE] = generator_chance(draw, 1, 8) ? 1 : 0;
+    host->here = generator_chance(draw, 1, 4);
+    host->compare_percent = generator_chance(draw, 1, 2) ? (uint32_t)world_between(draw, 1, 60) : 0;
     host->astray_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 50) : 1;
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         host->path[v] = world->config.volumes[v].home;
@@ -121,8 +141,10 @@ void hosts_create(struct world *world)
 
 void hosts_destroy(struct world *world)
 {
-    for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
+    for (uint32_t i = 0; i <= SLOT_LIMIT; i++) {
         free(world->hosts->slots[i].data);
+        free(world->hosts->slots[i].seen);
+    }
     free(world->hosts);
 }
 
@@ -210,7 +232,16 @@ static void draw_request(struct world *world, struct slot *slot)
     struct generator *traffic = &world->traffic;
     const struct host *host = &world->hosts->hosts[slot->host];
     struct host_request *request = &slot->request;
-    *request = (struct host_request){.handle = 0, .flags = HOST_HERE};
+    if (slot->compare) {
+        slot->compare = false; /* volume and range are the read's */
+        request->op = HOST_COMPARE_WRITE;
+        request->flags = host->here ? HOST_HERE : 0;
+        slot->target = host->path[request->volume];
+        if (generator_chance(traffic, host->astray_percent, 100))
+            slot->target = !slot->target;
+        return;
+    }
+    *request = (struct host_request){.handle = 0, .flags = host->here ? HOST_HERE : 0};
     request->op = (enum host_op)weighted(traffic, host->op_weight, HOST_OP_COUNT);
     request->volume = host->only_volume != NO_INDEX
                           ? (uint8_t)host->only_volume
@@ -221,6 +252,16 @@ static void draw_request(struct world *world, struct slot *slot)
         slot->target = !slot->target;
     if (request->op == HOST_FLUSH)
         return;
+    if (request->op == HOST_STATE) {
+        request->length_bytes = world_between(traffic, 1, VOLUME_STATE_BYTES);
+        if (generator_chance(traffic, 1, 2))
+            request->flags |= HOST_BARRIER;
+        return;
+    }
+    if (request->op == HOST_MOVE) {
+        request->offset_bytes = generator_below(traffic, 2);
+        return;
+    }
     if (request->op != HOST_READ && generator_chance(traffic, host->fua_percent, 100))
         request->flags |= HOST_FUA;
     if (request->op == HOST_ZERO && generator_chance(traffic, 1, 2))
@@ -254,7 +295,8 @@ static bool changed_range(const struct world *world, const struct slot *slot, ui
     const struct volume_config *volume = &world->config.volumes[request->volume];
     *from = request->offset_bytes;
     *to = request->offset_bytes + request->length_bytes;
-    if (slot->out_of_range || request->op == HOST_READ || request->op == HOST_FLUSH)
+    if (slot->out_of_range || request->op == HOST_READ || request->op == HOST_FLUSH ||
+        request->op == HOST_STATE || request->op == HOST_MOVE)
         return false;
     if (request->op != HOST_TRIM)
         return true;
@@ -266,25 +308,44 @@ static bool changed_range(const struct world *world, const struct slot *slot, ui
     return *from < *to;
 }
 
+static uint64_t data_bytes(const struct host_request *request)
+{
+    switch (request->op) {
+    case HOST_READ:
+    case HOST_WRITE:
+    case HOST_STATE:
+        return request->length_bytes;
+    case HOST_COMPARE_WRITE:
+        return request->length_bytes * 2;
+    default:
+        return 0;
+    }
+}
+
 static void begin(struct world *world, struct slot *slot)
 {
     struct host_request *request = &slot->request;
-    bool carries = request->op == HOST_READ || request->op == HOST_WRITE;
+    uint64_t bytes = data_bytes(request);
     slot->write_id = 0;
-    if (carries) {
-        slot->data = malloc(request->length_bytes);
+    slot->shipped = false;
+    if (bytes > 0) {
+        slot->data = malloc(bytes);
         CHECK(slot->data != NULL);
-        memset(slot->data, 0xA5, request->length_bytes);
+        memset(slot->data, 0xA5, bytes);
     }
     request->data = slot->data;
     uint64_t from, to;
     if (changed_range(world, slot, &from, &to)) {
         slot->write_id = oracle_write_begin(world->oracle, request->volume, from, to - from,
-                                            request->op != HOST_WRITE);
+                                            request->op == HOST_TRIM || request->op == HOST_ZERO);
         if (request->op == HOST_WRITE)
             oracle_fill(world->oracle, slot->write_id, slot->data);
+        if (request->op == HOST_COMPARE_WRITE) {
+            memcpy(slot->data, slot->seen, request->length_bytes);
+            oracle_fill(world->oracle, slot->write_id, slot->data + request->length_bytes);
+        }
     }
-    if (request->op == HOST_READ)
+    if (request->op == HOST_READ || request->op == HOST_COMPARE_WRITE)
         slot->read_token = oracle_read_begin(world->oracle);
 }
 
@@ -301,6 +362,51 @@ static void check_read(struct world *world, struct slot *slot, bool good)
     if (wrong)
         world_fail(world, "a read of %" PRIu64 "+%" PRIu64 " through %c: %s", request->offset_bytes,
                    request->length_bytes, world_letter(slot->target), wrong);
+}
+
+/* A success says two things: that the range held what was expected, and that nobody else has
+ * replaced the same before. Every write has a stamp of its own, so what was replaced never comes
+ * back, except for zeros. */
+static void check_compare(struct world *world, struct slot *slot, bool good)
+{
+    struct host_request *request = &slot->request;
+    struct hosts *hosts = world->hosts;
+    const char *wrong =
+        oracle_read_end(world->oracle, slot->read_token, request->volume, request->offset_bytes,
+                        request->length_bytes, good ? slot->data : NULL);
+    if (wrong)
+        world_fail(world, "a compare of %" PRIu64 "+%" PRIu64 " through %c: %s",
+                   request->offset_bytes, request->length_bytes, world_letter(slot->target), wrong);
+    if (!good)
+        return;
+    world->count.compares++;
+    uint64_t first;
+    memcpy(&first, slot->data, sizeof first);
+    if (first == 0)
+        return;
+    struct replaced *replaced = &hosts->replaced[hosts->replaced_count++ % REPLACED_LIMIT];
+    for (uint32_t i = 0; i < REPLACED_LIMIT; i++) {
+        const struct replaced *other = &hosts->replaced[i];
+        if (other->stamp == first && other->volume == request->volume &&
+            other->offset == request->offset_bytes)
+            world_fail(world, "two compares of volume %u at %" PRIu64 " replaced the same",
+                       request->volume, request->offset_bytes);
+    }
+    *replaced = (struct replaced){first, request->offset_bytes, request->volume};
+}
+
+/* What was seen is compared with, sometimes. */
+static void plan_compare(struct world *world, struct slot *slot)
+{
+    const struct host *host = &world->hosts->hosts[slot->host];
+    const struct host_request *request = &slot->request;
+    if (slot == &world->hosts->slots[SLOT_LIMIT] || request->length_bytes > COMPARE_MOST ||
+        !generator_chance(&world->traffic, host->compare_percent, 100))
+        return;
+    slot->compare = true;
+    slot->seen = realloc(slot->seen, request->length_bytes);
+    CHECK(slot->seen != NULL);
+    memcpy(slot->seen, slot->data, request->length_bytes);
 }
 
 enum how {
@@ -323,38 +429,55 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     if (answered)
         world_trace(world, "host %u/%u: %s ends with %d", slot->host,
                     (uint32_t)(slot - hosts->slots), op_name[request->op], result);
-    if (good)
+    if (good && !slot->shipped)
         world_check_completion(world, slot->target, request->volume);
     if (answered && result == HOST_BUSY)
         world_fail(world, "%c says BUSY with %u of %u requests", world_letter(slot->target),
                    hosts->in_flight[slot->target] + 1, world->config.request_limit);
-    if (answered && result != HOST_NOT_OWNER && (result == HOST_RANGE) != slot->out_of_range)
+    bool told = result == HOST_MISCOMPARE || result == HOST_STALE || result == HOST_REFUSED;
+    if (told && request->op != (result == HOST_MISCOMPARE ? HOST_COMPARE_WRITE
+                                : result == HOST_STALE    ? HOST_STATE
+                                                          : HOST_MOVE))
+        world_fail(world, "a %s ends with %d", op_name[request->op], result);
+    if (answered && !told && result != HOST_NOT_OWNER &&
+        (result == HOST_RANGE) != slot->out_of_range)
         world_fail(world, "a %s of %" PRIu64 "+%" PRIu64 " of volume %u ends with %d",
                    op_name[request->op], request->offset_bytes, request->length_bytes,
                    request->volume, result);
     if (answered && result == HOST_IO_ERROR && world->errors_injected == 0)
         world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
+    if (request->op == HOST_COMPARE_WRITE)
+        check_compare(world, slot, good); /* before its own write counts as done */
     if (slot->write_id != 0) {
         if (good)
             oracle_write_done(world->oracle, slot->write_id);
-        else if (how == AT_ONCE && result == HOST_NOT_OWNER)
+        else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)
             oracle_write_never(world->oracle, slot->write_id);
-        else
+        else if (!ships_carry(world, slot->target, request->handle, slot->write_id))
             oracle_write_unknown(world->oracle, slot->write_id);
     }
     if (request->op == HOST_READ)
         check_read(world, slot, good);
+    if (request->op == HOST_READ && good)
+        plan_compare(world, slot);
+    if (request->op == HOST_STATE && good) {
+        world->count.states++;
+        world->state_done[request->volume] =
+            max_u32(world->state_done[request->volume], request->state_version + 1);
+    }
     free(slot->data);
     slot->data = NULL;
     bool verifier = slot == &hosts->slots[SLOT_LIMIT];
     struct host *host = &hosts->hosts[slot->host];
-    slot->again = !good && result != HOST_RANGE && (verifier || !host->gives_up);
+    slot->again = !good && !told && result != HOST_RANGE && (verifier || !host->gives_up);
+    if (request->op == HOST_COMPARE_WRITE)
+        slot->again = false; /* whether it was done is not known: look again first */
     uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
     if (good) {
         world->count.completed++;
         host->path[request->volume] = slot->target;
         slot->refusals = 0;
-    } else {
+    } else if (!told) {
         world->count.refused++;
         if (!answered || result == HOST_NOT_OWNER)
             slot->target = host->path[request->volume] = !slot->target;
@@ -376,6 +499,10 @@ static void submit(struct world *world, struct slot *slot)
     slot->since_us = world->now_us;
     slot->generation++;
     hosts->in_flight[slot->target]++;
+    if (request->op == HOST_STATE) {
+        uint32_t length;
+        array_state(controller->array, request->volume, &request->state_version, &length);
+    }
     request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
     world->count.requests++;
     world_trace(
@@ -396,10 +523,11 @@ static void submit(struct world *world, struct slot *slot)
         world_fail(world, "a read is under way without a place for its data");
     if (slot->data && outcome.data_held && world->rates.data_moves &&
         generator_chance(&world->traffic, 1, 2)) {
-        uint8_t *place = malloc(request->length_bytes);
+        uint64_t bytes = data_bytes(request);
+        uint8_t *place = malloc(bytes);
         CHECK(place != NULL);
-        memcpy(place, slot->data, request->length_bytes);
-        memset(slot->data, 0xDD, request->length_bytes);
+        memcpy(place, slot->data, bytes);
+        memset(slot->data, 0xDD, bytes);
         free(slot->data);
         slot->data = place;
         array_host_move_data(controller->array, place);
@@ -415,7 +543,6 @@ static bool draw_verify(struct world *world, struct slot *slot)
     uint64_t size = world->config.volumes[hosts->verify_volume].size_bytes;
     uint64_t length = min_u64(size - hosts->verify_offset, 64 * 1024);
     slot->request = (struct host_request){.op = HOST_READ,
-                                          .flags = HOST_HERE,
                                           .volume = hosts->verify_volume,
                                           .offset_bytes = hosts->verify_offset,
                                           .length_bytes = length};
@@ -478,6 +605,18 @@ void hosts_on_completion(struct world *world, uint8_t who, const struct completi
         world_fail(world, "%c completes request %" PRIx64 ", which is not waiting there",
                    world_letter(who), completion->handle);
     end(world, slot, LATER, completion->result);
+}
+
+void hosts_accept_loss(struct world *world)
+{
+    memset(world->hosts->replaced, 0, sizeof world->hosts->replaced);
+}
+
+void hosts_shipped(struct world *world, uint8_t who, uint64_t handle)
+{
+    struct slot *slot = &world->hosts->slots[handle & 0xFF];
+    if (handle != 0 && slot->waiting && slot->target == who && slot->request.handle == handle)
+        slot->shipped = true;
 }
 
 void hosts_orphan(struct world *world, uint8_t who)

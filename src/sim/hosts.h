@@ -20,6 +20,12 @@ void hosts_on_turn(struct world *world, const struct event *event);
 /* A controller completes a request. */
 void hosts_on_completion(struct world *world, uint8_t who, const struct completion *completion);
 
+/* Acknowledged writes are lost: what was replaced may be there again. */
+void hosts_accept_loss(struct world *world);
+
+/* A step of the request was sent on by its controller. */
+void hosts_shipped(struct world *world, uint8_t who, uint64_t handle);
+
 /* A controller died: what was in flight there has no answer. */
 void hosts_orphan(struct world *world, uint8_t who);
 

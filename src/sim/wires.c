@@ -6,6 +6,7 @@
  * logged in anew; the answer is then lost. A proof is only ever about an incarnation that is dead
  * and whose store operations are all over. */
 
+#include "sim/ships.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -354,9 +355,12 @@ void wires_stall_path(struct world *world, uint8_t from, uint64_t for_us)
 void wires_cut_path(struct world *world, uint8_t from, uint64_t for_us)
 {
     wires_stall_path(world, from, for_us);
-    for (uint8_t i = 0; i < 2; i++)
+    for (uint8_t i = 0; i < 2; i++) {
         if (generator_chance(&world->chaos, 3, 5))
             wires_break(world, i, world_between(&world->chaos, 10000, 1500000));
+        if (generator_chance(&world->chaos, 3, 5))
+            ships_break(world, i, world_between(&world->chaos, 10000, 1500000));
+    }
 }
 
 /* ---- wardens ---- */

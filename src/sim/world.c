@@ -12,6 +12,7 @@
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
+#include "sim/ships.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -163,6 +164,7 @@ void world_start(struct world *world, uint8_t who)
     config.self = who;
     config.incarnation = ++world->incarnations * 1000 + generator_below(&world->latency, 1000);
     config.seed = generator_next(&world->latency);
+    config.request_limit += SHIP_LIMIT; /* the peer's, beside those of our own hosts */
     size_t size = array_memory_size(&config);
     size_t rounded = (size + 4095) / 4096 * 4096;
     controller->memory =
@@ -188,6 +190,7 @@ void world_start(struct world *world, uint8_t who)
     if (!controller->array)
         world_fail(world, "array_create() gave nothing");
     wires_login_later(world, who, world_between(&world->latency, 100, 20000));
+    ships_login_later(world, who, world_between(&world->latency, 100, 20000));
     world_event(world, world->now_us + world_between(&world->latency, 1000, 20000), EVENT_WARDEN,
                 who, 0, controller->incarnation);
     world_touch(world, who);
@@ -208,6 +211,13 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     controller->pump_us = UINT64_MAX;
     controller->pump_stamp++;
     controller->last_dead = controller->incarnation;
+    /* State records live in the memories of those who are in, and nowhere else. */
+    enum role other = world->controllers[!who].role;
+    bool kept =
+        other == ROLE_PAIRED || other == ROLE_RACING || other == ROLE_FENCING || other == ROLE_SOLO;
+    if (!world->controllers[!who].running || !kept ||
+        world->controllers[!who].epoch < controller->epoch)
+        memset(world->state_done, 0, sizeof world->state_done);
     controller->last_watcher =
         world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     controller->last_dead_provable = provable;
@@ -217,6 +227,7 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     hosts_orphan(world, who);
     disks_orphan(world, who);
     wires_orphan(world, who, !provable);
+    ships_orphan(world, who, !provable);
     /* What the process had in memory is really gone: nobody may read it by mistake. */
     munmap(controller->memory, controller->memory_size);
     controller->memory = NULL;
@@ -311,6 +322,23 @@ static void note_moves(struct world *world, uint8_t who)
         world->moved[v] = world->moved[v] || controller->moving[v];
 }
 
+/* A change of a state record that a host was told of is not forgotten. */
+static void check_states(struct world *world, uint8_t who)
+{
+    const struct controller *controller = &world->controllers[who];
+    if (world->controllers[!who].solo_epoch > controller->epoch)
+        return; /* it has not heard yet that it is out */
+    for (uint32_t v = 0; v < world->config.volume_count; v++) {
+        if (array_service(controller->array, (uint8_t)v) != ARRAY_SERVED_HERE)
+            continue;
+        uint32_t version, length;
+        array_state(controller->array, (uint8_t)v, &version, &length);
+        if (version < world->state_done[v])
+            world_fail(world, "%c serves volume %u with version %u of its state record, after %u",
+                       world_letter(who), v, version, world->state_done[v]);
+    }
+}
+
 /* What must hold of both controllers together, and of this one by itself. */
 static void look(struct world *world, uint8_t who)
 {
@@ -341,6 +369,7 @@ static void look(struct world *world, uint8_t who)
             world_fail(world, "both controllers serve volume %u in epoch %" PRIu64, v,
                        status.epoch);
     }
+    check_states(world, who);
     if (status.role == ROLE_OFFLINE && world->record.unclean) {
         /* Data may only be given up for lost when everyone who held it died; at the time of the
          * question to the register that led to it. */
@@ -400,6 +429,10 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
     }
     if (actions->fence_peer)
         wires_fence(world, who);
+    for (uint32_t i = 0; i < actions->ship_count; i++)
+        ships_send(world, who, &actions->ships[i]);
+    if (actions->ship_reset)
+        ships_break(world, who, 200);
 }
 
 /* In the promised order. A cut ends the controller after `cut` of them. */
@@ -426,8 +459,12 @@ static void perform(struct world *world, uint8_t who, const struct actions *acti
     }
     for (uint32_t i = 0; i < actions->operator_count && cut > 0; i++)
         faults_on_reply(world, who, &actions->operators[i]);
-    for (uint32_t i = 0; i < actions->completion_count && cut > 0; i++, cut--)
-        hosts_on_completion(world, who, &actions->completions[i]);
+    for (uint32_t i = 0; i < actions->completion_count && cut > 0; i++, cut--) {
+        if (actions->completions[i].handle & SHIPS_HANDLE)
+            ships_on_completion(world, who, &actions->completions[i]);
+        else
+            hosts_on_completion(world, who, &actions->completions[i]);
+    }
     if (cut == 0) {
         world_trace(world, "%c dies in the middle of its actions", world_letter(who));
         world->count.faults[FAULT_CUT]++;
@@ -523,6 +560,9 @@ static bool defer(struct world *world, struct event *event)
     case EVENT_LINK_UP:
     case EVENT_REGISTER_ANSWER:
     case EVENT_PROOF:
+    case EVENT_SHIP:
+    case EVENT_SHIPPED:
+    case EVENT_SHIP_DOWN:
         event->at_us = world->controllers[event->who].resume_us + 1;
         event_push(world, *event);
         return true;
@@ -592,6 +632,18 @@ static void dispatch(struct world *world, const struct event *event)
         break;
     case EVENT_HOST:
         hosts_on_turn(world, event);
+        break;
+    case EVENT_SHIP:
+        ships_on_arrival(world, event);
+        break;
+    case EVENT_SHIPPED:
+        ships_on_answer(world, event);
+        break;
+    case EVENT_SHIP_DOWN:
+        ships_on_down(world, event);
+        break;
+    case EVENT_SHIP_LOGIN:
+        ships_on_login(world, event);
         break;
     }
 }

@@ -75,6 +75,10 @@ enum event_kind {
     EVENT_FAULT,
     EVENT_OPERATOR,
     EVENT_HOST,
+    EVENT_SHIP,
+    EVENT_SHIPPED,
+    EVENT_SHIP_DOWN,
+    EVENT_SHIP_LOGIN,
 };
 
 struct event {
@@ -210,10 +214,12 @@ struct rates {
 struct statistics {
     uint64_t requests, completed, refused, crashes, pauses, takeovers, moves, stops, losses,
         store_operations;
+    uint64_t shipped, compares, states;
     uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
 };
 
 struct hosts;
+struct ship_lane;
 
 struct world {
     struct world_options options;
@@ -234,6 +240,9 @@ struct world {
     uint64_t path_heals_us[2]; /* from this controller to the other: nothing gets through before */
     struct message *messages;
     uint32_t message_room;
+    struct ship_lane *lane;
+    uint32_t state_done[VOLUME_LIMIT]; /* the newest version of its state record that a host was
+                                          told of */
     struct register_record record;
     uint64_t member[2]; /* who holds the data of the record: by its incarnation; 0: not this one */
     uint64_t member_since_us[2];

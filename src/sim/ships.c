@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See ships.h. A step is copied when it is sent; when it arrives, the sender's bytes must still be
+ * the same. The owner carries it out as its own request. A cut session may still deliver what it
+ * carried; a new one is let in only when every changing request of the old one has ended. */
+
+#include "sim/ships.h"
+
+#include "sim/hosts.h"
+#include "sim/wires.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum ship_state { SHIP_TRAVELS, SHIP_RUNS, SHIP_RETURNS };
+
+struct ship_op {
+    bool used, dropped;
+    enum ship_state state;
+    uint8_t from;
+    uint64_t number, session, incarnation, owner; /* owner: the incarnation that runs it */
+    uint32_t tag;
+    uint64_t handle; /* of the host's request */
+    struct host_request request;
+    const void *source;
+    uint64_t bytes; /* at `source` and in `data` */
+    uint8_t *data;
+    enum host_result result;
+    uint64_t detail;
+    uint64_t write_id; /* its host has no answer and waits for none; 0: not so */
+};
+
+struct ship_session {
+    bool up, breaking, login_due;
+    uint64_t generation;
+};
+
+struct ship_lane {
+    struct ship_op *ops;
+    uint32_t room;
+    uint64_t numbers;
+    struct ship_session sessions[2];
+};
+
+void ships_create(struct world *world)
+{
+    world->lane = calloc(1, sizeof *world->lane);
+    CHECK(world->lane != NULL);
+}
+
+void ships_destroy(struct world *world)
+{
+    for (uint32_t i = 0; i < world->lane->room; i++)
+        free(world->lane->ops[i].data);
+    free(world->lane->ops);
+    free(world->lane);
+}
+
+static uint32_t op_take(struct ship_lane *lane)
+{
+    uint32_t i = 0;
+    while (i < lane->room && lane->ops[i].used)
+        i++;
+    if (i == lane->room) {
+        uint32_t room = lane->room ? lane->room * 2 : 32;
+        lane->ops = realloc(lane->ops, room * sizeof *lane->ops);
+        CHECK(lane->ops != NULL);
+        memset(lane->ops + lane->room, 0, (room - lane->room) * sizeof *lane->ops);
+        lane->room = room;
+    }
+    return i;
+}
+
+static bool changes(const struct ship_op *op)
+{
+    return op->request.op != HOST_READ && op->request.op != HOST_FLUSH;
+}
+
+bool ships_carry(struct world *world, uint8_t from, uint64_t handle, uint64_t write_id)
+{
+    struct ship_lane *lane = world->lane;
+    for (uint32_t i = 0; i < lane->room; i++) {
+        struct ship_op *op = &lane->ops[i];
+        if (op->used && changes(op) && op->from == from && op->handle == handle &&
+            op->state != SHIP_RETURNS) {
+            op->write_id = write_id;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It can have no effect any more. */
+static void op_over(struct world *world, struct ship_op *op)
+{
+    uint64_t write_id = op->write_id;
+    op->used = false;
+    free(op->data);
+    op->data = NULL;
+    if (write_id != 0 && !ships_carry(world, op->from, op->handle, write_id))
+        oracle_write_unknown(world->oracle, write_id);
+}
+
+static bool is_live(const struct world *world, const struct ship_op *op)
+{
+    const struct ship_session *session = &world->lane->sessions[op->from];
+    const struct controller *controller = &world->controllers[op->from];
+    return controller->running && controller->incarnation == op->incarnation && session->up &&
+           !session->breaking && session->generation == op->session;
+}
+
+static uint64_t travel_us(struct world *world)
+{
+    const struct rates *rates = &world->rates;
+    return rates->link_us + generator_below(&world->latency, rates->link_jitter_us + 1);
+}
+
+static uint64_t bytes_of(const struct host_request *request)
+{
+    switch (request->op) {
+    case HOST_READ:
+    case HOST_WRITE:
+    case HOST_STATE:
+        return request->length_bytes;
+    case HOST_COMPARE_WRITE:
+        return request->length_bytes * 2;
+    default:
+        return 0;
+    }
+}
+
+void ships_send(struct world *world, uint8_t from, const struct ship_action *action)
+{
+    struct ship_lane *lane = world->lane;
+    struct ship_session *session = &lane->sessions[from];
+    if (!session->up)
+        world_fail(world, "%c ships although its session is down", world_letter(from));
+    uint32_t index = op_take(lane);
+    struct ship_op *op = &lane->ops[index];
+    *op = (struct ship_op){.used = true,
+                           .from = from,
+                           .number = ++lane->numbers,
+                           .session = session->generation,
+                           .incarnation = world->controllers[from].incarnation,
+                           .tag = action->tag,
+                           .handle = action->request.handle,
+                           .request = action->request,
+                           .source = action->request.data,
+                           .bytes = bytes_of(&action->request)};
+    world->count.shipped++;
+    if (op->bytes > 0) {
+        op->data = malloc(op->bytes);
+        CHECK(op->data != NULL);
+        if (op->request.op == HOST_READ)
+            memset(op->data, 0xA7, op->bytes);
+        else
+            memcpy(op->data, op->source, op->bytes);
+    }
+    hosts_shipped(world, from, op->handle);
+    world_trace(world, "%c ships %u (op %d)", world_letter(from), op->tag, (int)op->request.op);
+    if (session->breaking && generator_chance(&world->latency, 1, 2))
+        op->dropped = true;
+    world_event(world, world->now_us + travel_us(world), EVENT_SHIP, !from, index, op->number);
+}
+
+/* NULL: the event is about one that is over. */
+static struct ship_op *op_of(struct world *world, const struct event *event)
+{
+    struct ship_op *op = &world->lane->ops[event->index];
+    return op->used && op->number == event->stamp ? op : NULL;
+}
+
+/* Nothing gets through now: again when the path is back. */
+static bool is_stalled(struct world *world, uint8_t from, const struct event *event)
+{
+    if (wires_path_up(world, from))
+        return false;
+    world_event(world, world->path_heals_us[from] + 100, event->kind, event->who, event->index,
+                event->stamp);
+    return true;
+}
+
+static void answer(struct world *world, struct ship_op *op, enum host_result result,
+                   uint64_t detail)
+{
+    op->state = SHIP_RETURNS;
+    op->result = result;
+    op->detail = detail;
+    uint64_t write_id = op->write_id;
+    op->write_id = 0; /* it has had its effect, or never will */
+    if (write_id != 0 && !ships_carry(world, op->from, op->handle, write_id))
+        oracle_write_unknown(world->oracle, write_id);
+    if (result == HOST_OK)
+        world_check_completion(world, !op->from, op->request.volume);
+    world_event(world, world->now_us + travel_us(world), EVENT_SHIPPED, op->from,
+                (uint32_t)(op - world->lane->ops), op->number);
+}
+
+void ships_on_arrival(struct world *world, const struct event *event)
+{
+    struct ship_op *op = op_of(world, event);
+    if (op == NULL)
+        return;
+    uint8_t target = event->who;
+    struct controller *owner = &world->controllers[target];
+    if (op->dropped || !owner->running) {
+        op_over(world, op);
+        return;
+    }
+    if (is_stalled(world, op->from, event))
+        return;
+    bool same = op->request.op == HOST_READ || op->bytes == 0 || !is_live(world, op) ||
+                memcmp(op->data, op->source, op->bytes) == 0;
+    if (!same)
+        world_fail(world, "%c changed bytes of shipped request %u while it was under way",
+                   world_letter(op->from), op->tag);
+    op->state = SHIP_RUNS;
+    op->owner = owner->incarnation;
+    struct host_request request = op->request;
+    request.handle = SHIPS_HANDLE | op->number << 24 | event->index;
+    request.flags |= HOST_SHIPPED;
+    request.tag = op->tag;
+    request.data = op->data;
+    struct host_outcome outcome = array_host(owner->array, world_clock(world, target), &request);
+    world_touch(world, target);
+    if (outcome.complete)
+        answer(world, op, outcome.result, outcome.detail);
+    else if (op->request.op == HOST_WRITE && !outcome.data_held)
+        memset(op->data, 0xDD, op->bytes);
+}
+
+void ships_on_completion(struct world *world, uint8_t who, const struct completion *completion)
+{
+    uint32_t index = completion->handle & 0xFFFFFF;
+    struct ship_op *op = index < world->lane->room ? &world->lane->ops[index] : NULL;
+    if (op == NULL || !op->used || op->state != SHIP_RUNS || op->from == who ||
+        op->owner != world->controllers[who].incarnation ||
+        completion->handle != (SHIPS_HANDLE | op->number << 24 | index))
+        world_fail(world, "%c completes a shipped request that does not run there",
+                   world_letter(who));
+    answer(world, op, completion->result, completion->detail);
+}
+
+void ships_on_answer(struct world *world, const struct event *event)
+{
+    struct ship_op *op = op_of(world, event);
+    if (op == NULL)
+        return;
+    if (!is_live(world, op)) {
+        op_over(world, op);
+        return;
+    }
+    if (is_stalled(world, !op->from, event))
+        return;
+    struct controller *controller = &world->controllers[op->from];
+    if (op->request.op == HOST_READ && op->result == HOST_OK)
+        memcpy(op->request.data, op->data, op->bytes);
+    uint32_t tag = op->tag;
+    enum host_result result = op->result;
+    uint64_t detail = op->detail;
+    uint8_t from = op->from;
+    op_over(world, op);
+    world_trace(world, "%c hears %d of shipped %u", world_letter(from), (int)result, tag);
+    array_on_shipped(controller->array, world_clock(world, from), tag, result, detail);
+    world_touch(world, from);
+}
+
+/* ---- sessions ---- */
+
+void ships_break(struct world *world, uint8_t initiator, uint64_t notice_us)
+{
+    struct ship_session *session = &world->lane->sessions[initiator];
+    if (!session->up || session->breaking)
+        return;
+    session->breaking = true;
+    world_trace(world, "the shipping session of %c is cut", world_letter(initiator));
+    for (uint32_t i = 0; i < world->lane->room; i++) {
+        struct ship_op *op = &world->lane->ops[i];
+        if (op->used && op->from == initiator && op->state == SHIP_TRAVELS &&
+            generator_chance(&world->latency, 1, 2))
+            op->dropped = true;
+    }
+    world_event(world, world->now_us + 1 + generator_below(&world->latency, notice_us),
+                EVENT_SHIP_DOWN, initiator, 0, session->generation);
+}
+
+void ships_on_down(struct world *world, const struct event *event)
+{
+    struct ship_session *session = &world->lane->sessions[event->who];
+    struct controller *controller = &world->controllers[event->who];
+    if (!session->up || session->generation != event->stamp || !controller->running)
+        return;
+    session->up = session->breaking = false;
+    world_trace(world, "%c loses its shipping session", world_letter(event->who));
+    array_on_ship_down(controller->array, world_clock(world, event->who));
+    world_touch(world, event->who);
+    ships_login_later(world, event->who, world_between(&world->latency, 100, 20000));
+}
+
+void ships_login_later(struct world *world, uint8_t initiator, uint64_t after_us)
+{
+    world_event(world, world->now_us + after_us, EVENT_SHIP_LOGIN, initiator, 0,
+                world->controllers[initiator].incarnation);
+}
+
+void ships_on_login(struct world *world, const struct event *event)
+{
+    uint8_t who = event->who;
+    struct controller *self = &world->controllers[who], *other = &world->controllers[!who];
+    struct ship_session *session = &world->lane->sessions[who];
+    if (!self->running || self->incarnation != event->stamp || session->up)
+        return;
+    bool can = other->running && !other->paused && !self->paused && wires_path_up(world, 0) &&
+               wires_path_up(world, 1);
+    for (uint32_t i = 0; i < world->lane->room && can; i++) {
+        const struct ship_op *op = &world->lane->ops[i];
+        if (op->used && op->from == who && op->state == SHIP_RUNS && changes(op) &&
+            op->owner == other->incarnation)
+            can = false; /* the target lets nobody in before these have ended */
+    }
+    if (!can) {
+        ships_login_later(world, who, world_between(&world->latency, 2000, 50000));
+        return;
+    }
+    for (uint32_t i = 0; i < world->lane->room; i++) {
+        struct ship_op *op = &world->lane->ops[i];
+        if (op->used && op->from == who && op->state == SHIP_TRAVELS)
+            op->dropped = true; /* the old session is ended first: nothing of it arrives any more */
+    }
+    session->up = true;
+    session->generation++;
+    world_trace(world, "%c may ship to %c", world_letter(who), world_letter(!who));
+    array_on_ship_up(self->array, world_clock(world, who));
+    world_touch(world, who);
+}
+
+void ships_orphan(struct world *world, uint8_t who, bool silent)
+{
+    struct ship_lane *lane = world->lane;
+    struct ship_session *session = &lane->sessions[who];
+    session->up = session->breaking = false;
+    session->generation++;
+    for (uint32_t i = 0; i < lane->room; i++) {
+        struct ship_op *op = &lane->ops[i];
+        if (!op->used)
+            continue;
+        if (op->from != who && op->state == SHIP_RUNS)
+            op_over(world, op);
+        else if (op->from == who && op->state == SHIP_TRAVELS &&
+                 generator_chance(&world->latency, 1, 2))
+            op->dropped = true;
+    }
+    ships_break(world, !who, silent ? 2000000 : 2000);
+}
