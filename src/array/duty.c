@@ -319,7 +319,7 @@ static void refill_send(struct array *array)
     struct slot_table *table = &array->table;
     struct refill *refill = &array->refill;
     for (; refill->states < array->config.volume_count; refill->states++) {
-        if (array->volumes[refill->states].state.version == 0)
+        if (array->volumes[refill->states].state.version == 0 || MISTAKE(state_not_refilled))
             continue;
         if (!lists_have_room(&array->lists, LISTS_STATE_WEIGHT, false))
             return;

@@ -387,7 +387,8 @@ static void host_flush(struct array *array, struct request *request)
 /* Whether the request may go on now; else it has been refused or held. */
 static bool host_admit(struct array *array, struct request *request)
 {
-    bool stray = (request->host.flags & HOST_SHIPPED) && array->role.state != ROLE_PAIRED;
+    bool stray = (request->host.flags & HOST_SHIPPED) && array->role.state != ROLE_PAIRED &&
+                 !MISTAKE(lost_sender_goes_on);
     if (role_is_out(array) || (stray && !request->begun)) {
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
@@ -431,9 +432,9 @@ static bool host_admit(struct array *array, struct request *request)
 
 void host_run(struct array *array, struct request *request)
 {
-    if (request->dropped) {
-        if (request->range != 0)
-            range_abandon(array, request);
+    /* The part of a range that is locked may end as it began: nobody was answered about these pages
+     * meanwhile. */
+    if (request->dropped && request->range == 0) {
         host_complete(array, request, HOST_NOT_OWNER);
         return;
     }
@@ -554,7 +555,7 @@ void host_drop_shipped(struct array *array)
 {
     for (uint32_t i = 0; i < array->requests.limit; i++) {
         struct request *request = &array->requests.requests[i];
-        if (request->used && (request->host.flags & HOST_SHIPPED))
+        if (request->used && (request->host.flags & HOST_SHIPPED) && !MISTAKE(lost_sender_goes_on))
             request->dropped = true;
     }
 }

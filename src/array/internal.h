@@ -342,7 +342,6 @@ bool range_covers(const struct array *array, uint8_t volume, uint64_t page,
                   const struct request *except);
 void range_on_store(struct array *array, uint32_t index, enum store_result result);
 void range_on_flush(struct array *array, struct range *range, enum store_result result);
-void range_abandon(struct array *array, struct request *request);
 
 /* ---- pages.c ---- */
 struct slot *pages_find(struct array *array, uint64_t key);

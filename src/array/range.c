@@ -172,19 +172,6 @@ static bool range_step(struct array *array, struct request *request, struct rang
     }
 }
 
-/* Between two steps: the pages stay as the cache and the store have them. */
-void range_abandon(struct array *array, struct request *request)
-{
-    struct range *range = &array->ranges[request->range - 1];
-    CHECK(range->state == RANGE_QUIET || range->state == RANGE_DROP ||
-          range->state == RANGE_MIRROR);
-    set_held(array, range, false);
-    request->range = 0;
-    range->state = RANGE_FREE;
-    array->ranges_used--;
-    host_resume(array, &array->range_wait);
-}
-
 /* The request was refused while the store was busy with its range. */
 static bool range_bury(struct array *array, struct range *range)
 {
@@ -307,6 +294,10 @@ void range_run(struct array *array, struct request *request)
             if (!range_step(array, request, &array->ranges[request->range - 1]))
                 return;
             continue;
+        }
+        if (request->dropped && request->range == 0) {
+            host_complete(array, request, HOST_NOT_OWNER);
+            return;
         }
         uint64_t at = offset + request->done_bytes;
         if (at >= end)

@@ -17,6 +17,8 @@
 
 #include "array/internal.h"
 
+#include "base/mistake.h"
+
 enum {
     SHIP_RANGE_BYTES = 1 << 30,
     SHIP_GENERATIONS = 0xFFFFFE, /* no tag is 0 or, as an iSCSI task tag, 0xFFFFFFFF */
@@ -155,7 +157,9 @@ void ship_progress(struct array *array, uint32_t tag, uint64_t done_bytes)
 static void resolve(struct array *array, struct ship *ship)
 {
     struct request *request = request_of(array, ship);
-    if (!ship->flush && ship->done_bytes > 0) {
+    bool anew = MISTAKE(shipped_begins_anew) && array->role.state != ROLE_PAIRED;
+    anew |= MISTAKE(shipped_twice) && array->role.state == ROLE_PAIRED;
+    if (!ship->flush && ship->done_bytes > 0 && !anew) {
         request->done_bytes += ship->done_bytes;
         request->resumed = true;
     }

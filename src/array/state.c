@@ -8,6 +8,7 @@
 
 #include "array/internal.h"
 #include "base/crc32c.h"
+#include "base/mistake.h"
 
 size_t state_bytes_needed(uint32_t volume_count)
 {
@@ -112,7 +113,7 @@ static void start(struct array *array, struct request *request)
                                     .bytes = change->bytes};
     memcpy(change->bytes, request->host.data, change->length);
     request->phase = REQUEST_MIRROR;
-    if (!array->mirroring) {
+    if (!array->mirroring || MISTAKE(state_not_mirrored)) {
         commit(array, request);
         finish(array, request);
         return;
