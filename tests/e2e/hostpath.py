@@ -23,7 +23,7 @@ REFUSAL = errno.ESHUTDOWN
 
 
 class Request:
-    __slots__ = ("op", "offset", "length", "data", "flags", "done", "sends", "issued")
+    __slots__ = ("op", "offset", "length", "data", "flags", "done", "sends", "issued", "tag")
 
     def __init__(self, op, offset=0, length=0, data=None, flags=0, done=None):
         self.op, self.offset, self.data, self.flags, self.done = op, offset, data, flags, done
@@ -103,6 +103,12 @@ class HostPath:
     def _wake(self):
         try:
             os.write(self._wake_write, b"x")
+        except BlockingIOError:
+            pass
+
+    def _swallow_wake(self):
+        try:
+            os.read(self._wake_read, 4096)
         except BlockingIOError:
             pass
 
@@ -218,6 +224,7 @@ class HostPath:
             request.done(request)
 
     def _turn(self, seconds):
+        """Hear the target for so long at most, or until submit() wakes the thread."""
         session = self.session
         if session is None:
             return
@@ -234,10 +241,7 @@ class HostPath:
             poll.register(self._wake_read, select.POLLIN)
             for descriptor, seen in poll.poll(seconds * 1000):
                 if descriptor == self._wake_read:
-                    try:
-                        os.read(self._wake_read, 4096)
-                    except BlockingIOError:
-                        pass
+                    self._swallow_wake()
                 elif seen & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     handle.aio_notify_read()
                 elif seen & select.POLLOUT:

@@ -43,9 +43,10 @@ class Load:
 
     def __init__(self, targets, volume, size, depth=16, seed=1, limit=None, writes=70, zeroes=3, flushes=2,
                  largest=16, aligned=False, pause=0.0, request_timeout=2.0, give_up=20.0, on_event=None, span=None,
-                 after=None):
+                 after=None, path=HostPath):
         """`writes`, `zeroes`, `flushes`: percent of the requests; the rest are reads. `largest`: sectors of one
         request at most. `aligned`: only whole 4 KiB pages. `span`: use the first so many bytes only.
+        `path`: how to the controllers: HostPath (NBD) or scsipath.ScsiPath.
         `after`: an earlier load on this volume, whose writes are there already; without it the volume holds zeros."""
         self.volume, self.volume_id = volume, sum(volume.encode())
         self.sectors = (span or size) // SECTOR
@@ -64,8 +65,8 @@ class Load:
         self.problems = []
         self.write_count = self.read_count = self.zero_count = self.flush_count = 0
         self.write_times = []  # (issued, acknowledged) of the writes, for takeover figures
-        self.path = HostPath(targets, volume, depth=depth, request_timeout=request_timeout, give_up=give_up,
-                             on_event=on_event)
+        self.path = path(targets, volume, depth=depth, request_timeout=request_timeout, give_up=give_up,
+                         on_event=on_event)
         self._pending = {}
         self._issued = 0
         self._going = True

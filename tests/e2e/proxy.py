@@ -57,6 +57,12 @@ class Proxy:
         with self._lock:
             self._drop_all()
 
+    def turn_to(self, target_port):
+        """Every connection ends; new ones go there."""
+        with self._lock:
+            self.target = (self.target[0], target_port)
+            self._drop_all()
+
     def cut_in(self, towards, count):
         """Pass `count` more bytes in that direction, over all connections, then cut: a message arrives in part."""
         with self._lock:
