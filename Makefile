@@ -15,7 +15,7 @@ E2E ?= tests/e2e
 MESON ?= meson
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all build demo test check bench install clean help
+.PHONY: all build demo test check soak bench install clean help
 
 all: build
 
@@ -41,6 +41,10 @@ check:
 	tools/setup test
 	tools/check $(CHECK_BUILD) $(FUZZ_SECONDS)
 
+# Simulated worlds with fresh seeds on all cores, until stopped or for HOURS=n; keeps what failed in soak/.
+soak: build
+	tools/soak $(BUILD) --hours $(or $(HOURS),0)
+
 bench:
 	tools/setup bench
 	+$(MAKE) --no-print-directory build
@@ -57,5 +61,6 @@ help:
 	@echo 'make demo       two controllers on this machine, one is killed, nothing is lost (installs packages)'
 	@echo 'make test       unit, story, fault and end-to-end tests (installs packages)'
 	@echo 'make check      format, folder rules, warnings, and the tests and fuzz targets under sanitizers'
+	@echo 'make soak       the simulator on all cores for HOURS=n (default: until stopped); failing seeds stay in soak/'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make install    into $(PREFIX), or DESTDIR'

@@ -475,6 +475,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
     if (good) {
         world->count.completed++;
+        world->count.done[request->op]++;
         host->path[request->volume] = slot->target;
         slot->refusals = 0;
     } else if (!told) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct arguments {
     struct world_options options;
@@ -30,7 +31,7 @@ static void usage(FILE *to)
         "usage: holdfast-sim --seed N [--seeds COUNT] [--steps N] [--trace] [--core-trace] "
         "[--quiet]\n"
         "                    [--check-every N] [--without KIND[,KIND...]] [--seconds N]\n"
-        "  --seed N         the first seed\n"
+        "  --seed N         the first seed; fresh: one that nobody has tried, and it is printed\n"
         "  --seeds COUNT    how many seeds, one after the other (1)\n"
         "  --steps N        host requests of a seed that end well until its faults stop (3000)\n"
         "  --trace          print everything that happens\n"
@@ -93,7 +94,13 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 's':
-            arguments->options.seed = strtoull(optarg, NULL, 0);
+            if (strcmp(optarg, "fresh") == 0) {
+                arguments->options.seed =
+                    ((uint64_t)time(NULL) << 20) + (uint64_t)getpid() % 1024 * 1024;
+                printf("fresh seeds from %" PRIu64 "\n", arguments->options.seed);
+            } else {
+                arguments->options.seed = strtoull(optarg, NULL, 0);
+            }
             break;
         case 'n':
             arguments->seeds = strtoull(optarg, NULL, 0);
@@ -193,6 +200,26 @@ static void add_counts(struct statistics *sum, const struct statistics *one)
     sum->losses += one->losses;
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         sum->faults[kind] += one->faults[kind];
+    for (int op = 0; op < HOST_OP_COUNT; op++)
+        sum->done[op] += one->done[op];
+}
+
+/* For tools/soak: everything that was counted, as names and numbers. */
+static void print_totals(const struct statistics *sum, uint64_t seeds, uint64_t failed)
+{
+    static const char *const ops[] = {"read", "write", "flush", "trim", "zero"};
+    printf("totals: seeds %" PRIu64 " failed %" PRIu64 " requests %" PRIu64 " completed %" PRIu64
+           " refused %" PRIu64 " store_operations %" PRIu64 " messages %" PRIu64
+           " register_operations %" PRIu64 " events %" PRIu64 " served_alone %" PRIu64
+           " clean_stops %" PRIu64 " losses_accepted %" PRIu64,
+           seeds, failed, sum->requests, sum->completed, sum->refused, sum->store_operations,
+           sum->messages, sum->register_operations, sum->events, sum->takeovers, sum->stops,
+           sum->losses);
+    for (size_t op = 0; op < ARRAY_LENGTH(ops); op++)
+        printf(" host_%s %" PRIu64, ops[op], sum->done[op]);
+    for (int kind = 0; kind < FAULT_COUNT; kind++)
+        printf(" fault_%s %" PRIu64, fault_name[kind], sum->faults[kind]);
+    putchar('\n');
 }
 
 int main(int argc, char **argv)
@@ -230,6 +257,8 @@ int main(int argc, char **argv)
             break;
     }
     print_counts(&sum);
+    if (arguments.quiet)
+        print_totals(&sum, done, failed);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done, failed);
     return failed > 0 ? 1 : 0;
 }

@@ -216,6 +216,7 @@ struct statistics {
         store_operations;
     uint64_t shipped, compares, states;
     uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
+    uint64_t done[HOST_OP_COUNT]; /* of `completed`, by kind */
 };
 
 struct hosts;
