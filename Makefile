@@ -15,7 +15,9 @@ E2E ?= tests/e2e
 MESON ?= meson
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all build demo test check soak bench install clean help
+MISTAKES_BUILD ?= build-mistakes
+
+.PHONY: all build demo test check soak mutation bench install clean help
 
 all: build
 
@@ -45,6 +47,13 @@ check:
 soak: build
 	tools/soak $(BUILD) --hours $(or $(HOURS),0)
 
+# Each planted mistake of src/base/mistake.h has to be found by the simulator.
+mutation:
+	tools/setup build
+	@test -f $(MISTAKES_BUILD)/build.ninja || $(MESON) setup $(MISTAKES_BUILD) -Dmistakes=true >/dev/null
+	ninja -C $(MISTAKES_BUILD) --quiet holdfast-sim
+	$(PYTHON) tools/mutation $(MISTAKES_BUILD)
+
 bench:
 	tools/setup bench
 	+$(MAKE) --no-print-directory build
@@ -62,5 +71,6 @@ help:
 	@echo 'make test       unit, story, fault and end-to-end tests (installs packages)'
 	@echo 'make check      format, folder rules, warnings, and the tests and fuzz targets under sanitizers'
 	@echo 'make soak       the simulator on all cores for HOURS=n (default: until stopped); failing seeds stay in soak/'
+	@echo 'make mutation   plants mistakes in the core, one at a time: the simulator has to find each'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make install    into $(PREFIX), or DESTDIR'

@@ -21,7 +21,8 @@ const char *const fault_name[FAULT_COUNT] = {
     "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",    "late",
 };
 
-enum { SILENCE = 1000 }; /* an EVENT_FAULT that is not of a kind: see late_answer() */
+/* An EVENT_FAULT that is not of a kind: see late_answer(), faults_on_death(). */
+enum { SILENCE = 1000, POWER_AFTER_DEATH };
 
 /* The fixed run of a fault test: one of each thing that a pair goes through. */
 static const struct {
@@ -334,13 +335,28 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
     }
 }
 
+/* What ends a controller often ends a shelf of disks with it, or a little later: when the survivor
+ * has just begun to read what the dead one had written. */
+void faults_on_death(struct world *world)
+{
+    uint64_t until_us = world->config.lease_ms * 1500u + world->config.settle_ms * 1000u;
+    if (world->rates.mean_us[FAULT_POWER] == 0 || !generator_chance(&world->chaos, 1, 3))
+        return;
+    if (generator_chance(&world->chaos, 1, 2))
+        until_us = 30000;
+    world_event(world, world->now_us + generator_below(&world->chaos, until_us), EVENT_FAULT, 2,
+                POWER_AFTER_DEATH, 0);
+}
+
 void faults_on_fault(struct world *world, const struct event *event)
 {
     if (event->index == SILENCE && !world->healing) {
         wires_stall_path(world, 0, world->config.lease_ms * 3000u);
         wires_stall_path(world, 1, world->config.lease_ms * 3000u);
     }
-    if (event->index == SILENCE)
+    if (event->index == POWER_AFTER_DEATH && !world->healing)
+        happen(world, FAULT_POWER, 0);
+    if (event->index >= SILENCE)
         return;
     if (event->index >= FAULT_COUNT) {
         happen(world, script[event->index - FAULT_COUNT].kind,

@@ -22,4 +22,7 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
 /* All faults end, and everything that is broken is mended. */
 void faults_heal(struct world *world);
 
+/* A controller has died. */
+void faults_on_death(struct world *world);
+
 #endif

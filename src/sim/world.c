@@ -224,6 +224,7 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     controller->machine_down = !provable;
     controller->down_since_us = world->now_us;
     world->operator_pending[who] = 0;
+    faults_on_death(world);
     hosts_orphan(world, who);
     disks_orphan(world, who);
     wires_orphan(world, who, !provable);
