@@ -40,7 +40,7 @@ static struct slot *slot_to_see(struct array *array, struct request *request, ui
         host_fetch(array, request, slot, key);
         return NULL;
     }
-    if (slot->unsafe && !MISTAKE(compare_unsafe)) {
+    if (slot->unsafe) {
         host_wait_slot(array, request, slot);
         return NULL;
     }

@@ -55,10 +55,8 @@
     /* requests of the other controller */                                                         \
     X(shipped_begins_anew,                                                                         \
       "a shipped request whose owner was lost is carried out from its beginning")                  \
-    X(lost_sender_goes_on, "after a takeover the lost peer's requests are still carried out")      \
     X(shipped_twice, "a new shipping session begins a request anew that the old one had begun")    \
     X(compare_in_pieces, "COMPARE AND WRITE does not look again after it waited for room")         \
-    X(compare_unsafe, "COMPARE AND WRITE answers from data that the peer does not have")           \
     X(state_not_mirrored, "a state record is changed without the peer")                            \
     X(state_not_refilled, "a returned peer is paired again without the state records")             \
     /* roles */                                                                                    \

@@ -54,9 +54,11 @@ struct slot {
     uint8_t *data;
     uint64_t write_id, read_token;
     bool out_of_range;
-    bool shipped;  /* it went on to the owner, at least in part */
-    bool compare;  /* the next one compares with what the last read found */
-    uint8_t *seen; /* that, request.length_bytes of it */
+    uint64_t first_try; /* the same write at a controller that died with it on its way to the owner,
+                           or 0 */
+    bool shipped;       /* it went on to the owner, at least in part */
+    bool compare;       /* the next one compares with what the last read found */
+    uint8_t *seen;      /* that, request.length_bytes of it */
 };
 
 enum { HOST_LIMIT = 8, SLOT_LIMIT = 128, REPLACED_LIMIT = 1024, COMPARE_MOST = 5 * 4096 };
@@ -453,8 +455,14 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
             oracle_write_done(world->oracle, slot->write_id);
         else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)
             oracle_write_never(world->oracle, slot->write_id);
-        else if (!ships_carry(world, slot->target, request->handle, slot->write_id))
+        else if (ships_carry(world, slot->target, request->handle, slot->write_id))
+            slot->first_try = how == ORPHANED ? slot->write_id : 0;
+        else
             oracle_write_unknown(world->oracle, slot->write_id);
+    }
+    if (good && slot->first_try != 0 && slot->write_id != 0) {
+        ships_superseded(world, slot->first_try);
+        slot->first_try = 0;
     }
     if (request->op == HOST_READ)
         check_read(world, slot, good);
@@ -571,6 +579,7 @@ void hosts_on_turn(struct world *world, const struct event *event)
             return;
         if (!verifier)
             draw_request(world, slot);
+        slot->first_try = 0;
         slot->again = true; /* until it has been submitted */
     }
     if (!world->controllers[slot->target].running)

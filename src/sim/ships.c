@@ -18,6 +18,7 @@ enum ship_state { SHIP_TRAVELS, SHIP_RUNS, SHIP_RETURNS };
 
 struct ship_op {
     bool used, dropped;
+    uint64_t late_us; /* its sender died: it arrives when this is reached */
     enum ship_state state;
     uint8_t from;
     uint64_t number, session, incarnation, owner; /* owner: the incarnation that runs it */
@@ -90,6 +91,18 @@ bool ships_carry(struct world *world, uint8_t from, uint64_t handle, uint64_t wr
         }
     }
     return false;
+}
+
+void ships_superseded(struct world *world, uint64_t write_id)
+{
+    for (uint32_t i = 0; i < world->lane->room; i++) {
+        struct ship_op *op = &world->lane->ops[i];
+        if (!op->used || op->write_id != write_id)
+            continue;
+        op->write_id = 0;
+        oracle_write_unknown(world->oracle, write_id);
+        return;
+    }
 }
 
 /* It can have no effect any more. */
@@ -207,6 +220,10 @@ void ships_on_arrival(struct world *world, const struct event *event)
     struct controller *owner = &world->controllers[target];
     if (op->dropped || !owner->running) {
         op_over(world, op);
+        return;
+    }
+    if (world->now_us < op->late_us) {
+        world_event(world, op->late_us, EVENT_SHIP, target, event->index, event->stamp);
         return;
     }
     if (is_stalled(world, op->from, event))
@@ -351,6 +368,8 @@ void ships_orphan(struct world *world, uint8_t who, bool silent)
         else if (op->from == who && op->state == SHIP_TRAVELS &&
                  generator_chance(&world->latency, 1, 2))
             op->dropped = true;
+        else if (op->from == who && op->state == SHIP_TRAVELS)
+            op->late_us = world->now_us + generator_below(&world->latency, 1000000);
     }
     ships_break(world, !who, silent ? 2000000 : 2000);
 }
