@@ -387,8 +387,7 @@ static void host_flush(struct array *array, struct request *request)
 /* Whether the request may go on now; else it has been refused or held. */
 static bool host_admit(struct array *array, struct request *request)
 {
-    bool stray = (request->host.flags & HOST_SHIPPED) && array->role.state != ROLE_PAIRED &&
-                 !MISTAKE(lost_sender_goes_on);
+    bool stray = (request->host.flags & HOST_SHIPPED) && array->role.state != ROLE_PAIRED;
     if (role_is_out(array) || (stray && !request->begun)) {
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
@@ -555,7 +554,7 @@ void host_drop_shipped(struct array *array)
 {
     for (uint32_t i = 0; i < array->requests.limit; i++) {
         struct request *request = &array->requests.requests[i];
-        if (request->used && (request->host.flags & HOST_SHIPPED) && !MISTAKE(lost_sender_goes_on))
+        if (request->used && (request->host.flags & HOST_SHIPPED))
             request->dropped = true;
     }
 }
