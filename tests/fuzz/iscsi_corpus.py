@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Writes the seed corpus of iscsi_fuzz.c: one honest stream for each state that is worth starting from.
+"""Writes the seed corpora of iscsi_fuzz.c and iscsi_target_fuzz.c: one honest stream for each state that is worth
+starting from.
 With --check it only compares what it would write with what is there."""
 
 import pathlib
@@ -87,18 +88,89 @@ SEEDS = {
 }
 
 
+
+
+# ---- the target for hosts; its third byte seeds the dice of the caller ----
+
+def command(itt, cmd_sn, expected=0, flags=0x80, data=b"", opcode=0x28, immediate=False):
+    return pdu(0x41 if immediate else 0x01, flags, itt, expected, (cmd_sn, 0, bytes([opcode]) + b"\0" * 15), data)
+
+
+def read(itt, cmd_sn, expected):
+    return command(itt, cmd_sn, expected, 0xC1)
+
+
+def write(itt, cmd_sn, expected, immediate, final=True):
+    return command(itt, cmd_sn, expected, 0xA1 if final else 0x21, b"w" * immediate, 0x2A)
+
+
+def host_data(itt, ttt, sn, offset, size, final):
+    return pdu(0x05, 0x80 if final else 0, itt, ttt, (0, 0, 0, sn, offset), b"d" * size)
+
+
+def manage(function, itt, referenced, cmd_sn, referenced_sn):
+    return pdu(0x42, 0x80 | function, itt, referenced, (cmd_sn, 0, referenced_sn))
+
+
+def request(opcode, itt, ttt, cmd_sn, data=b"", flags=0x80):
+    return pdu(opcode, flags, itt, ttt, (cmd_sn, 0), data)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return struct.pack("<I", crc ^ 0xFFFFFFFF)
+
+
+def digested(one):
+    return one[:48] + crc32c(one[:48]) + (one[48:] + crc32c(one[48:]) if len(one) > 48 else b"")
+
+
+READS = read(1, 1, 4096) + read(2, 2, 100) + read(3, 3, 0)
+UNASKED = write(1, 1, 2000, 300, False) + host_data(1, NONE, 0, 300, 400, False) + host_data(1, NONE, 1, 700, 300, True)
+HOST_KEYS = ("HeaderDigest=CRC32C,None", "DataDigest=CRC32C", "InitialR2T=Yes", "ImmediateData=No",
+             "MaxRecvDataSegmentLength=512", "MaxOutstandingR2T=8", "ErrorRecoveryLevel=2", "DataPDUInOrder=No")
+DISCOVERY = ("InitiatorName=iqn.a", "SessionType=Discovery")
+
+TARGET_SEEDS = {
+    "login": bytes([0, 0, 1]) + LOGIN + READS,
+    "login-keys": bytes([4, 11, 1]) + login(0x81, *NAMES, "AuthMethod=None") + login(0x87, *HOST_KEYS),
+    "login-chap": bytes([2, 0, 1]) + CHAP,
+    "login-pieces": bytes([0, 3, 1]) + login(0x40, *NAMES) + login(0x81, "AuthMethod=None") + login(0x87),
+    "discovery": bytes([0, 0, 1]) + login(0x87, *DISCOVERY) + request(0x44, 5, NONE, 1, text("SendTargets=All")),
+    "discovery-more": bytes([33, 0, 1]) + request(0x44, 5, NONE, 1, text("MaxRecvDataSegmentLength=512")) +
+    request(0x44, 5, NONE, 1, text("SendTargets=iqn.u")) + request(0x46, 6, 0, 1),
+    "reads": bytes([1, 0, 1]) + READS,
+    "reads-digests": bytes([5, 7, 1]) + digested(read(1, 1, 4096)) + digested(write(2, 2, 100, 99)),
+    "writes": bytes([1, 0, 2]) + write(1, 1, 500, 500) + write(2, 2, 1, 1),
+    "writes-unasked": bytes([1 + 16, 50, 3]) + UNASKED,
+    "writes-r2t": bytes([1 + 8, 0, 4]) + write(1, 1, 3000, 512) + host_data(1, 1, 0, 512, 600, False) +
+    host_data(1, 1, 1, 1112, 600, False) + host_data(1, 1, 2, 1712, 848, True),
+    "ahead": bytes([1, 0, 5]) + read(2, 2, 512) + write(3, 3, 600, 500) + read(1, 1, 0),
+    "immediate": bytes([1, 0, 6]) + b"".join(command(i, 1, immediate=True) for i in range(1, 7)),
+    "manage": bytes([1, 0, 7]) + UNASKED + manage(1, 9, 1, 2, 1) + manage(5, 10, NONE, 2, 0) + manage(8, 11, 1, 2, 0),
+    "others": bytes([1, 0, 8]) + request(0x40, 7, NONE, 1, b"ping") + request(0x10, 7, 0, 1) + request(0x1C, 7, 0, 1) +
+    request(0x44, 8, NONE, 1, text("SendTargets="), 0) + request(0x44, 8, 1, 1, b"", 0x80) + request(0x46, 9, 0, 1),
+    "text-parts": bytes([1, 9, 8]) + request(0x44, 8, NONE, 1, b"SendTar", 0x40) + request(0x44, 8, 1, 1, b"gets=\0"),
+}
+
+
 def main():
-    folder = pathlib.Path(__file__).parent / "corpus" / "iscsi"
     wrong = 0
-    for name, content in SEEDS.items():
-        path = folder / name
-        if "--check" in sys.argv:
-            if not path.exists() or path.read_bytes() != content:
-                print(f"{path}: differs")
-                wrong = 1
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    for folder_name, seeds in (("iscsi", SEEDS), ("iscsi_target", TARGET_SEEDS)):
+        folder = pathlib.Path(__file__).parent / "corpus" / folder_name
+        for name, content in seeds.items():
+            path = folder / name
+            if "--check" in sys.argv:
+                if not path.exists() or path.read_bytes() != content:
+                    print(f"{path}: differs")
+                    wrong = 1
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     return wrong
 
 
