@@ -20,10 +20,11 @@ enum {
     PDU_ROOM = ISCSI_HEADER_ROOM + ISCSI_TRAILER_ROOM,
     PDU_PIECES = 3,
     STATUS_GOOD = 0x00,
-    /* Task tags that no command has. */
-    LOGOUT_TAG = 0x10000,
-    PING_TAG = 0x10001,
 };
+
+/* Task tags that no command has. */
+#define LOGOUT_TAG ISCSI_SHIP_TAG_END
+#define PING_TAG   (ISCSI_SHIP_TAG_END + 1)
 
 _Static_assert(ISCSI_SHIP_POOL_SIZE / ISCSI_SHIP_PDU_LIMIT >= PDU_ROOM, "the pool lasts as long");
 _Static_assert(ISCSI_SHIP_IOV_LIMIT / ISCSI_SHIP_PDU_LIMIT >= PDU_PIECES, "and the pieces");
@@ -91,19 +92,21 @@ static void send_drop_first(struct iscsi_ship *ship, enum ship_queue queue)
 void iscsi_ship_command(struct iscsi_ship *ship, uint32_t itt,
                         const struct iscsi_ship_command *command)
 {
-    struct iscsi_ship_task *task = &ship->tasks[itt];
+    uint32_t index = itt % ISCSI_SHIP_TASK_LIMIT;
+    struct iscsi_ship_task *task = &ship->tasks[index];
 
     CHECK(ship->state == ISCSI_SHIP_STATE_READY);
-    CHECK(itt < ISCSI_SHIP_TASK_LIMIT);
+    CHECK(itt < ISCSI_SHIP_TAG_END);
     CHECK(task->state == ISCSI_SHIP_TASK_FREE);
     CHECK(command->out_bytes == 0 || command->in_bytes == 0);
     task->command = *command;
+    task->itt = itt;
     task->state = ISCSI_SHIP_TASK_DUE;
     task->burst = task->next_burst = (struct iscsi_burst){0};
     task->r2t_offset = task->exp_r2t_sn = 0;
     task->received_bytes = task->exp_data_sn = 0;
     ship->open_count++;
-    send_queue(ship, QUEUE_COMMANDS, itt);
+    send_queue(ship, QUEUE_COMMANDS, index);
 }
 
 bool iscsi_ship_ping(struct iscsi_ship *ship)
@@ -171,9 +174,9 @@ static enum iscsi_ship_event on_login(struct iscsi_ship *ship, const struct iscs
 /* The command in flight that a PDU names, or NULL. */
 static struct iscsi_ship_task *task_of(struct iscsi_ship *ship, const struct iscsi_pdu *pdu)
 {
-    if (pdu->itt >= ISCSI_SHIP_TASK_LIMIT || ship->tasks[pdu->itt].state != ISCSI_SHIP_TASK_SENT)
-        return NULL;
-    return &ship->tasks[pdu->itt];
+    struct iscsi_ship_task *task = &ship->tasks[pdu->itt % ISCSI_SHIP_TASK_LIMIT];
+
+    return task->state == ISCSI_SHIP_TASK_SENT && task->itt == pdu->itt ? task : NULL;
 }
 
 static enum iscsi_ship_event report(struct iscsi_ship *ship, struct iscsi_ship_task *task)
@@ -280,7 +283,7 @@ static enum iscsi_ship_event on_r2t(struct iscsi_ship *ship, const struct iscsi_
     if (wrong)
         return ship_fail(ship, wrong);
     ship->r2t_count++;
-    send_queue(ship, QUEUE_DATA, pdu->itt);
+    send_queue(ship, QUEUE_DATA, pdu->itt % ISCSI_SHIP_TASK_LIMIT);
     return ISCSI_SHIP_MORE;
 }
 
@@ -429,15 +432,15 @@ static void list_add(struct iscsi_ship *ship, const void *bytes, size_t size)
 }
 
 /* A PDU with pdu->data_size bytes of `data`. */
-static void list_pdu(struct iscsi_ship *ship, uint32_t itt, const struct iscsi_pdu *pdu,
+static void list_pdu(struct iscsi_ship *ship, uint32_t index, const struct iscsi_pdu *pdu,
                      const uint8_t *data)
 {
     const bool digest = ship->params.data_digest;
     uint8_t *to = ship->pool + ship->pool_used;
     uint32_t size = iscsi_header_put(pdu, ship->params.header_digest, to);
 
-    ship->tasks[itt].in_list = true;
-    ship->listed[ship->listed_count++] = (uint16_t)itt;
+    ship->tasks[index].in_list = true;
+    ship->listed[ship->listed_count++] = (uint16_t)index;
     list_add(ship, to, size);
     ship->pool_used += size;
     if (pdu->data_size == 0)
@@ -452,14 +455,14 @@ static void list_pdu(struct iscsi_ship *ship, uint32_t itt, const struct iscsi_p
     ship->pool_used += size;
 }
 
-static void generate_command(struct iscsi_ship *ship, uint32_t itt)
+static void generate_command(struct iscsi_ship *ship, uint32_t index)
 {
-    struct iscsi_ship_task *task = &ship->tasks[itt];
+    struct iscsi_ship_task *task = &ship->tasks[index];
     const struct iscsi_ship_command *command = &task->command;
     uint32_t immediate, unsolicited;
     struct iscsi_pdu pdu = {.opcode = ISCSI_SCSI_COMMAND,
                             .lun = get_u64(command->lun),
-                            .itt = itt,
+                            .itt = task->itt,
                             .cmd_sn = ship->cmd_sn++,
                             .exp_stat_sn = ship->exp_stat_sn};
 
@@ -479,24 +482,24 @@ static void generate_command(struct iscsi_ship *ship, uint32_t itt)
                                        .active = unsolicited > immediate};
     send_drop_first(ship, QUEUE_COMMANDS);
     if (task->burst.active)
-        send_queue(ship, QUEUE_DATA, itt);
-    list_pdu(ship, itt, &pdu, command->out);
+        send_queue(ship, QUEUE_DATA, index);
+    list_pdu(ship, index, &pdu, command->out);
 }
 
-static void generate_data_out(struct iscsi_ship *ship, uint32_t itt)
+static void generate_data_out(struct iscsi_ship *ship, uint32_t index)
 {
-    struct iscsi_ship_task *task = &ship->tasks[itt];
+    struct iscsi_ship_task *task = &ship->tasks[index];
     struct iscsi_pdu pdu;
 
     if (!task->burst.active) {
         task->burst = task->next_burst;
         task->next_burst.active = false;
     }
-    pdu =
-        iscsi_burst_next(&task->burst, ship->params.peer_data_limit_bytes, itt, ship->exp_stat_sn);
+    pdu = iscsi_burst_next(&task->burst, ship->params.peer_data_limit_bytes, task->itt,
+                           ship->exp_stat_sn);
     if (!task->burst.active && !task->next_burst.active)
         send_drop_first(ship, QUEUE_DATA);
-    list_pdu(ship, itt, &pdu, (const uint8_t *)task->command.out + pdu.data.offset);
+    list_pdu(ship, index, &pdu, (const uint8_t *)task->command.out + pdu.data.offset);
 }
 
 /* Fill the list with what can be sent now. */

@@ -35,6 +35,9 @@ enum iscsi_ship_event {
                              commands in flight are over, without status */
 };
 
+/* Task tags from here on are our own. */
+#define ISCSI_SHIP_TAG_END 0xFFFFFF00u
+
 /* Either data-out or data-in, or neither; borrowed until ISCSI_SHIP_STATUS, or until the session
  * has ended and nothing is being sent or received. */
 struct iscsi_ship_command {
@@ -65,6 +68,7 @@ enum iscsi_ship_task_state {
 
 struct iscsi_ship_task {
     struct iscsi_ship_command command;
+    uint32_t itt;
     uint8_t state; /* enum iscsi_ship_task_state */
     bool queued, in_list;
     uint16_t next;
@@ -127,9 +131,9 @@ size_t iscsi_ship_feed(struct iscsi_ship *ship, const void *bytes, size_t size,
 uint32_t iscsi_ship_wants(struct iscsi_ship *ship, uint8_t **place);
 void iscsi_ship_filled(struct iscsi_ship *ship, uint32_t size);
 
-/* One command, in ISCSI_SHIP_STATE_READY only. `itt` < ISCSI_SHIP_TASK_LIMIT is the caller's choice
- * and not in flight; it comes back in `done`. Commands go out in the order given, as the target's
- * window allows. `command` is copied. */
+/* One command, in ISCSI_SHIP_STATE_READY only. `itt` < ISCSI_SHIP_TAG_END is the caller's choice;
+ * no other in flight is the same modulo ISCSI_SHIP_TASK_LIMIT. It comes back in `done`. Commands go
+ * out in the order given, as the target's window allows. `command` is copied. */
 void iscsi_ship_command(struct iscsi_ship *ship, uint32_t itt,
                         const struct iscsi_ship_command *command);
 

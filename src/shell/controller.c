@@ -53,7 +53,8 @@ static void complete(struct controller *self, const struct completion *completio
         iscsi_server_complete(self->iscsi, completion);
         return;
     case HANDLE_SHIPPED:
-        break;
+        ship_complete(self->ship, completion);
+        return;
     }
     CHECK(false);
 }
@@ -69,6 +70,8 @@ static void perform(struct controller *self, const struct actions *actions)
         link_reply(&self->link, actions->reply_good);
     if (actions->send_wanted)
         link_send(&self->link, &actions->send);
+    if (actions->ship_count > 0)
+        ship_send(self->ship, actions->ships, actions->ship_count);
     iscsi_server_changed(self->iscsi, actions->changed);
     for (uint32_t i = 0; i < actions->completion_count; i++)
         complete(self, &actions->completions[i]);
@@ -82,12 +85,16 @@ static uint64_t burst(void *context)
         self->loop.now_us = loop_clock_us();
         const struct actions *actions = array_pump(self->array, self->loop.now_us);
         uint64_t deadline_us = actions->deadline_us;
-        bool reset = actions->link_reset;
+        bool reset = actions->link_reset, ship_again = actions->ship_reset;
         perform(self, actions);
         /* From here on the core may be called again. */
         bool again = link_go_on(&self->link);
         if (reset)
             link_reset(&self->link);
+        if (ship_again)
+            ship_reset(self->ship);
+        ship_flush(self->ship);
+        again |= ship_again;
         again |= nbd_server_flush(&self->nbd);
         again |= iscsi_server_flush(self->iscsi);
         if (!again)
@@ -301,7 +308,7 @@ static const char *create_array(struct controller *self, char why[TRACE_LINE])
         .slot_count = (uint32_t)(config->cache_bytes / PAGE_SIZE_BYTES),
         /* Each protocol has its own share, so that neither starves the other. */
         .request_limit = config->controllers[self->self].request_limit +
-                         iscsi_server_request_limit(config, self->self),
+                         iscsi_server_request_limit(config, self->self) + SHIP_TASK_LIMIT,
         .destage_io_limit = CONTROLLER_DESTAGE_IOS,
         .fetch_io_limit = CONTROLLER_FETCH_IOS,
         .dirty_low_percent = config->dirty_low_percent,
@@ -384,7 +391,10 @@ static const char *start(struct controller *self, char why[TRACE_LINE])
         wrong = register_thread_start(&self->reg, &self->loop, self->config->register_path,
                                       on_register, self);
     if (!wrong)
-        wrong = link_start(&self->link, &self->loop, self->array, self->config, self->self, why);
+        wrong = ship_start(&self->ship, &self->loop, self->array, self->config, self->self);
+    if (!wrong)
+        wrong = link_start(&self->link, &self->loop, self->array, self->ship, self->config,
+                           self->self, why);
     if (!wrong)
         wrong = nbd_server_start(&self->nbd, &self->loop, self->array, &self->stores, self->config,
                                  self->self, why);

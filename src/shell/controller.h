@@ -41,6 +41,7 @@ struct controller {
 
     struct stores stores;
     struct register_thread reg;
+    struct ship *ship;
     struct link link;
     struct watch watch;
     struct nbd_server nbd;

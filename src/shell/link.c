@@ -46,12 +46,13 @@ static void sweep(struct timer *timer)
     loop_timer_set(link->loop, timer, now_us + LINK_SWEEP_MS * 1000ull);
 }
 
-const char *link_start(struct link *link, struct loop *loop, struct array *array,
+const char *link_start(struct link *link, struct loop *loop, struct array *array, struct ship *ship,
                        const struct config *config, int self, char why[TRACE_LINE])
 {
     memset(link, 0, sizeof *link);
     link->loop = loop;
     link->array = array;
+    link->ship = ship;
     link->config = config;
     link->self = self;
     link->peer = 1 - self;

@@ -12,6 +12,7 @@
 #include "front/iscsi_link.h"
 #include "shell/config.h"
 #include "shell/loop.h"
+#include "shell/ship.h"
 
 #include <sys/socket.h>
 
@@ -59,6 +60,7 @@ struct link_incoming {
     uint64_t since_us;
     uint64_t number; /* higher is newer */
     char who[ADDRESS_TEXT_SIZE];
+    bool sorted; /* it is for the link and not for the shipping of requests */
     bool logged_in;
     struct msghdr send_message, receive_message;
     struct iovec receive_iov[2];
@@ -73,6 +75,7 @@ struct link {
     struct loop *loop;
     struct array *array;
     const struct config *config;
+    struct ship *ship; /* takes over the connections that are for it */
     int self, peer;
 
     struct iscsi_crypto crypto;
@@ -95,7 +98,7 @@ struct link {
 };
 
 /* Listens and begins to connect. NULL, or a sentence. */
-const char *link_start(struct link *link, struct loop *loop, struct array *array,
+const char *link_start(struct link *link, struct loop *loop, struct array *array, struct ship *ship,
                        const struct config *config, int self, char why[TRACE_LINE]);
 
 /* ---- the core's actions ---- */

@@ -159,12 +159,34 @@ static void on_event(struct link_incoming *incoming, enum iscsi_link_event event
     }
 }
 
+/* Whether the connection is for the link, by the first Login Request. One that is for the shipping
+ * of requests is handed over; what is not yet known is waited for. */
+static bool sort(struct link_incoming *incoming)
+{
+    struct ship *ship = incoming->link->ship;
+    int wanted = ship ? ship_is_wanted(ship, incoming->input, incoming->input_end) : 0;
+    if (wanted < 0) {
+        receive(incoming, true);
+        return false;
+    }
+    incoming->sorted = true;
+    if (wanted == 0)
+        return true;
+    int descriptor = incoming->descriptor;
+    CHECK(incoming->pending == 0);
+    incoming->descriptor = -1;
+    ship_take(ship, descriptor, incoming->input, incoming->input_end);
+    return false;
+}
+
 /* Feed what has arrived, as far as it goes; then send, and receive more. While the core has a
  * message, nothing is fed. */
 static void go_on(struct link_incoming *incoming, bool poll_first)
 {
     struct link *link = incoming->link;
     bool fed = false;
+    if (!incoming->sorted && !is_receiving(incoming) && !sort(incoming))
+        return;
     while (is_open(incoming) && !link->owes && !is_receiving(incoming)) {
         enum iscsi_link_event event;
         uint32_t size = incoming->input_end - incoming->input_start;
@@ -286,7 +308,7 @@ static void session_start(struct link *link, int descriptor)
     incoming->since_us = link->loop->now_us;
     incoming->number = ++number;
     incoming->input_start = incoming->input_end = 0;
-    incoming->send_waits = incoming->sending = false;
+    incoming->send_waits = incoming->sending = incoming->sorted = false;
     socket_peer_text(descriptor, incoming->who);
     socket_no_delay(descriptor);
     login_config(incoming);

@@ -120,8 +120,10 @@ void nbd_server_refresh_owners(struct nbd_server *server)
     for (uint32_t i = 0; i < server->config->volume_count; i++) {
         int owner = array_owner(server->array, (uint8_t)i);
         int other = 1 - server->controller;
-        server->owners[i].served = owner == 1;
-        server->owners[i].refusal = owner == 1   ? NULL
+        /* What the peer owns is shipped to it; between owners requests wait. */
+        bool served = array_service(server->array, (uint8_t)i) != ARRAY_UNSERVED;
+        server->owners[i].served = served;
+        server->owners[i].refusal = served       ? NULL
                                     : owner == 0 ? server->refusals[other]
                                                  : server->refusals[2];
     }
