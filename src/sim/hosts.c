@@ -50,6 +50,7 @@ struct slot {
     uint32_t refusals; /* in a row */
     uint8_t target;
     uint64_t incarnation, since_us, generation;
+    uint64_t began; /* on the oracle's clock */
     struct host_request request;
     uint8_t *data;
     uint64_t write_id, read_token;
@@ -417,6 +418,16 @@ enum how {
     ORPHANED, /* never: its controller died */
 };
 
+/* A request that ended well: does that promise what the store holds? It does while its controller
+ * serves alone, and for FLUSH and FUA where the volume is configured so. */
+static bool promises_store(const struct world *world, const struct slot *slot)
+{
+    const struct host_request *request = &slot->request;
+    bool alone = world->controllers[slot->target].role == ROLE_SOLO && !slot->shipped;
+    bool asked = request->op == HOST_FLUSH || (request->flags & HOST_FUA) != 0;
+    return alone || (asked && world->config.volumes[request->volume].flush_destage);
+}
+
 /* It ended at its controller. */
 static void end(struct world *world, struct slot *slot, enum how how, enum host_result result)
 {
@@ -450,9 +461,16 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
     if (request->op == HOST_COMPARE_WRITE)
         check_compare(world, slot, good); /* before its own write counts as done */
+    bool stored = good && promises_store(world, slot);
+    if (stored && request->op == HOST_FLUSH)
+        oracle_flushed(world->oracle, request->volume, slot->began);
     if (slot->write_id != 0) {
         if (good)
             oracle_write_done(world->oracle, slot->write_id);
+        if (stored)
+            oracle_write_durable(world->oracle, slot->write_id);
+        if (good)
+            ;
         else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)
             oracle_write_never(world->oracle, slot->write_id);
         else if (ships_carry(world, slot->target, request->handle, slot->write_id))
@@ -506,6 +524,7 @@ static void submit(struct world *world, struct slot *slot)
     slot->waiting = true;
     slot->incarnation = controller->incarnation;
     slot->since_us = world->now_us;
+    slot->began = oracle_now(world->oracle);
     slot->generation++;
     hosts->in_flight[slot->target]++;
     if (request->op == HOST_STATE) {

@@ -43,10 +43,16 @@ struct cell {
     uint16_t count, room;
     bool any;           /* loss accepted, not yet read: any write of this cell's past may be here */
     uint64_t any_until; /* reads that began before may return any */
+    /* What the store keeps even when both memories are lost. */
+    uint64_t acked;   /* the latest write that was acknowledged; 0: none */
+    uint64_t durable; /* one that certainly is on the store: nothing older may come back */
+    uint64_t zero_id; /* the zeroing that began or ended last */
+    uint32_t zeroing; /* zeroings under way */
 };
 
 struct volume {
     uint64_t size;
+    uint64_t flushed; /* all that was acknowledged before this time is durable */
     struct cell *cells;
 };
 
@@ -157,9 +163,44 @@ static void cell_add(struct cell *cell, uint64_t id)
     cell->list[cell->count++] = (struct candidate){.id = id, .latest = NEVER, .gone = NEVER};
 }
 
+/* `id` certainly is on the store. Of two that overlap in time either may be the later one: the one
+ * that ended first says less. */
+static void cell_durable(const struct oracle *oracle, struct cell *cell, uint64_t id)
+{
+    if (oracle->writes[id].begin >= oracle->writes[cell->durable].begin)
+        cell->durable = id;
+}
+
+/* A flush since it was acknowledged made the last one durable. */
+static void cell_catch_up(const struct oracle *oracle, struct cell *cell, uint64_t flushed)
+{
+    if (cell->acked != 0 && oracle->writes[cell->acked].end < flushed)
+        cell_durable(oracle, cell, cell->acked);
+}
+
+/* After an accepted loss: may the cell hold `id`? Not when that was certainly over before what is
+ * durable began. */
+static bool cell_may_return_to(const struct oracle *oracle, struct cell *cell, uint64_t flushed,
+                               uint64_t id)
+{
+    cell_catch_up(oracle, cell, flushed);
+    if (cell->durable == 0 || (id == 0 && cell->zeroing > 0))
+        return true;
+    uint64_t last = id != 0 ? id : cell->zero_id;
+    return oracle->writes[last].end >= oracle->writes[cell->durable].begin;
+}
+
 static void cell_end(struct oracle *oracle, struct cell *cell, uint64_t id, bool known)
 {
     const struct write *write = &oracle->writes[id];
+    if (write->zero) {
+        cell->zero_id = id;
+        cell->zeroing--;
+    }
+    if (known) {
+        cell_catch_up(oracle, cell, oracle->volumes[write->volume].flushed);
+        cell->acked = id;
+    }
     for (uint16_t i = 0; i < cell->count; i++) {
         struct candidate *candidate = &cell->list[i];
         if (candidate->id == id)
@@ -200,6 +241,10 @@ uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offs
          c++) {
         cell_materialize(&cells[c]);
         cell_add(&cells[c], id);
+        if (zero) {
+            cells[c].zero_id = id;
+            cells[c].zeroing++;
+        }
     }
     return id;
 }
@@ -246,6 +291,27 @@ void oracle_write_done(struct oracle *oracle, uint64_t id)
     write_end(oracle, id, true);
 }
 
+void oracle_write_durable(struct oracle *oracle, uint64_t id)
+{
+    const struct write *write = &oracle->writes[id];
+    CHECK(write->end != NEVER);
+    struct cell *cells = oracle->volumes[write->volume].cells;
+    uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
+    for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++)
+        cell_durable(oracle, &cells[c], id);
+}
+
+uint64_t oracle_now(const struct oracle *oracle)
+{
+    return oracle->clock;
+}
+
+void oracle_flushed(struct oracle *oracle, uint8_t volume, uint64_t began)
+{
+    uint64_t *flushed = &oracle->volumes[volume].flushed;
+    *flushed = max_u64(*flushed, began);
+}
+
 void oracle_write_unknown(struct oracle *oracle, uint64_t id)
 {
     write_end(oracle, id, false);
@@ -259,11 +325,13 @@ void oracle_write_never(struct oracle *oracle, uint64_t id)
     CHECK(write->end == NEVER);
     write->end = ++oracle->clock;
     write->unknown = true;
+    bool zero = write->zero;
     struct cell *cells = oracle->volumes[write->volume].cells;
     uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
     for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++) {
         struct cell *cell = &cells[c];
         uint16_t kept = 0;
+        cell->zeroing -= zero;
         for (uint16_t i = 0; i < cell->count; i++)
             if (cell->list[i].id != id)
                 cell->list[kept++] = cell->list[i];
@@ -359,8 +427,10 @@ static const char *blame(struct oracle *oracle, uint8_t volume, uint64_t cell, b
 }
 
 /* The cell was read as `id` by a read that began at `from`: false when that cannot be. */
-static bool cell_read(struct oracle *oracle, struct cell *cell, uint64_t from, uint64_t id)
+static bool cell_read(struct oracle *oracle, uint8_t volume, struct cell *cell, uint64_t from,
+                      uint64_t id)
 {
+    uint64_t flushed = oracle->volumes[volume].flushed;
     bool found = false;
     unsigned matches = 0;
     if (cell->count == 0 && !cell->any && cell->any_until <= from)
@@ -377,13 +447,15 @@ static bool cell_read(struct oracle *oracle, struct cell *cell, uint64_t from, u
         /* What was lost shows now, for good: this value, and whatever is still being written. */
         cell->any = false;
         cell->any_until = oracle->clock;
+        if (!found && !cell_may_return_to(oracle, cell, flushed, id))
+            return false;
         if (!found) {
             cell_add(cell, id);
             cell->list[cell->count - 1].latest = oracle->clock;
             found = true;
         }
     } else if (!found && cell->any_until > from) {
-        return true;
+        return cell_may_return_to(oracle, cell, flushed, id);
     }
     if (!found)
         return false;
@@ -441,7 +513,7 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
         uint64_t cell = (offset + at) >> oracle->cell_shift;
         uint64_t id;
         bool readable = decode(oracle, volume, cell, bytes, &id);
-        if (!readable || !cell_read(oracle, &oracle->volumes[volume].cells[cell], from, id))
+        if (!readable || !cell_read(oracle, volume, &oracle->volumes[volume].cells[cell], from, id))
             return blame(oracle, volume, cell, readable, id, bytes);
     }
     return NULL;
@@ -454,9 +526,14 @@ void oracle_accept_loss(struct oracle *oracle)
     oracle->clock++;
     for (uint32_t v = 0; v < oracle->volume_count; v++) {
         struct volume *volume = &oracle->volumes[v];
-        for (uint64_t c = 0; c < volume->size >> oracle->cell_shift; c++)
-            if (volume->cells[c].count > 0)
-                volume->cells[c].any = true;
+        for (uint64_t c = 0; c < volume->size >> oracle->cell_shift; c++) {
+            struct cell *cell = &volume->cells[c];
+            if (cell->count == 0)
+                continue;
+            cell_catch_up(oracle, cell, volume->flushed);
+            cell->acked = 0; /* a flush to come cannot make durable what is lost */
+            cell->any = true;
+        }
     }
 }
 
@@ -468,7 +545,7 @@ const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void
         bool readable = decode(oracle, volume, cell, bytes, &id);
         struct cell *state = &oracle->volumes[volume].cells[cell];
         oracle->clock++;
-        if (!readable || !cell_read(oracle, state, oracle->clock, id))
+        if (!readable || !cell_read(oracle, volume, state, oracle->clock, id))
             return blame(oracle, volume, cell, readable, id, bytes);
     }
     return NULL;

@@ -38,6 +38,14 @@ void oracle_fill(const struct oracle *oracle, uint64_t id, void *data);
 /* It was acknowledged. */
 void oracle_write_done(struct oracle *oracle, uint64_t id);
 
+/* And it stands on the store for good: not even an accepted loss may take it away. */
+void oracle_write_durable(struct oracle *oracle, uint64_t id);
+
+/* The oracle's own time; a FLUSH that began then has ended well and promises the store: whatever of
+ * the volume had been acknowledged before is durable. */
+uint64_t oracle_now(const struct oracle *oracle);
+void oracle_flushed(struct oracle *oracle, uint8_t volume, uint64_t began);
+
 /* It ended without an answer that says it happened (refused, failed, or its controller died): it
  * may have taken effect until now, in any of its cells, or not at all. */
 void oracle_write_unknown(struct oracle *oracle, uint64_t id);
@@ -54,7 +62,7 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
                             uint64_t length, const void *data);
 
 /* The operator accepted that acknowledged writes are lost: each cell now may hold anything that was
- * ever written to it, until it is read. */
+ * ever written to it, but nothing older than what was durable there, until it is read. */
 void oracle_accept_loss(struct oracle *oracle);
 
 /* The store's own bytes of a whole volume, after a clean stop. NULL, or a sentence. */

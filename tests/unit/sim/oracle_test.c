@@ -196,9 +196,45 @@ static void store_must_hold_the_last_acknowledged(void **state)
     oracle_destroy(oracle);
 }
 
+/* What the store was promised to hold stays, whatever is lost: nothing older may come back. */
+static void an_accepted_loss_keeps_what_was_durable(void **state)
+{
+    struct oracle *oracle = create();
+    uint64_t old = write(oracle);
+    uint64_t kept = write(oracle);
+    oracle_write_durable(oracle, kept);
+    uint64_t lost = write(oracle);
+    oracle_accept_loss(oracle);
+    assert_false(ends(oracle, oracle_read_begin(oracle), old));
+    oracle_accept_loss(oracle);
+    assert_true(ends(oracle, oracle_read_begin(oracle), kept));
+    oracle_accept_loss(oracle);
+    assert_true(ends(oracle, oracle_read_begin(oracle), lost));
+    oracle_destroy(oracle);
+}
+
+/* A flush makes durable what was acknowledged before it began, unless that was lost meanwhile. */
+static void a_flush_covers_what_came_before_it(void **state)
+{
+    struct oracle *oracle = create();
+    uint64_t old = write(oracle);
+    uint64_t kept = write(oracle);
+    oracle_flushed(oracle, 0, oracle_now(oracle) + 1);
+    oracle_accept_loss(oracle);
+    assert_false(ends(oracle, oracle_read_begin(oracle), old));
+    assert_true(ends(oracle, oracle_read_begin(oracle), kept));
+    write(oracle);
+    oracle_accept_loss(oracle);
+    oracle_flushed(oracle, 0, oracle_now(oracle) + 1);
+    assert_true(ends(oracle, oracle_read_begin(oracle), kept));
+    oracle_destroy(oracle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_accepted_loss_keeps_what_was_durable),
+        cmocka_unit_test(a_flush_covers_what_came_before_it),
         cmocka_unit_test(never_written_reads_as_zeros),
         cmocka_unit_test(acknowledged_write_hides_what_was_before),
         cmocka_unit_test(pending_write_may_be_seen_or_not_but_never_goes_back),
