@@ -46,6 +46,7 @@ void attention_on_open(struct scsi *scsi, struct scsi_nexus *nexus)
             continue;
         access->attentions = attention_bit(first);
         access->standing = standing_in(&scsi->units[access->volume].record, nexus);
+        access->was_registered = access->standing & STANDING_REGISTERED;
     }
 }
 
@@ -83,31 +84,67 @@ static void end_tasks(struct scsi_access *access, bool by_another, bool leaves_a
 /* What became of this nexus's registration and of the reservation (SPC-4 5.13.11). True when its
  * tasks must end. */
 static bool on_reservations(const struct scsi_nexus *nexus, struct scsi_access *access,
-                            const struct record *old, const struct record *new)
+                            const struct record_events *old, const struct record *new)
 {
-    bool was = access->standing & STANDING_REGISTERED;
-    bool is;
+    bool was = access->was_registered;
+    bool is = access->standing & STANDING_REGISTERED;
 
-    access->standing = standing_in(new, nexus);
-    is = access->standing & STANDING_REGISTERED;
-    if (was && by_other(old->clear_count, new->clear_count, &new->clear_by, nexus))
+    if (was && by_other(old->clear, new->clear_count, &new->clear_by, nexus))
         access->attentions |= attention_bit(ATTENTION_RESERVATIONS_PREEMPTED);
-    if (is && by_other(old->release_count, new->release_count, &new->release_by, nexus))
+    if (is && by_other(old->release, new->release_count, &new->release_by, nexus))
         access->attentions |= attention_bit(ATTENTION_RESERVATIONS_RELEASED);
-    if (!was || is || old->preempt_count == new->preempt_count)
+    if (!was || is || old->preempt == new->preempt_count)
         return false;
-    if (by_other(old->preempt_count, new->preempt_count, &new->preempt_by, nexus))
+    if (by_other(old->preempt, new->preempt_count, &new->preempt_by, nexus))
         access->attentions |= attention_bit(ATTENTION_REGISTRATIONS_PREEMPTED);
-    if (old->abort_count == new->abort_count)
+    if (old->abort == new->abort_count)
         return false;
-    end_tasks(access, by_other(old->preempt_count, new->preempt_count, &new->preempt_by, nexus),
-              true);
+    end_tasks(access, by_other(old->preempt, new->preempt_count, &new->preempt_by, nexus), true);
     return true;
 }
 
-bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct record *old,
-                         const struct record *new)
+/* All that the step means to one nexus. True when its tasks must end. */
+static bool on_step(const struct scsi_nexus *nexus, struct scsi_access *access,
+                    const struct record_events *old, const struct record *new)
 {
+    bool ends = on_reservations(nexus, access, old, new);
+
+    if (by_other(old->mode, new->mode.change_count, &new->mode.changed_by, nexus))
+        access->attentions |= attention_bit(ATTENTION_MODE_CHANGED);
+    if (old->reset == new->reset_count)
+        return ends;
+    access->attentions |= attention_bit(ATTENTION_BUS_DEVICE_RESET);
+    end_tasks(access, by_other(old->reset, new->reset_count, &new->reset_by, nexus), false);
+    return true;
+}
+
+static struct record_events events_of(const struct record *record)
+{
+    return (struct record_events){
+        .reset = record->reset_count,
+        .preempt = record->preempt_count,
+        .abort = record->abort_count,
+        .clear = record->clear_count,
+        .release = record->release_count,
+        .mode = record->mode.change_count,
+    };
+}
+
+static bool behind(uint32_t old, uint32_t new)
+{
+    return (int32_t)(new - old) < 0;
+}
+
+bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct record *new,
+                         bool known)
+{
+    const struct record_events old = unit->seen;
+    const struct record_events now = events_of(new);
+    /* Counters that went back: the pair has lost the record while this controller was out of it.
+     * To a host that is a power on. */
+    bool lost = behind(old.reset, now.reset) || behind(old.preempt, now.preempt) ||
+                behind(old.abort, now.abort) || behind(old.clear, now.clear) ||
+                behind(old.release, now.release) || behind(old.mode, now.mode);
     bool ends = false;
 
     for (uint32_t i = 0; i < scsi->nexus_high; i++) {
@@ -115,15 +152,16 @@ bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct
         struct scsi_access *access = nexus->open ? nexus_access(nexus, unit->volume) : NULL;
         if (access == NULL)
             continue;
-        ends |= on_reservations(nexus, access, old, new);
-        if (by_other(old->mode.change_count, new->mode.change_count, &new->mode.changed_by, nexus))
-            access->attentions |= attention_bit(ATTENTION_MODE_CHANGED);
-        if (old->reset_count != new->reset_count) {
-            access->attentions |= attention_bit(ATTENTION_BUS_DEVICE_RESET);
-            end_tasks(access, by_other(old->reset_count, new->reset_count, &new->reset_by, nexus),
-                      false);
-            ends = true;
-        }
+        access->standing = standing_in(new, nexus);
+        if (!known)
+            continue;
+        if (lost)
+            access->attentions |= attention_bit(ATTENTION_POWER_ON);
+        else
+            ends |= on_step(nexus, access, &old, new);
+        access->was_registered = access->standing & STANDING_REGISTERED;
     }
+    if (known)
+        unit->seen = now;
     return ends;
 }

@@ -57,6 +57,9 @@ struct scsi_unit {
 
     /* Written by scsi_on_state(). */
     uint32_t state_version;
+    uint32_t state_length;
+    uint32_t state_checksum;   /* the bytes' last four */
+    struct record_events seen; /* attention.c: the counters of the last record that is known */
     /* A nexus that is not the holder may be refused: reservation_check() must look. Kept by
      * scsi_on_state() through reservation_present(), so that the short path asks one bool. */
     bool guarded;
@@ -93,6 +96,7 @@ struct scsi_access {
     bool aborted_by_other; /* why `epoch` was raised last: another nexus, so TAS counts */
     bool commands_cleared; /* with TAS zero, a task that ends now leaves COMMANDS CLEARED behind */
     uint8_t asked_group;   /* SET TARGET PORT GROUPS of this nexus is under way to here; 0: none */
+    bool was_registered;   /* in the last record that is known: attention.c */
     uint8_t standing;      /* enum standing: written by attention.c, with every record */
     uint16_t attentions;   /* bits: attention_bit() */
     uint32_t epoch;        /* raised when the tasks that had begun before must end */
@@ -343,10 +347,12 @@ SCSI_BEGIN(buffer_diagnostic); /* SEND DIAGNOSTIC */
  * was here before; and its standing in each record. */
 void attention_on_open(struct scsi *scsi, struct scsi_nexus *nexus);
 void attention_on_close(struct scsi *scsi, const struct scsi_nexus *nexus);
-/* Queue at every local nexus what the step from `old` to `new` means for it, note its standing in
- * `new`, and raise the epoch of every access whose tasks must end. True when some must. */
-bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct record *old,
-                         const struct record *new);
+/* A record has come; `known` is false when there is none yet (version 0), as after this controller
+ * has rejoined the pair. Queue at every local nexus what the step from the last known one to `new`
+ * means for it, note its standing, and raise the epoch of every access whose tasks must end. True
+ * when some must. */
+bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct record *new,
+                         bool known);
 
 /* ---- reservations.c, reservation_in.c, reservation_out.c ---- */
 

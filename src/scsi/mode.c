@@ -288,14 +288,21 @@ static bool starts(const struct scsi_task *task)
     return (task->cdb[4] & 0x01) != 0;
 }
 
+/* Starting is allowed through every persistent reservation, stopping through none (SBC-3 table 13).
+ */
+static bool conflicts(const struct scsi_task *task)
+{
+    return task->unit->guarded &&
+           !reservation_check(task->unit, task->access, starts(task) ? COMMAND_RESERVED_ANY : 0);
+}
+
 enum scsi_step mode_start_stop_begin(struct scsi_task *task)
 {
     if (task->cdb[4] & 0xF0) /* POWER CONDITION: none are supported */
         return sense_invalid_field_in_cdb(task, 4, 7);
     if (task->cdb[4] & 0x02) /* LOEJ: the medium is not removable */
         return sense_invalid_field_in_cdb(task, 4, 1);
-    if (task->unit->guarded &&
-        !reservation_check(task->unit, task->access, starts(task) ? COMMAND_RESERVED_ANY : 0))
+    if (conflicts(task))
         return task_status(task, SCSI_RESERVATION_CONFLICT);
     if (task->unit->record.stopped == !starts(task))
         return task_good(task);
@@ -306,6 +313,8 @@ static enum scsi_step set_stopped(struct scsi_task *task)
 {
     struct record *draft = &task->scsi->draft;
 
+    if (conflicts(task))
+        return task_status(task, SCSI_RESERVATION_CONFLICT);
     if (task->unit->record.stopped == !starts(task))
         return task_good(task);
     *draft = task->unit->record;

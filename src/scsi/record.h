@@ -79,6 +79,11 @@ struct record {
     struct record_mode mode;
 };
 
+/* The counters alone. */
+struct record_events {
+    uint32_t reset, preempt, abort, clear, release, mode;
+};
+
 /* An empty record: what version 0 means. */
 void record_clear(struct record *record);
 

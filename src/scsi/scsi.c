@@ -111,23 +111,29 @@ struct scsi *scsi_create(const struct scsi_config *config, void *memory, size_t 
 bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version, const void *bytes,
                    uint32_t length, const char **reason)
 {
+    uint32_t checksum = length >= 4 ? get_u32((const uint8_t *)bytes + length - 4) : 0;
     struct scsi_unit *unit;
-    bool ends = false;
+    bool ends;
 
     CHECK(volume < scsi->config.unit_count);
     unit = &scsi->units[volume];
     *reason = NULL;
+    /* The version alone does not say it: a controller that starts may have kept one that the pair
+     * has gone another way from. */
+    if (version == unit->state_version && length == unit->state_length &&
+        checksum == unit->state_checksum)
+        return false;
     if (length == 0)
         record_clear(&scsi->incoming);
     else
         *reason = record_decode(&scsi->incoming, bytes, length);
     if (*reason != NULL)
         return false;
-    if (version == unit->state_version)
-        return false;
-    ends = attention_on_record(scsi, unit, &unit->record, &scsi->incoming);
+    ends = attention_on_record(scsi, unit, &scsi->incoming, version != 0);
     unit->record = scsi->incoming;
     unit->state_version = version;
+    unit->state_length = length;
+    unit->state_checksum = checksum;
     unit->guarded = reservation_present(&unit->record);
     manage_look(scsi, unit);
     return ends || scsi->upkeep;
@@ -137,6 +143,16 @@ bool scsi_keeps_state(const struct scsi *scsi, uint8_t volume)
 {
     CHECK(volume < scsi->config.unit_count);
     return scsi->units[volume].record.aptpl;
+}
+
+uint32_t scsi_power_on_state(struct scsi *scsi, const void *bytes, uint32_t length, void *to,
+                             const char **reason)
+{
+    *reason = record_decode(&scsi->incoming, bytes, length);
+    if (*reason != NULL || !scsi->incoming.aptpl)
+        return 0;
+    record_power_on(&scsi->incoming);
+    return record_encode(&scsi->incoming, to);
 }
 
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service)
@@ -484,6 +500,9 @@ enum scsi_step scsi_task_io_done(struct scsi_task *task, enum host_result result
         task->request.state_version = task->state_version;
         return SCSI_IO;
     }
+    /* A change that was overtaken is made again from the newer record, if that one lets it. */
+    if (result == HOST_STALE && task->request.op == HOST_STATE && !record_allows(task))
+        return SCSI_DONE;
     return task->command->io_done(task, result, detail);
 }
 

@@ -116,6 +116,13 @@ MUST_CHECK bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t versio
  * the last scsi_on_state(): the caller keeps it before it goes on with the command that made it. */
 bool scsi_keeps_state(const struct scsi *scsi, uint8_t volume);
 
+/* A record that was kept over a loss of power of both controllers, as it counts after it (SPC-4
+ * 5.13.5, SAM-5 6.3.1): registrations and the persistent reservation stay, all else is as after
+ * power on. Writes at most VOLUME_STATE_BYTES to `to` and returns how many; 0: nothing is left of
+ * it, or *reason says why it cannot be read. The same bytes give the same bytes everywhere. */
+uint32_t scsi_power_on_state(struct scsi *scsi, const void *bytes, uint32_t length, void *to,
+                             const char **reason);
+
 /* Who owns the volume (0 a, 1 b; -1 nobody or not known) and where its requests end up. */
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service);
 

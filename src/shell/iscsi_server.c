@@ -543,8 +543,16 @@ static void load_records(struct iscsi_server *server)
     for (uint32_t i = 0; i < server->config->volume_count; i++) {
         uint32_t version, length;
         const uint8_t *record;
-        if (state_files_load(&server->files, (uint8_t)i, &version, &record, &length))
-            array_load_state(server->array, (uint8_t)i, version, record, length);
+        static uint8_t kept[VOLUME_STATE_BYTES];
+        const char *reason = NULL;
+        if (!state_files_load(&server->files, (uint8_t)i, &version, &record, &length))
+            continue;
+        length = scsi_power_on_state(server->scsi, record, length, kept, &reason);
+        if (reason)
+            log_say(LOG_ERROR, "volume %s: its state record on disk cannot be read: %s",
+                    server->config->volumes[i].name, reason);
+        else if (length > 0)
+            array_load_state(server->array, (uint8_t)i, version, kept, length);
     }
     memset(server->changed, 0xff, sizeof server->changed); /* scsi/ looks at all of them once */
     server->any_changed = true;
