@@ -24,11 +24,11 @@ enum scsi_step atomic_compare_begin(struct scsi_task *task)
         return sense_invalid_field_in_cdb(task, 13, -1);
     task->writes = true;
     task->transfer_bytes = 2 * bytes;
-    if (bytes == 0)
-        return task_good(task);
     /* Half of an instance of the data cannot be compared or written. */
     if (task->expected_out_bytes != 2 * bytes)
         return sense_invalid_field_in_cdb(task, 13, -1);
+    if (bytes == 0)
+        return task_good(task);
     return task_buffer_out(task, 2 * bytes, (uint32_t)(2 * bytes));
 }
 

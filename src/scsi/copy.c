@@ -28,6 +28,7 @@ enum {
     PHASE_READ = 0,
     PHASE_WRITE = 1,
 
+    NO_ADDITIONAL = 0x0000,
     THIRD_PARTY_FAILURE = 0x0D01,
     TARGET_UNREACHABLE = 0x0D02,
     INEXACT_SEGMENT = 0x260A,
@@ -101,6 +102,10 @@ static bool list_fits(struct scsi_task *task)
     }
     targets = get_u16(task->buffer + 2);
     segments = get_u32(task->buffer + 8);
+    if ((uint64_t)targets + segments > DESCRIPTOR_BYTES_LIMIT) {
+        (void)sense_list_length(task);
+        return false;
+    }
     if (targets > TARGET_LIMIT * TARGET_BYTES) {
         (void)sense_too_many_targets(task);
         return false;
@@ -113,8 +118,7 @@ static bool list_fits(struct scsi_task *task)
         (void)sense_inline_data(task);
         return false;
     }
-    if (targets + segments > DESCRIPTOR_BYTES_LIMIT || targets % TARGET_BYTES != 0 ||
-        LIST_HEADER_BYTES + targets + segments > list) {
+    if (targets % TARGET_BYTES != 0 || LIST_HEADER_BYTES + targets + segments > list) {
         (void)sense_list_length(task);
         return false;
     }
@@ -132,10 +136,10 @@ static bool targets_fit(struct scsi_task *task)
             (void)sense_unsupported_target(task);
             return false;
         }
-        /* LU ID TYPE, NUL, peripheral device type. */
-        if ((target[1] & 0xC0) != 0 || (target[1] & 0x20) != 0 || (target[1] & 0x1F) != 0) {
+        /* NUL, peripheral device type; LU ID TYPE means nothing here (SPC-4 6.4.5.1). */
+        if ((target[1] & 0x3F) != 0) {
             (void)sense_invalid_field_in_list(task, (uint16_t)(at + 1),
-                                              31 - __builtin_clz(target[1]));
+                                              31 - __builtin_clz(target[1] & 0x3Fu));
             return false;
         }
     }
@@ -162,7 +166,7 @@ static bool segments_fit(struct scsi_task *task)
             return false;
         }
         if (get_u16(segment + 4) >= targets || get_u16(segment + 6) >= targets) {
-            (void)sense_copy_aborted(task, 0x2600);
+            (void)sense_copy_aborted(task, NO_ADDITIONAL);
             return false;
         }
     }
@@ -202,7 +206,7 @@ static bool segment_read(struct scsi_task *task, uint32_t index, struct segment 
     if (source_lba > to->source->block_count || target_lba > to->target->block_count ||
         to->length >> to->source->block_shift > to->source->block_count - source_lba ||
         to->length >> to->target->block_shift > to->target->block_count - target_lba) {
-        (void)sense_copy_aborted(task, 0x2100);
+        (void)sense_copy_aborted(task, NO_ADDITIONAL);
         return false;
     }
     to->source_offset = source_lba << to->source->block_shift;

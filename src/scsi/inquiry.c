@@ -131,7 +131,7 @@ static uint32_t page_limits(const struct scsi_task *task, uint8_t *to)
         put_u32(to + 24, page_blocks);
         put_u32(to + 28, 0x80000000); /* UGAVALID, alignment 0 */
     }
-    put_u64(to + 32, RANGE_BYTES >> shift);
+    put_u64(to + 32, task->scsi->config.transfer_bytes >> shift);
     return 0x3C;
 }
 

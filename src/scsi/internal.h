@@ -237,9 +237,9 @@ bool task_length_fits(struct scsi_task *task);
 /* HOST_FUA when the CDB says so (bit 3 of byte 1) or the write cache is off. */
 uint8_t task_fua(const struct scsi_task *task);
 
-/* The most that one UNMAP or WRITE SAME covers: it bounds how long a command takes. */
+/* Bounds of how long a command takes. */
 enum {
-    RANGE_BYTES = 256 << 20,
+    RANGE_BYTES = 256 << 20, /* of one UNMAP, all descriptors together */
     /* PRE-FETCH of more is not done: the answer is then GOOD, not CONDITION MET (SBC-3 5.8). */
     PREFETCH_BYTES = 16 << 20,
     UNMAP_DESCRIPTOR_LIMIT = 256, /* of one UNMAP */

@@ -129,7 +129,12 @@ enum scsi_step provisioning_same_begin(struct scsi_task *task)
     if (!task_range_fits(task))
         return SCSI_DONE;
     /* WSNZ is one, and MAXIMUM WRITE SAME LENGTH bounds the time that it takes. */
-    if (task->block_count == 0 || task->block_count > range_blocks(task->unit))
+    if (task->block_count == 0)
+        return sense_invalid_field_in_cdb(task, length_field, -1);
+    if (!task_length_fits(task))
+        return SCSI_DONE;
+    /* One block is sent, no more and no less (SBC-3 5.43). */
+    if (!same_without_data(task) && task->expected_out_bytes != block)
         return sense_invalid_field_in_cdb(task, length_field, -1);
     task->want_bytes = task->block_count << task->unit->block_shift;
     task->done_bytes = 0;
@@ -167,8 +172,6 @@ enum scsi_step provisioning_same_run(struct scsi_task *task)
 {
     uint32_t block = unit_block_bytes(task->unit);
 
-    if (!same_without_data(task) && task->out_bytes < block)
-        return task_good(task); /* not even a block came; the residual count says it */
     if (same_without_data(task) || all_zero(task->buffer, block)) {
         uint8_t keep = task->cdb[1] & 0x08 ? 0 : HOST_NO_HOLE;
         task->done_bytes = task->want_bytes;
@@ -231,8 +234,8 @@ enum scsi_step provisioning_status_run(struct scsi_task *task)
 }
 
 /* The descriptors written so far: value[0] of them, value[1] the status of the last; done_bytes
- * counts the blocks that they cover. */
-static void status_add(struct scsi_task *task, uint64_t to_block, uint8_t status)
+ * counts the blocks that they cover. False: there is no room for more. */
+static bool status_add(struct scsi_task *task, uint64_t to_block, uint8_t status)
 {
     while (task->done_bytes < to_block) {
         uint8_t *at =
@@ -250,7 +253,7 @@ static void status_add(struct scsi_task *task, uint64_t to_block, uint8_t status
             }
         }
         if (task->value[0] == status_limit(task))
-            return;
+            return false;
         memset(at, 0, STATUS_DESCRIPTOR_BYTES);
         put_u64(at, task->lba + task->done_bytes);
         put_u32(at + 8, (uint32_t)count);
@@ -259,6 +262,7 @@ static void status_add(struct scsi_task *task, uint64_t to_block, uint8_t status
         task->value[1] = status;
         task->done_bytes += count;
     }
+    return true;
 }
 
 enum scsi_step scsi_task_map_done(struct scsi_task *task, const struct scsi_extent *extents,
@@ -267,26 +271,26 @@ enum scsi_step scsi_task_map_done(struct scsi_task *task, const struct scsi_exte
     uint8_t shift = task->unit->block_shift;
     uint64_t whole = task->block_count << shift, at = 0;
     uint32_t length;
+    bool room = true;
 
     task->value[0] = 0;
     task->value[1] = 0;
     task->done_bytes = 0;
-    for (uint32_t i = 0; i < count && at < whole; i++) {
+    for (uint32_t i = 0; i < count && at < whole && room; i++) {
         uint64_t end = at + min_u64(extents[i].length_bytes, whole - at);
         /* Only whole blocks of a hole are deallocated; a block that is partly something else
          * counts as mapped. */
         uint64_t first = (at + unit_block_bytes(task->unit) - 1) >> shift, last = end >> shift;
-        if (extents[i].hole && first < last) {
-            status_add(task, first, PROVISIONING_MAPPED);
-            if (task->done_bytes == first)
-                status_add(task, last, PROVISIONING_DEALLOCATED);
-        }
+        if (extents[i].hole && first < last)
+            room = status_add(task, first, PROVISIONING_MAPPED) &&
+                   status_add(task, last, PROVISIONING_DEALLOCATED);
         at = end;
     }
     /* What came after the last hole; and everything, when nothing is known. */
     if (count == 0)
         at = whole;
-    status_add(task, max_u64(at >> shift, 1), PROVISIONING_MAPPED);
+    if (room)
+        (void)status_add(task, max_u64(at >> shift, 1), PROVISIONING_MAPPED);
     length = STATUS_HEADER_BYTES + task->value[0] * STATUS_DESCRIPTOR_BYTES;
     memset(task->buffer, 0, STATUS_HEADER_BYTES);
     put_u32(task->buffer, length - 4);
