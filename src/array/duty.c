@@ -119,12 +119,13 @@ void duty_move_run(struct array *array, struct request *request)
     struct volume *volume = &array->volumes[index];
     if (array->role.state != ROLE_PAIRED || array->stopping) {
         host_complete(array, request, HOST_REFUSED);
-    } else if (volume->owner == request->host.offset_bytes) {
+    } else if (volume->move == MOVE_NONE && volume->owner == request->host.offset_bytes) {
         host_complete(array, request, HOST_OK);
     } else if (volume->move != MOVE_NONE || !request->tried) {
-        request->tried = true;
-        if (volume->move == MOVE_NONE)
+        if (volume->move == MOVE_NONE) {
+            request->tried = true;
             move_start(array, index);
+        }
         request_queue_append(&array->requests, &array->move_wait, request);
     } else {
         host_complete(array, request, HOST_REFUSED);
