@@ -374,11 +374,10 @@ static void admit(struct iscsi_server *server, const struct iscsi_listener *list
                   int descriptor)
 {
     make_login_room(server);
-    if (server->session_count >= ISCSI_SESSION_LIMIT ||
-        server->counts.logging_in >= 2 * ISCSI_LOGIN_LIMIT) {
+    if (server->session_count >= ISCSI_SESSION_LIMIT) {
         server->counts.refused++;
-        log_say(LOG_WARNING, "iSCSI connection at %s refused: too many are open",
-                listener->address->text);
+        log_say(LOG_WARNING, "iSCSI connection at %s refused: %d are open, which is the limit",
+                listener->address->text, ISCSI_SESSION_LIMIT);
         close(descriptor);
         return;
     }

@@ -30,6 +30,8 @@ void iscsi_session_close(struct iscsi_session *session, const char *why)
     } else if (session->nexus) {
         log_say(LOG_INFO, "iSCSI: %s at %s has gone", session->target.initiator_name, session->who);
     }
+    if (session->login)
+        session->server->counts.logging_in--; /* its memory goes as soon as the kernel lets go */
     session->closing = true;
     shutdown(session->descriptor, SHUT_RDWR); /* ends what is under way on the socket */
     iscsi_server_dirty(session->server, session);
@@ -51,7 +53,8 @@ static void free_login(struct iscsi_session *session)
         return;
     free(session->login);
     session->login = NULL;
-    session->server->counts.logging_in--;
+    if (!session->closing)
+        session->server->counts.logging_in--;
 }
 
 static void free_session(struct iscsi_session *session)
