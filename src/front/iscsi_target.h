@@ -35,8 +35,6 @@ enum {
     ISCSI_TARGET_IOV_LIMIT = 96,      /* pieces of one output list */
     ISCSI_TARGET_POOL_SIZE = 32 * 64, /* headers and trailers of one output list */
     ISCSI_TARGET_SENSE_LIMIT = 252,   /* SPC-4 4.5: the longest sense data */
-    ISCSI_TARGET_PORTAL_LIMIT = 64,   /* in all of the nodes of SendTargets */
-    ISCSI_TARGET_ADDRESS_LIMIT = 64,  /* bytes of one portal's address */
 };
 
 /* The slots that a window of `window` commands needs. */

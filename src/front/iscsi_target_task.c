@@ -533,9 +533,7 @@ void iscsi_target_respond(struct iscsi_target *target, struct iscsi_target_task 
     CHECK_IMPLIES(task->data_send > 0, answer->data != NULL);
     task->state = ISCSI_TASK_ANSWER;
     target->open_count--;
-    if (task->queued)
-        send_unlink(target, task); /* an R2T that is not needed any more */
-    progress(target, task);
+    progress(target, task); /* an R2T that waits to be sent gives its place to the answer */
 }
 
 bool iscsi_target_abort(struct iscsi_target *target, struct iscsi_target_task *task)
@@ -558,8 +556,6 @@ bool iscsi_target_abort(struct iscsi_target *target, struct iscsi_target_task *t
     window_leave(target, task);
     if (target->due == task->index)
         target->due = NO_TASK;
-    if (target->announced == task->index)
-        target->announced = NO_TASK;
     if (target->placing == task->index && target->receiver.state != ISCSI_AT_PLACING)
         return false;
     task->was_told = false;

@@ -446,6 +446,35 @@ static void an_abort_waits_for_what_is_being_sent(void **state)
         assert_int_equal(target.window_used, 0);
         assert_int_equal(target.leaving_count, 0);
     }
+    /* Between two lists nothing of it is being sent. */
+    {
+        struct iovec *iov;
+        uint32_t count;
+        size_t size = 0;
+
+        LOG_IN(2, "MaxRecvDataSegmentLength=512\0");
+        tell(read_of(1, 200000), NULL);
+        iscsi_target_respond(&target, commands[0],
+                             &(struct iscsi_target_answer){.data = source, .data_bytes = 200000});
+        count = iscsi_target_output(&target, &iov);
+        for (uint32_t i = 0; i < count; i++)
+            size += iov[i].iov_len;
+        iscsi_target_sent(&target, size);
+        assert_true(iscsi_target_abort(&target, commands[0]));
+        assert_int_equal(iscsi_target_output(&target, &iov), 0);
+        assert_int_equal(target.window_used, 0);
+        /* A status alone. */
+        tell(read_of(2, 0), NULL);
+        iscsi_target_respond(&target, last_command(), &(struct iscsi_target_answer){0});
+        count = iscsi_target_output(&target, &iov);
+        assert_int_equal(count, 1);
+        assert_false(iscsi_target_abort(&target, last_command()));
+        assert_int_equal(target.window_used, 0);
+        iscsi_target_sent(&target, 48);
+        peer_collect();
+        assert_int_equal(released_count, 1);
+        assert_int_equal(target.leaving_count, 0);
+    }
     /* Answered and not yet generated: it is never sent. */
     LOG_IN(2, "");
     tell(read_of(1, 100), NULL);
@@ -456,6 +485,33 @@ static void an_abort_waits_for_what_is_being_sent(void **state)
     peer_drain();
     assert_int_equal(answer_count, 0);
     assert_int_equal(target.window_used, 0);
+}
+
+/* An answer before the data makes an R2T that was not sent yet superfluous; one that was sent is
+ * waited for. */
+static void an_early_answer_takes_back_what_was_not_asked(void **state)
+{
+    enum iscsi_target_event event;
+    uint8_t bytes[1024];
+    struct iscsi_pdu pdu;
+
+    LOG_IN(2, "");
+    pdu = write_of(50, 5000, 100, true);
+    event_count = answer_count = 0;
+    event = peer_bytes(bytes, peer_encode(&pdu, source, bytes), SIZE_MAX);
+    assert_int_equal(event, ISCSI_TARGET_COMMAND);
+    give(last_command(), (struct iscsi_target_answer){.status = 2});
+    assert_int_equal(answer_count, 1);
+    assert_int_equal(answers[0].opcode, ISCSI_SCSI_RESPONSE);
+    assert_int_equal(answers[0].response.exp_data_sn, 0);
+    tell(write_of(51, 5000, 100, true), source);
+    assert_int_equal(answers[0].opcode, ISCSI_R2T);
+    pdu = data_of(51, answers[0].ttt, 0, 100, 4900, true);
+    give(last_command(), (struct iscsi_target_answer){.status = 2});
+    assert_int_equal(answer_count, 0);
+    assert_int_equal(tell(pdu, source), ISCSI_TARGET_MORE);
+    assert_int_equal(answer_count, 1);
+    assert_int_equal(answers[0].opcode, ISCSI_SCSI_RESPONSE);
 }
 
 /* ---- the other requests ---- */
@@ -667,6 +723,7 @@ int main(void)
         cmocka_unit_test(a_write_is_aborted_in_every_state),
         cmocka_unit_test(an_abort_waits_for_bytes_under_way),
         cmocka_unit_test(an_abort_waits_for_what_is_being_sent),
+        cmocka_unit_test(an_early_answer_takes_back_what_was_not_asked),
         cmocka_unit_test(pings_go_both_ways),
         cmocka_unit_test(what_is_not_supported_is_rejected),
         cmocka_unit_test(logout_ends_the_session_after_its_answers),

@@ -200,7 +200,7 @@ static void the_login_may_come_in_pieces_and_stages(void **state)
     assert_int_equal(say(pdu, NORMAL, 20), ISCSI_TARGET_MORE);
     assert_int_equal(answer_count, 1);
     assert_int_equal(answers[0].data_size, 0);
-    assert_int_equal(say(login_of(0, true, 1), NORMAL + 20, sizeof NORMAL - 1 - 20),
+    assert_int_equal(say(login_of(0, true, 1), &NORMAL[20], sizeof NORMAL - 1 - 20),
                      ISCSI_TARGET_IDENTIFY);
     assert_true(answers[0].final);
     assert_string_equal(found("TargetPortalGroupTag"), "2");
@@ -289,7 +289,7 @@ static void send_targets_in_a_normal_session_names_its_own(void **state)
 
 static void an_answer_of_any_length_goes_out_in_parts(void **state)
 {
-    static struct iscsi_target_portal many[ISCSI_TARGET_PORTAL_LIMIT];
+    static struct iscsi_target_portal many[64];
     static const struct iscsi_target_node node = {"iqn.2026-11.holdfast:t", many, COUNT(many)};
     char whole[8192], got[8192];
     size_t size = 0, got_size = 0;
@@ -319,9 +319,15 @@ static void an_answer_of_any_length_goes_out_in_parts(void **state)
         ttt = answers[0].ttt;
         tell(text_of(2, ttt, true, false), NULL);
     }
+    assert_true(got_size > 1000);
     assert_int_equal(got_size, size);
     assert_memory_equal(got, whole, size);
-    /* A tag that is over is refused. */
+    /* Another's tag ends the exchange, and so does one that is over. */
+    SAY(text_of(2, ISCSI_NO_TAG, true, false), "SendTargets=All\0");
+    ttt = answers[0].ttt;
+    assert_int_not_equal(ttt, ISCSI_NO_TAG);
+    tell(text_of(2, ttt + 1, true, false), NULL);
+    assert_int_equal(answers[0].opcode, ISCSI_REJECT);
     tell(text_of(2, ttt, true, false), NULL);
     assert_int_equal(answers[0].opcode, ISCSI_REJECT);
     assert_int_equal(answers[0].reject.reason, ISCSI_REJECT_INVALID_FIELD);
