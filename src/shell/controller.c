@@ -78,6 +78,31 @@ static void perform(struct controller *self, const struct actions *actions)
     perform_rest(self, actions);
 }
 
+/* Bit 0 a, bit 1 b: who may serve in that role. */
+static uint8_t controllers_in(int self, enum role role)
+{
+    switch (role) {
+    case ROLE_PAIRED:
+    case ROLE_RACING:
+    case ROLE_FENCING:
+        return 3; /* between a loss and what follows it nothing is said yet */
+    case ROLE_SOLO:
+        return (uint8_t)(1 << self);
+    default:
+        return (uint8_t)(1 << (1 - self));
+    }
+}
+
+/* SCSI hosts are told of the other target port group as soon as it changes. */
+static void tell_role(struct controller *self)
+{
+    enum role role = array_glance(self->array).role;
+    if (role == self->role_seen)
+        return;
+    self->role_seen = role;
+    iscsi_server_controllers(self->iscsi, controllers_in(self->self, role));
+}
+
 static uint64_t burst(void *context)
 {
     struct controller *self = context;
@@ -96,6 +121,7 @@ static uint64_t burst(void *context)
         ship_flush(self->ship);
         again |= ship_again;
         again |= nbd_server_flush(&self->nbd);
+        tell_role(self);
         again |= iscsi_server_flush(self->iscsi);
         if (!again)
             return deadline_us;
@@ -188,21 +214,6 @@ static void linger_over(struct timer *timer)
 
 /* ---- status ---- */
 
-/* Bit 0 a, bit 1 b: who may serve. Between two roles it stays as it was. */
-static uint8_t controllers_in(const struct controller *self)
-{
-    switch (self->status.role) {
-    case ROLE_PAIRED:
-    case ROLE_RACING:
-    case ROLE_FENCING:
-        return 3;
-    case ROLE_SOLO:
-        return (uint8_t)(1 << self->self);
-    default:
-        return (uint8_t)(1 << (1 - self->self));
-    }
-}
-
 static void sample(struct timer *timer)
 {
     struct controller *self =
@@ -220,7 +231,6 @@ static void sample(struct timer *timer)
         self->sampled_writes[i] = volume->writes;
     }
     self->sampled_us = now_us;
-    iscsi_server_controllers(self->iscsi, controllers_in(self));
     if (self->status.role != self->role_told) {
         self->role_told = self->status.role;
         notify_say("STATUS=%s: %.150s", role_name(self->status.role), self->status.reason);
@@ -410,7 +420,7 @@ static const char *start(struct controller *self, char why[TRACE_LINE])
     watch_start(&self->watch, &self->loop, self->config, 1 - self->self, &events);
     self->linger.fire = linger_over;
     self->sample.fire = sample;
-    self->role_told = ROLE_COUNT;
+    self->role_told = self->role_seen = ROLE_COUNT;
     loop_timer_set(&self->loop, &self->sample, self->loop.now_us);
     return NULL;
 }

@@ -55,7 +55,8 @@ struct controller {
     bool stopping;
     uint64_t stopped_us;
 
-    enum role role_told;
+    enum role role_told; /* to the service manager */
+    enum role role_seen; /* by the iSCSI server */
     uint64_t sampled_us;
     uint64_t sampled_reads[VOLUME_LIMIT], sampled_writes[VOLUME_LIMIT];
     double read_iops[VOLUME_LIMIT], write_iops[VOLUME_LIMIT];
