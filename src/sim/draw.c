@@ -58,7 +58,7 @@ static void draw_config(struct world *world)
     struct generator *draw = &world->draw;
     struct array_config *config = &world->config;
     config->slot_count = (uint32_t)PICK(draw, 64, 128, 128, 256, 1024);
-    config->request_limit = (uint32_t)PICK(draw, 128, 256, 512);
+    config->request_limit = (uint32_t)PICK(draw, 16, 128, 256, 512);
     config->destage_io_limit = (uint32_t)PICK(draw, 1, 2, 8, 32);
     config->fetch_io_limit = (uint32_t)PICK(draw, 1, 4, 16, 64);
     config->dirty_low_percent = (uint8_t)world_between(draw, 5, 45);
@@ -72,6 +72,7 @@ static void draw_config(struct world *world)
     config->self = 0;
     config->incarnation = 1;
     uint64_t skew = PICK(draw, 0, 100, 20000);
+    world->rates.skew_ppm = skew;
     for (int w = 0; w < 2; w++) {
         world->controllers[w].clock_rate = world_between(draw, 1000000 - skew, 1000000 + skew);
         world->controllers[w].clock_offset = world_between(draw, 1, 1000000000);
@@ -138,9 +139,10 @@ void world_print(const struct world *world)
            config->destage_after_ms, config->destage_io_limit, config->fetch_io_limit,
            config->request_limit);
     printf("roles: lease %u ms, settle %u ms, giveback %s, clocks %" PRIu64 " and %" PRIu64
-           " ppm\n",
+           " ppm, within %" PRIu64 "\n",
            config->lease_ms, config->settle_ms, config->auto_giveback ? "auto" : "manual",
-           world->controllers[0].clock_rate, world->controllers[1].clock_rate);
+           world->controllers[0].clock_rate, world->controllers[1].clock_rate,
+           world->rates.skew_ppm);
     for (uint32_t s = 0; s < config->store_count; s++)
         printf("store %u: block %u, %s zero\n", s, config->stores[s].block_size_bytes,
                config->stores[s].can_zero ? "can" : "cannot");

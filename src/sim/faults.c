@@ -17,12 +17,16 @@
 #include <stdio.h>
 
 const char *const fault_name[FAULT_COUNT] = {
-    "crash", "machine", "both",  "pause",   "break", "partition", "oneway", "register",
-    "error", "slow",    "power", "corrupt", "move",  "stop",      "cut",    "late",
+    "crash", "machine", "both",    "pause", "break", "partition", "oneway", "register", "error",
+    "slow",  "power",   "corrupt", "move",  "stop",  "cut",       "late",   "clock",
 };
 
 /* An EVENT_FAULT that is not of a kind: see late_answer(), faults_on_death(). */
-enum { SILENCE = 1000, POWER_AFTER_DEATH };
+enum {
+    SILENCE = 1000,
+    POWER_AFTER_DEATH,
+    ONCE = 2000, /* and a kind: it happens once more than planned */
+};
 
 /* The fixed run of a fault test: one of each thing that a pair goes through. */
 static const struct {
@@ -38,13 +42,18 @@ static const struct {
  * land. */
 static uint64_t land_limit_us(const struct world *world)
 {
-    uint64_t a = world->controllers[0].clock_rate, b = world->controllers[1].clock_rate;
-    uint64_t slow = min_u64(a, b), fast = max_u64(a, b);
+    uint64_t slow = 1000000 - world->rates.skew_ppm, fast = 1000000 + world->rates.skew_ppm;
     uint64_t lease_us = world->config.lease_ms * 1000u, settle_us = world->config.settle_ms * 1000u;
     uint64_t waited_us = (lease_us + settle_us) * 1000000 / fast;
     uint64_t held_us = lease_us * 1000000 / slow;
     CHECK(waited_us > held_us + 4000);
     return waited_us - held_us - 2000;
+}
+
+/* No wait for a lease to be over is longer. */
+static uint64_t fence_us(const struct world *world)
+{
+    return (world->config.lease_ms * 9 / 8 + world->config.settle_ms) * 1100u;
 }
 
 static uint64_t pick(struct generator *draw, const uint64_t *from, size_t count)
@@ -72,6 +81,8 @@ void faults_create(struct world *world)
             mean_us *= 5;
         if (kind == FAULT_LATE) /* each lasts for a lease and three more */
             mean_us = max_u64(mean_us, world->config.lease_ms * 6000u);
+        if (kind == FAULT_CLOCK) /* one jump within a wait for a lease, not many */
+            mean_us = max_u64(mean_us, fence_us(world) * 4);
         if (!never && mood != 0 && !(world->options.without & 1u << kind) &&
             !world->options.scripted)
             rates->mean_us[kind] = mean_us;
@@ -89,6 +100,7 @@ void faults_create(struct world *world)
     rates->pump_delay_us = pick(draw, delays, ARRAY_LENGTH(delays));
     rates->proof_missing_percent = generator_chance(draw, 1, 3) ? generator_below(draw, 60) : 0;
     rates->data_moves = generator_chance(draw, 1, 2);
+    rates->worst_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 40) : 0;
     for (uint32_t kind = 0; kind < FAULT_COUNT; kind++)
         if (rates->mean_us[kind] > 0)
             world_event(world,
@@ -110,8 +122,10 @@ void faults_print(const struct world *world)
            rates->link_us, rates->link_jitter_us, rates->link_spike_per_mille, rates->read_us,
            rates->write_us, rates->flush_us, rates->land_limit_us, rates->late ? " (late)" : "",
            rates->torn_percent, rates->pump_delay_us);
-    printf("restart within %" PRIu64 " us, proofs missing %" PRIu64 "%%, data %s\nfaults:",
-           rates->restart_us, rates->proof_missing_percent, rates->data_moves ? "moves" : "stays");
+    printf("restart within %" PRIu64 " us, proofs missing %" PRIu64
+           "%%, data %s, a fault with %" PRIu64 "%% of the changes of role\nfaults:",
+           rates->restart_us, rates->proof_missing_percent, rates->data_moves ? "moves" : "stays",
+           rates->worst_percent);
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         if (rates->mean_us[kind] > 0)
             printf(" %s %" PRIu64, fault_name[kind], rates->mean_us[kind]);
@@ -269,6 +283,23 @@ static void lose_register(struct world *world)
         world->register_down_us[1] = until_us;
 }
 
+/* The clock goes on from where it is, faster or slower, within what the leases allow for. */
+static void change_clock(struct world *world, uint8_t who)
+{
+    struct generator *chaos = &world->chaos;
+    struct controller *controller = &world->controllers[who];
+    uint64_t now = world_clock(world, who);
+    if (generator_chance(chaos, 1, 2) && world->now_us >= world->clock_jump_us) {
+        now += generator_below(chaos, world->config.lease_ms * 1000u / 16);
+        world->clock_jump_us = world->now_us + 2 * fence_us(world);
+    }
+    uint64_t skew = world->rates.skew_ppm;
+    controller->clock_rate = world_between(chaos, 1000000 - skew, 1000000 + skew);
+    controller->clock_offset = now - world->now_us * controller->clock_rate / 1000000;
+    world_trace(world, "the clock of %c goes at %" PRIu64 " ppm, and shows %" PRIu64,
+                world_letter(who), controller->clock_rate, now);
+}
+
 static void happen(struct world *world, enum fault_kind kind, uint8_t who)
 {
     struct generator *chaos = &world->chaos;
@@ -330,9 +361,25 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
     case FAULT_LATE:
         late_answer(world);
         break;
+    case FAULT_CLOCK:
+        change_clock(world, who);
+        break;
     case FAULT_COUNT:
         break;
     }
+}
+
+void faults_on_role(struct world *world, uint8_t who)
+{
+    struct generator *chaos = &world->chaos;
+    if (world->healing || world->options.scripted ||
+        !generator_chance(chaos, world->rates.worst_percent, 100))
+        return;
+    uint32_t kind = (uint32_t)generator_below(chaos, FAULT_COUNT);
+    if (world->rates.mean_us[kind] == 0 || kind == FAULT_LATE || kind == FAULT_CLOCK)
+        return;
+    (void)who;
+    world_event(world, world->now_us + generator_below(chaos, 300), EVENT_FAULT, 2, ONCE + kind, 0);
 }
 
 /* What ends a controller often ends a shelf of disks with it, or a little later: when the survivor
@@ -356,8 +403,14 @@ void faults_on_fault(struct world *world, const struct event *event)
     }
     if (event->index == POWER_AFTER_DEATH && !world->healing)
         happen(world, FAULT_POWER, 0);
-    if (event->index >= SILENCE)
+    if (event->index >= SILENCE && event->index < ONCE)
         return;
+    if (event->index >= ONCE) {
+        if (!world->healing)
+            happen(world, (enum fault_kind)(event->index - ONCE),
+                   (uint8_t)generator_below(&world->chaos, 2));
+        return;
+    }
     if (event->index >= FAULT_COUNT) {
         happen(world, script[event->index - FAULT_COUNT].kind,
                script[event->index - FAULT_COUNT].who);

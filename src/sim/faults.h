@@ -14,6 +14,9 @@ void faults_print(const struct world *world);
 
 void faults_on_fault(struct world *world, const struct event *event);
 
+/* A controller's role has just changed: the worst moment for more. */
+void faults_on_role(struct world *world, uint8_t who);
+
 /* The operator looks at the array, now and then: accepts losses, starts again what was stopped. */
 void faults_on_operator(struct world *world, const struct event *event);
 

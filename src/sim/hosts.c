@@ -617,7 +617,11 @@ void hosts_on_turn(struct world *world, const struct event *event)
         turn_at(world, slot, at_us);
         return;
     }
-    CHECK(hosts->in_flight[slot->target] < world->config.request_limit);
+    if (hosts->in_flight[slot->target] >= world->config.request_limit) {
+        slot->again = true; /* the shell takes no more than it has room for */
+        turn_at(world, slot, world->now_us + 1 + generator_below(&world->traffic, 500));
+        return;
+    }
     slot->again = false;
     submit(world, slot);
 }

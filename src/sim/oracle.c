@@ -181,11 +181,13 @@ static void cell_catch_up(const struct oracle *oracle, struct cell *cell, uint64
 /* After an accepted loss: may the cell hold `id`? Not when that was certainly over before what is
  * durable began. */
 static bool cell_may_return_to(const struct oracle *oracle, struct cell *cell, uint64_t flushed,
-                               uint64_t id)
+                               uint64_t from, uint64_t id)
 {
     cell_catch_up(oracle, cell, flushed);
     if (cell->durable == 0 || (id == 0 && cell->zeroing > 0))
         return true;
+    if (oracle->writes[cell->durable].end > from)
+        return true; /* the read began before it was over */
     uint64_t last = id != 0 ? id : cell->zero_id;
     return oracle->writes[last].end >= oracle->writes[cell->durable].begin;
 }
@@ -447,7 +449,7 @@ static bool cell_read(struct oracle *oracle, uint8_t volume, struct cell *cell, 
         /* What was lost shows now, for good: this value, and whatever is still being written. */
         cell->any = false;
         cell->any_until = oracle->clock;
-        if (!found && !cell_may_return_to(oracle, cell, flushed, id))
+        if (!found && !cell_may_return_to(oracle, cell, flushed, from, id))
             return false;
         if (!found) {
             cell_add(cell, id);
@@ -455,7 +457,7 @@ static bool cell_read(struct oracle *oracle, uint8_t volume, struct cell *cell, 
             found = true;
         }
     } else if (!found && cell->any_until > from) {
-        return cell_may_return_to(oracle, cell, flushed, id);
+        return cell_may_return_to(oracle, cell, flushed, from, id);
     }
     if (!found)
         return false;

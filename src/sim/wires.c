@@ -175,12 +175,15 @@ void wires_on_message(struct world *world, const struct event *event)
     world_trace(world, "%c gets message %" PRIu64 "%s%s", world_letter(target), message->number,
                 live ? "" : ", of a session that is cut",
                 message->corrupt ? ", changed on the way" : "");
-    if (message->corrupt)
+    uint32_t arrived = message->length;
+    if (message->corrupt && generator_chance(&world->chaos, 1, 3))
+        arrived = (uint32_t)generator_below(&world->chaos, message->length);
+    else if (message->corrupt)
         message->bytes[generator_below(&world->chaos, message->length)] ^=
             (uint8_t)(1 << generator_below(&world->chaos, 8));
     controller->message = event->index;
     array_on_message(controller->array, world_clock(world, target), message->buffer_id,
-                     message->bytes, message->length);
+                     message->bytes, arrived);
     /* The bytes were only the core's during the call. */
     memset(message->bytes, 0xDD, message->length);
     free(message->bytes);

@@ -351,6 +351,8 @@ static void look(struct world *world, uint8_t who)
                     role_name(status.role), status.epoch, status.reason);
     if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO)
         world->count.takeovers++;
+    if (controller->role != status.role)
+        faults_on_role(world, who);
     controller->role = status.role;
     controller->epoch = status.epoch;
     if (status.role == ROLE_SOLO)

@@ -31,11 +31,12 @@ enum fault_kind {
     FAULT_ERROR,     /* a range of a store fails */
     FAULT_SLOW,      /* a store is slow to answer */
     FAULT_POWER,     /* a store loses its power, and what was not flushed */
-    FAULT_CORRUPT,   /* a message arrives changed */
+    FAULT_CORRUPT,   /* a message arrives changed, or only the first part of it */
     FAULT_MOVE,      /* the operator moves a volume */
     FAULT_STOP,      /* the operator stops a controller cleanly */
     FAULT_CUT,       /* a controller dies in the middle of performing its actions */
     FAULT_LATE,      /* an answer comes late, just before nothing comes any more */
+    FAULT_CLOCK,     /* a controller's clock changes its speed, and may jump ahead a little */
     FAULT_COUNT
 };
 
@@ -208,7 +209,9 @@ struct rates {
     uint64_t restart_us;
     uint64_t pump_delay_us;
     uint64_t proof_missing_percent;
-    bool data_moves; /* callers use array_host_move_data() */
+    uint64_t worst_percent; /* a change of role brings a fault at once, so often */
+    uint64_t skew_ppm;      /* how far a clock's speed may be off */
+    bool data_moves;        /* callers use array_host_move_data() */
 };
 
 struct statistics {
@@ -256,7 +259,8 @@ struct world {
     uint64_t incarnations, operator_handle, operator_pending[2];
     uint64_t errors_injected, corrupt_next;
     uint64_t offline_since_us;
-    uint64_t moved_epoch; /* since this epoch began these volumes have changed hands */
+    uint64_t clock_jump_us; /* no clock jumps before this */
+    uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
     bool cut_armed;
 
