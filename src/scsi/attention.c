@@ -74,18 +74,24 @@ static bool by_other(uint32_t old, uint32_t new, const struct record_nexus *by,
     return steps > 1 || (steps == 1 && !record_nexus_is(by, nexus));
 }
 
-static void end_tasks(struct scsi_access *access, bool by_another, bool leaves_attention)
+/* `unit` still has the old record: what a reset ends is answered as TAS was before it. */
+static void end_tasks(const struct scsi_unit *unit, struct scsi_access *access, bool by_another,
+                      bool leaves_attention)
 {
+    bool status = unit->record.mode.task_aborted_status;
+
     access->epoch++;
     access->aborted_by_other = by_another;
-    access->commands_cleared = by_another && leaves_attention;
+    access->aborted_status = by_another && status;
+    access->commands_cleared = by_another && leaves_attention && !status;
 }
 
 /* What became of this nexus's registration and of the reservation (SPC-4 5.13.11). True when its
  * tasks must end. */
-static bool on_reservations(const struct scsi_nexus *nexus, struct scsi_access *access,
-                            const struct record_events *old, const struct record *new)
+static bool on_reservations(const struct scsi_unit *unit, const struct scsi_nexus *nexus,
+                            struct scsi_access *access, const struct record *new)
 {
+    const struct record_events *old = &unit->seen;
     bool was = access->was_registered;
     bool is = access->standing & STANDING_REGISTERED;
 
@@ -99,22 +105,24 @@ static bool on_reservations(const struct scsi_nexus *nexus, struct scsi_access *
         access->attentions |= attention_bit(ATTENTION_REGISTRATIONS_PREEMPTED);
     if (old->abort == new->abort_count)
         return false;
-    end_tasks(access, by_other(old->preempt, new->preempt_count, &new->preempt_by, nexus), true);
+    end_tasks(unit, access, by_other(old->preempt, new->preempt_count, &new->preempt_by, nexus),
+              true);
     return true;
 }
 
 /* All that the step means to one nexus. True when its tasks must end. */
-static bool on_step(const struct scsi_nexus *nexus, struct scsi_access *access,
-                    const struct record_events *old, const struct record *new)
+static bool on_step(const struct scsi_unit *unit, const struct scsi_nexus *nexus,
+                    struct scsi_access *access, const struct record *new)
 {
-    bool ends = on_reservations(nexus, access, old, new);
+    const struct record_events *old = &unit->seen;
+    bool ends = on_reservations(unit, nexus, access, new);
 
     if (by_other(old->mode, new->mode.change_count, &new->mode.changed_by, nexus))
         access->attentions |= attention_bit(ATTENTION_MODE_CHANGED);
     if (old->reset == new->reset_count)
         return ends;
     access->attentions |= attention_bit(ATTENTION_BUS_DEVICE_RESET);
-    end_tasks(access, by_other(old->reset, new->reset_count, &new->reset_by, nexus), false);
+    end_tasks(unit, access, by_other(old->reset, new->reset_count, &new->reset_by, nexus), false);
     return true;
 }
 
@@ -158,7 +166,7 @@ bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct
         if (lost)
             access->attentions |= attention_bit(ATTENTION_POWER_ON);
         else
-            ends |= on_step(nexus, access, &old, new);
+            ends |= on_step(unit, nexus, access, new);
         access->was_registered = access->standing & STANDING_REGISTERED;
     }
     if (known)

@@ -93,8 +93,9 @@ struct scsi_access {
     bool present;
     bool read_only;
     uint8_t volume;
-    bool aborted_by_other; /* why `epoch` was raised last: another nexus, so TAS counts */
-    bool commands_cleared; /* with TAS zero, a task that ends now leaves COMMANDS CLEARED behind */
+    bool aborted_by_other; /* why `epoch` was raised last: another nexus ... */
+    bool aborted_status;   /* ... and TAS was one: TASK ABORTED */
+    bool commands_cleared; /* ... or zero: a task that ends leaves COMMANDS CLEARED behind */
     uint8_t asked_group;   /* SET TARGET PORT GROUPS of this nexus is under way to here; 0: none */
     bool was_registered;   /* in the last record that is known: attention.c */
     uint8_t standing;      /* enum standing: written by attention.c, with every record */

@@ -19,9 +19,7 @@ enum scsi_fate scsi_task_fate(const struct scsi_task *task)
     /* The PERSISTENT RESERVE OUT that has removed its own nexus's registration. */
     if (task->exempt && !access->aborted_by_other)
         return SCSI_GO_ON;
-    if (!access->aborted_by_other)
-        return SCSI_END_SILENT;
-    if (task->unit->record.mode.task_aborted_status)
+    if (access->aborted_status)
         return SCSI_END_ABORTED;
     /* SAM-5 5.6: without a status for each task the nexus is told once. */
     if (access->commands_cleared)
