@@ -241,6 +241,7 @@ const struct actions *array_pump(struct array *array, uint64_t now_us)
     array_begin(array, now_us);
     role_tick(&array->role, now_us);
     duty_orders(array);
+    ship_resume(array);
     host_pump(array);
     duty_pump(array);
     duty_orders(array);

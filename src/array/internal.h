@@ -326,6 +326,7 @@ void state_pump(struct array *array);
 /* ---- ship.c ---- */
 void ship_create(struct array *array);
 void ship_request(struct array *array, struct request *request);
+void ship_resume(struct array *array); /* what a lost session left behind looks where to go on */
 void ship_pump(struct array *array);
 /* At the owner: how far a shipped request has come; there must be room for one header. */
 void ship_note_progress(struct array *array, struct request *request, uint64_t done_bytes);

@@ -178,6 +178,17 @@ static void resolve_lost(struct array *array)
     }
 }
 
+void ship_resume(struct array *array)
+{
+    const struct ships *ships = &array->ships;
+    if (ships->up && array->role.state == ROLE_PAIRED)
+        resolve_lost(array);
+    if (!ships->up && array->stopping) {
+        resolve_lost(array); /* nobody will take them: they are refused */
+        host_resume(array, &array->ship_wait);
+    }
+}
+
 void ship_pump(struct array *array)
 {
     struct ships *ships = &array->ships;
@@ -185,14 +196,8 @@ void ship_pump(struct array *array)
         array->actions.ship_reset = true;
         ships->reset_wanted = false;
     }
-    if (array->stopping && !ships->up) {
-        resolve_lost(array); /* nobody will take them: they are refused */
-        host_resume(array, &array->ship_wait);
-    }
     if (array->role.state != ROLE_PAIRED || !ships->up)
         return;
-    if (ships->lost > 0)
-        resolve_lost(array); /* they run in the next pump */
     while (array->ship_wait.count > 0 && ships->free != NO_INDEX &&
            array->actions.ship_count < SHIP_LIMIT)
         send_step(array, request_queue_pop(&array->requests, &array->ship_wait));

@@ -41,8 +41,19 @@ enum {
 struct seen {
     bool complete;
     enum host_result result;
+    uint64_t detail;
     uint8_t *data;
 };
+
+/* A step that one side has shipped to the other. */
+struct shipment {
+    bool used, runs, answered;
+    struct ship_action action;
+    enum host_result result;
+    uint64_t detail;
+};
+
+enum { SHIPMENTS = 512, SHIPPED_HANDLE = 1 << 30 };
 
 struct side {
     struct array *array;
@@ -60,6 +71,10 @@ struct side {
     uint32_t message_bytes;
     uint8_t *message;
     bool stopped, fence_asked;
+    bool hold_ships, hold_answers; /* what it has shipped is kept; the answers to it are */
+    uint32_t ships_sent, ships_reset;
+    struct shipment shipments[SHIPMENTS];
+    uint64_t changed;
     uint32_t batches_sent;
     uint32_t operator_done, operator_refused;
     char refused_why[TRACE_LINE]; /* the last "refused a batch" */
@@ -222,6 +237,43 @@ static inline void send(int self, const struct send_action *send)
     peer->message_bytes = at;
 }
 
+static inline void ship_answered(int self, uint64_t handle, enum host_result result,
+                                 uint64_t detail)
+{
+    struct shipment *shipment = &pair.side[self ^ 1].shipments[handle - SHIPPED_HANDLE];
+    assert_true(shipment->used && shipment->runs);
+    shipment->answered = true;
+    shipment->result = result;
+    shipment->detail = detail;
+}
+
+/* What `self` has shipped arrives at the other side; what has been answered comes back. */
+static inline bool ships_step(int self)
+{
+    struct side *side = &pair.side[self], *peer = &pair.side[self ^ 1];
+    bool more = false;
+    for (uint32_t i = 0; i < SHIPMENTS; i++) {
+        struct shipment *shipment = &side->shipments[i];
+        if (shipment->used && !shipment->runs && !side->hold_ships && !peer->dead) {
+            shipment->runs = more = true;
+            struct host_request request = shipment->action.request;
+            request.handle = SHIPPED_HANDLE + i;
+            request.flags |= HOST_SHIPPED;
+            request.tag = shipment->action.tag;
+            struct host_outcome outcome = array_host(peer->array, pair.now_us, &request);
+            if (outcome.complete)
+                ship_answered(self ^ 1, request.handle, outcome.result, outcome.detail);
+        }
+        if (shipment->used && shipment->answered && !side->hold_answers) {
+            shipment->used = false;
+            more = true;
+            array_on_shipped(side->array, pair.now_us, shipment->action.tag, shipment->result,
+                             shipment->detail);
+        }
+    }
+    return more;
+}
+
 static inline bool side_perform(int self, const struct actions *actions)
 {
     struct side *side = &pair.side[self];
@@ -243,11 +295,26 @@ static inline bool side_perform(int self, const struct actions *actions)
     if (actions->link_reset)
         side->down_due = side->up_due = true;
     for (uint32_t i = 0; i < actions->completion_count; i++) {
-        struct seen *seen = &pair.seen[actions->completions[i].handle];
+        const struct completion *completion = &actions->completions[i];
+        if (completion->handle >= SHIPPED_HANDLE) {
+            ship_answered(self, completion->handle, completion->result, completion->detail);
+            continue;
+        }
+        struct seen *seen = &pair.seen[completion->handle];
         assert_false(seen->complete);
+        seen->detail = completion->detail;
         seen->complete = true;
         seen->result = actions->completions[i].result;
     }
+    for (uint32_t i = 0; i < actions->ship_count; i++) {
+        uint32_t at = 0;
+        while (side->shipments[at].used)
+            at++;
+        side->shipments[at] = (struct shipment){.used = true, .action = actions->ships[i]};
+        side->ships_sent++;
+    }
+    side->ships_reset += actions->ship_reset;
+    side->changed |= actions->changed[0];
     for (uint32_t i = 0; i < actions->operator_count; i++) {
         side->operator_done += actions->operators[i].done;
         side->operator_refused += !actions->operators[i].done;
@@ -256,7 +323,8 @@ static inline bool side_perform(int self, const struct actions *actions)
     side->fence_asked |= actions->fence_peer;
     take_log(side, actions);
     return actions->store_count > 0 || actions->register_wanted || actions->reply_wanted ||
-           actions->send_wanted || actions->link_reset || actions->completion_count > 0;
+           actions->send_wanted || actions->link_reset || actions->completion_count > 0 ||
+           actions->ship_count > 0;
 }
 
 /* One burst: all that is due, then the pump, then its actions. True when more is due somewhere. */
@@ -285,11 +353,12 @@ static inline bool side_step(int self)
         array_on_message(array, pair.now_us, side->buffer_id, side->message, side->message_bytes);
     if (!side->hold_link)
         side->message_due = false;
+    bool shipped = ships_step(self);
     bool more = side_perform(self, array_pump(array, pair.now_us));
     const char *why = array_check(array);
     if (why != NULL)
         fail_msg("array_check of %c: %s", 'a' + self, why);
-    return more;
+    return more || shipped;
 }
 
 /* Until nothing more happens by itself. */
@@ -368,6 +437,7 @@ static inline uint32_t ask(int self, enum host_op op, uint8_t volume, uint64_t o
     struct host_outcome outcome = array_host(pair.side[self].array, pair.now_us, &request);
     seen->complete = outcome.complete;
     seen->result = outcome.result;
+    seen->detail = outcome.detail;
     if (op == HOST_WRITE && !outcome.data_held)
         memset(seen->data, 0x5A, length); /* it said that it needs them no more */
     return handle;

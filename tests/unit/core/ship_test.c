@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Requests at the controller that does not own their volume, COMPARE AND WRITE, state records and
+ * moves asked for by hosts, over two cores side by side. */
+
+#include "pair.h"
+
+static int ships_set_up(void **state)
+{
+    pair_set_up(state);
+    pair.ships = true;
+    for (int self = A; self < PAIR; self++)
+        array_on_ship_up(pair.side[self].array, pair.now_us);
+    settle();
+    return 0;
+}
+
+/* With data that the test has filled in. */
+static uint32_t ask_with(int self, const struct host_request *wanted, const void *data, size_t size)
+{
+    uint32_t handle = pair.request_count++;
+    struct seen *seen = &pair.seen[handle];
+    seen->data = malloc(size + 1);
+    memcpy(seen->data, data, size);
+    struct host_request request = *wanted;
+    request.handle = handle;
+    request.data = seen->data;
+    struct host_outcome outcome = array_host(pair.side[self].array, pair.now_us, &request);
+    seen->complete = outcome.complete;
+    seen->result = outcome.result;
+    seen->detail = outcome.detail;
+    return handle;
+}
+
+static uint32_t ask_compare(int self, uint8_t volume, uint64_t offset, uint32_t length,
+                            uint8_t expected, uint8_t fill)
+{
+    uint8_t *data = malloc(2 * length);
+    memset(data, expected, length);
+    memset(data + length, fill, length);
+    uint32_t handle = ask_with(self,
+                               &(struct host_request){.op = HOST_COMPARE_WRITE,
+                                                      .volume = volume,
+                                                      .offset_bytes = offset,
+                                                      .length_bytes = length},
+                               data, 2 * length);
+    free(data);
+    return handle;
+}
+
+static uint32_t ask_state(int self, uint8_t volume, uint32_t version, const char *text,
+                          uint8_t flags)
+{
+    return ask_with(self,
+                    &(struct host_request){.op = HOST_STATE,
+                                           .volume = volume,
+                                           .flags = flags,
+                                           .state_version = version,
+                                           .length_bytes = strlen(text)},
+                    text, strlen(text));
+}
+
+static void assert_state(int self, uint8_t volume, uint32_t version, const char *text)
+{
+    uint32_t present, length;
+    const void *bytes = array_state(pair.side[self].array, volume, &present, &length);
+    assert_int_equal(present, version);
+    assert_int_equal(length, strlen(text));
+    assert_memory_equal(bytes, text, length);
+}
+
+static void assert_result(uint32_t handle, enum host_result result)
+{
+    assert_true(is_done(handle));
+    assert_int_equal(pair.seen[handle].result, result);
+}
+
+/* ---- shipping ---- */
+
+static void the_owner_carries_out_what_the_other_is_asked(void **state)
+{
+    write_now(A, V_B, 0, 3 * PAGE, 1);
+    assert_reads(B, V_B, 0, 3 * PAGE, 1);
+    assert_reads(A, V_B, 100, 5000, 1);
+    write_now(A, V_B, 100, 700, 2);
+    assert_reads(B, V_B, 100, 700, 2);
+    uint32_t zero = ask(A, HOST_ZERO, V_B, 0, 2 * PAGE, 0, 0);
+    uint32_t flush = ask(A, HOST_FLUSH, V_B, 0, 0, 0, 0);
+    settle();
+    assert_ok(zero);
+    assert_ok(flush);
+    assert_reads(B, V_B, 0, 2 * PAGE, 0);
+    assert_int_equal(status_of(A)->slots_dirty, 0); /* only the owner has them */
+    assert_true(status_of(A)->volumes[V_B].shipped >= 5);
+    assert_int_equal(status_of(B)->volumes[V_B].shipped, 0);
+}
+
+static void a_long_request_goes_in_steps(void **state)
+{
+    uint32_t before = pair.side[A].ships_sent;
+    uint64_t length = 200 * PAGE;
+    write_now(A, V_B, 0, length, 7);
+    uint32_t steps = (uint32_t)((length + SHIP_BYTES - 1) / SHIP_BYTES);
+    assert_int_equal(pair.side[A].ships_sent - before, steps);
+    assert_reads(B, V_B, 0, length, 7);
+    before = pair.side[A].ships_sent;
+    assert_reads(A, V_B, 0, length, 7);
+    assert_int_equal(pair.side[A].ships_sent - before, steps);
+}
+
+static void one_that_may_not_be_shipped_is_refused(void **state)
+{
+    uint32_t handle = ask(A, HOST_WRITE, V_B, 0, PAGE, 1, HOST_HERE);
+    assert_result(handle, HOST_NOT_OWNER);
+}
+
+static void without_a_session_it_waits_for_one(void **state)
+{
+    array_on_ship_down(pair.side[A].array, pair.now_us);
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
+    pass_ms(50);
+    assert_false(is_done(handle));
+    array_on_ship_up(pair.side[A].array, pair.now_us);
+    settle();
+    assert_ok(handle);
+}
+
+/* The answer is lost with the session, and another host has written since: the request is over, and
+ * what it wrote does not come back. */
+static void a_new_session_does_not_do_it_twice(void **state)
+{
+    pair.side[A].hold_answers = true;
+    uint32_t handle = ask_write(A, V_B, 0, 2 * PAGE, 1);
+    settle();
+    assert_false(is_done(handle));
+    write_now(B, V_B, 0, PAGE, 2);
+    array_on_ship_down(pair.side[A].array, pair.now_us);
+    memset(pair.side[A].shipments, 0, sizeof pair.side[A].shipments);
+    pair.side[A].hold_answers = false;
+    settle();
+    assert_false(is_done(handle));
+    array_on_ship_up(pair.side[A].array, pair.now_us);
+    pass_ms(10);
+    assert_ok(handle);
+    assert_reads(B, V_B, 0, PAGE, 2);
+    assert_reads(B, V_B, PAGE, PAGE, 1);
+}
+
+static void a_takeover_goes_on_from_where_the_owner_had_come(void **state)
+{
+    pair.side[A].hold_answers = true;
+    uint32_t handle = ask_write(A, V_B, 0, 3 * PAGE, 1);
+    uint32_t late = ask_write(A, V_B, 8 * PAGE, PAGE, 5);
+    settle();
+    write_now(B, V_B, 0, PAGE, 2);
+    pair.side[A].hold_ships = true;
+    uint32_t never_sent = ask_write(A, V_B, 16 * PAGE, PAGE, 6);
+    settle();
+    kill_side(B);
+    pass_ms(20);
+    assert_int_equal(pair.side[A].ships_reset, 1);
+    assert_false(is_done(handle)); /* the shell still has its data */
+    array_on_ship_down(pair.side[A].array, pair.now_us);
+    pass_ms(20);
+    assert_ok(handle);
+    assert_ok(late);
+    assert_ok(never_sent);
+    assert_reads(A, V_B, 0, PAGE, 2);
+    assert_reads(A, V_B, PAGE, 2 * PAGE, 1);
+    assert_reads(A, V_B, 8 * PAGE, PAGE, 5);
+    assert_reads(A, V_B, 16 * PAGE, PAGE, 6);
+}
+
+/* The sender is lost before the owner could do it: its host may have come to the owner with the
+ * same since. */
+static void what_a_lost_sender_shipped_is_not_begun(void **state)
+{
+    destage_all();
+    pair.side[B].hold_store = true;
+    uint32_t slow = ask_write(A, V_B, 100, 100, 1); /* needs the rest of its sector first */
+    settle();
+    kill_side(A);
+    pair.side[B].hold_store = false;
+    pass_ms(50);
+    assert_false(is_done(slow)); /* nobody is there to hear it */
+    assert_int_equal(array_owner(pair.side[B].array, V_B), 1);
+    assert_reads(B, V_B, 0, PAGE, 0);
+}
+
+static void a_controller_that_goes_out_ends_them_with_the_session(void **state)
+{
+    pair.side[A].hold_answers = true;
+    uint32_t out = ask_read(A, V_B, 0, PAGE);
+    settle();
+    array_operator_stop(pair.side[A].array, pair.now_us);
+    pass_ms(20);
+    assert_false(is_done(out));
+    assert_false(pair.side[A].stopped); /* it waits for what is out */
+    pair.side[A].hold_answers = false;
+    pass_ms(50);
+    assert_ok(out);
+    assert_true(pair.side[A].stopped);
+}
+
+static void a_volume_that_comes_here_takes_its_requests_along(void **state)
+{
+    pair.side[A].hold_ships = true;
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 9);
+    settle();
+    array_operator_move(pair.side[B].array, pair.now_us, 1, V_B, A);
+    pass_ms(50);
+    assert_int_equal(array_owner(pair.side[A].array, V_B), 1);
+    pair.side[A].hold_ships = false; /* it arrives at the former owner, and comes back */
+    settle();
+    assert_ok(handle);
+    assert_reads(A, V_B, 0, PAGE, 9);
+    assert_reads(B, V_B, 0, PAGE, 9);
+}
+
+/* ---- COMPARE AND WRITE ---- */
+
+static void it_writes_what_matched_and_says_where_it_did_not(void **state)
+{
+    write_now(A, V_A, 0, 2 * PAGE, 1);
+    uint32_t good = ask_compare(A, V_A, PAGE - 512, 1024, 1, 2); /* over two pages */
+    settle();
+    assert_ok(good);
+    assert_reads(A, V_A, PAGE - 512, 1024, 2);
+    assert_reads(A, V_A, 0, PAGE - 512, 1);
+    uint32_t bad = ask_compare(A, V_A, PAGE - 1024, 1024, 1, 3);
+    settle();
+    assert_result(bad, HOST_MISCOMPARE);
+    assert_int_equal(pair.seen[bad].detail, 512);
+    assert_reads(A, V_A, PAGE - 512, 1024, 2);
+    uint32_t absent = ask_compare(A, V_A, 100 * PAGE, 512, 0, 4);
+    uint32_t there = ask_compare(B, V_A, 101 * PAGE, 512, 0, 5); /* shipped */
+    settle();
+    assert_ok(absent);
+    assert_ok(there);
+    assert_reads(A, V_A, 101 * PAGE, 512, 5);
+    kill_side(A);
+    pass_ms(20);
+    assert_reads(B, V_A, 100 * PAGE, 512, 4);
+}
+
+/* Two ask for the same; one of them is late, whatever they wait for. */
+static void of_two_one_is_told_that_it_was_late(void **state)
+{
+    uint32_t first = ask_compare(A, V_A, 0, 512, 0, 1);
+    uint32_t second = ask_compare(B, V_A, 0, 512, 0, 2);
+    uint32_t third = ask_compare(A, V_A, 0, 512, 0, 3);
+    settle();
+    int good = 0;
+    for (uint32_t i = first; i <= third; i++) {
+        assert_true(pair.seen[i].complete);
+        good += pair.seen[i].result == HOST_OK;
+        assert_true(pair.seen[i].result == HOST_OK || pair.seen[i].result == HOST_MISCOMPARE);
+    }
+    assert_int_equal(good, 1);
+    assert_int_equal(second, first + 1);
+}
+
+/* A full cache: the whole of it waits for room, and goes in one batch. */
+static void all_of_it_is_written_or_nothing(void **state)
+{
+    pair.side[A].hold_store = true;
+    for (uint64_t page = 200; page < 290; page++)
+        ask_write(A, V_A, page * PAGE, PAGE, 1);
+    settle();
+    uint32_t handle = ask_compare(A, V_BLOCKS, 0, 4 * PAGE, 0, 7);
+    settle();
+    assert_false(is_done(handle));
+    uint64_t before = status_of(A)->sent.writes;
+    assert_int_equal(status_of(A)->sent.writes, before);
+    pair.side[A].hold_store = false;
+    pass_ms(200);
+    assert_ok(handle);
+    assert_reads(A, V_BLOCKS, 0, 4 * PAGE, 7);
+}
+
+static void a_page_that_cannot_be_read_fails_it(void **state)
+{
+    destage_all();
+    pair.answer[STORE_READ] = STORE_ERROR;
+    uint32_t handle = ask_compare(A, V_A, 60 * PAGE, 512, 0, 1);
+    settle();
+    assert_result(handle, HOST_IO_ERROR);
+    pair.answer[STORE_READ] = STORE_DONE;
+    uint32_t large = ask_compare(A, V_A, 0, COMPARE_WRITE_BYTES + 512, 0, 1);
+    assert_result(large, HOST_RANGE);
+    assert_reads(A, V_A, 60 * PAGE, PAGE, 0);
+}
+
+/* ---- state records ---- */
+
+static void a_record_is_replaced_only_by_who_knows_it(void **state)
+{
+    pair.side[A].changed = pair.side[B].changed = 0;
+    uint32_t first = ask_state(A, V_A, 0, "one", 0);
+    settle();
+    assert_ok(first);
+    assert_state(A, V_A, 1, "one");
+    assert_state(B, V_A, 1, "one");
+    assert_true(pair.side[A].changed & 1 << V_A && pair.side[B].changed & 1 << V_A);
+    uint32_t stale = ask_state(B, V_A, 0, "two", 0);
+    settle();
+    assert_result(stale, HOST_STALE);
+    uint32_t second = ask_state(B, V_A, 1, "two", 0);
+    settle();
+    assert_ok(second);
+    assert_state(A, V_A, 2, "two");
+    assert_state(B, V_A, 2, "two");
+    kill_side(A);
+    pass_ms(20);
+    assert_state(B, V_A, 2, "two");
+    uint32_t third = ask_state(B, V_A, 2, "three", 0);
+    settle();
+    assert_ok(third);
+    pair_create_side(A);
+    pair.side[A].up_due = pair.side[B].up_due = pair.side[B].down_due = true;
+    for (int i = 0; i < 100 && status_of(A)->role != ROLE_PAIRED; i++)
+        pass_ms(10);
+    assert_state(A, V_A, 3, "three");
+    assert_int_equal(status_of(A)->flush_messages, 0);
+}
+
+static void it_counts_only_when_the_peer_has_it(void **state)
+{
+    pair.side[B].hold_link = true;
+    uint32_t handle = ask_state(A, V_A, 0, "new", 0);
+    settle();
+    assert_false(is_done(handle));
+    assert_state(A, V_A, 0, "");
+    pair.side[B].hold_link = false;
+    settle();
+    assert_ok(handle);
+    assert_state(A, V_A, 1, "new");
+}
+
+static void a_request_that_was_judged_by_an_older_record_is_sent_back(void **state)
+{
+    uint32_t one = ask_state(A, V_A, 0, "one", 0);
+    settle();
+    assert_ok(one);
+    uint32_t stale = ask(A, HOST_WRITE, V_A, 0, PAGE, 1, HOST_VERSIONED);
+    assert_result(stale, HOST_STALE);
+    uint32_t there = ask(B, HOST_WRITE, V_A, 0, PAGE, 1, HOST_VERSIONED);
+    settle();
+    assert_result(there, HOST_STALE);
+    assert_reads(A, V_A, 0, PAGE, 0);
+}
+
+static void a_barrier_waits_for_the_older_requests_only(void **state)
+{
+    destage_all();
+    pair.side[A].hold_store = true;
+    uint32_t older = ask_read(A, V_A, 50 * PAGE, PAGE);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    uint32_t next = ask_state(A, V_A, 1, "two", 0);
+    settle();
+    assert_state(B, V_A, 1, "one");
+    assert_false(is_done(barrier));
+    uint32_t newer = ask_write(A, V_A, 10 * PAGE, PAGE, 1);
+    settle();
+    assert_ok(newer);
+    assert_false(is_done(older) || is_done(barrier) || is_done(next));
+    pair.side[A].hold_store = false;
+    pass_ms(20);
+    assert_ok(older);
+    assert_ok(barrier);
+    assert_ok(next);
+    assert_state(B, V_A, 2, "two");
+}
+
+static void a_record_of_an_earlier_run_counts_until_a_newer_one_comes(void **state)
+{
+    pair_defaults();
+    pair_create();
+    array_load_state(pair.side[A].array, V_A, 41, "kept", 4);
+    pair.side[A].up_due = pair.side[B].up_due = true;
+    pair_up();
+    assert_state(A, V_A, 41, "kept");
+    assert_state(B, V_A, 41, "kept");
+}
+
+/* ---- moves ---- */
+
+static void a_host_may_ask_either_for_a_move(void **state)
+{
+    for (int asked = A; asked < PAIR; asked++) {
+        for (int to = B; to >= A; to--) {
+            uint32_t handle =
+                ask_with(asked,
+                         &(struct host_request){
+                             .op = HOST_MOVE, .volume = V_A, .offset_bytes = (uint64_t)to},
+                         "", 0);
+            pass_ms(50);
+            assert_ok(handle);
+            assert_int_equal(array_owner(pair.side[to].array, V_A), 1);
+            assert_int_equal(array_service(pair.side[to].array, V_A), ARRAY_SERVED_HERE);
+            assert_int_equal(array_service(pair.side[to ^ 1].array, V_A), ARRAY_SERVED_THERE);
+        }
+    }
+    kill_side(B);
+    pass_ms(20);
+    uint32_t alone = ask_with(
+        A, &(struct host_request){.op = HOST_MOVE, .volume = V_A, .offset_bytes = 1}, "", 0);
+    settle();
+    assert_result(alone, HOST_REFUSED);
+}
+
+int main(void)
+{
+#define SHIP_TEST(name) cmocka_unit_test_setup_teardown(name, ships_set_up, pair_destroy)
+    const struct CMUnitTest tests[] = {
+        SHIP_TEST(the_owner_carries_out_what_the_other_is_asked),
+        SHIP_TEST(a_long_request_goes_in_steps),
+        SHIP_TEST(one_that_may_not_be_shipped_is_refused),
+        SHIP_TEST(without_a_session_it_waits_for_one),
+        SHIP_TEST(a_new_session_does_not_do_it_twice),
+        SHIP_TEST(a_takeover_goes_on_from_where_the_owner_had_come),
+        SHIP_TEST(what_a_lost_sender_shipped_is_not_begun),
+        SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
+        SHIP_TEST(a_volume_that_comes_here_takes_its_requests_along),
+        SHIP_TEST(it_writes_what_matched_and_says_where_it_did_not),
+        SHIP_TEST(of_two_one_is_told_that_it_was_late),
+        SHIP_TEST(all_of_it_is_written_or_nothing),
+        SHIP_TEST(a_page_that_cannot_be_read_fails_it),
+        SHIP_TEST(a_record_is_replaced_only_by_who_knows_it),
+        SHIP_TEST(it_counts_only_when_the_peer_has_it),
+        SHIP_TEST(a_request_that_was_judged_by_an_older_record_is_sent_back),
+        SHIP_TEST(a_barrier_waits_for_the_older_requests_only),
+        cmocka_unit_test_teardown(a_record_of_an_earlier_run_counts_until_a_newer_one_comes,
+                                  pair_destroy),
+        SHIP_TEST(a_host_may_ask_either_for_a_move),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
