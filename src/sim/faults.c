@@ -155,6 +155,7 @@ static void accept_loss(struct world *world, uint8_t who)
                 dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
     if (lost) {
         oracle_accept_loss(world->oracle);
+        world->loss_epoch = world->record.epoch + 1;
         hosts_accept_loss(world);
         memset(world->state_done, 0, sizeof world->state_done);
         world->count.losses++;

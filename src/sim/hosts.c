@@ -465,7 +465,13 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     if (stored && request->op == HOST_FLUSH)
         oracle_flushed(world->oracle, request->volume, slot->began);
     if (slot->write_id != 0) {
-        if (good)
+        /* One that is out and has not heard of it yet: what the survivor had taken over from it is
+         * among what an operator has accepted to be lost meanwhile. */
+        bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
+        stored = stored && !lost;
+        if (good && lost)
+            oracle_write_unknown(world->oracle, slot->write_id);
+        else if (good)
             oracle_write_done(world->oracle, slot->write_id);
         if (stored)
             oracle_write_durable(world->oracle, slot->write_id);

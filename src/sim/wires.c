@@ -512,6 +512,8 @@ static void swapped(struct world *world, const struct register_operation *operat
         if (world->member[m] != former)
             world->member_since_us[m] = world->now_us;
     }
+    if (new->in == 0) /* nobody is in any more, and nobody else has the state records */
+        memset(world->state_done, 0, sizeof world->state_done);
     world->record = *new;
 }
 
@@ -552,7 +554,7 @@ void wires_on_register_answer(struct world *world, const struct event *event)
                 world_letter(over.who), name[over.result], over.record.epoch, over.record.in,
                 over.record.unclean ? "unclean" : "clean");
     controller->register_busy = false;
-    if (over.result != REGISTER_UNKNOWN)
+    if (over.result == REGISTER_OK && !over.action.swap)
         controller->register_seen_us = over.asked_us;
     array_on_register(controller->array, world_clock(world, over.who), over.result, &over.record);
     world_touch(world, over.who);

@@ -259,6 +259,7 @@ struct world {
     uint64_t incarnations, operator_handle, operator_pending[2];
     uint64_t errors_injected, corrupt_next;
     uint64_t offline_since_us;
+    uint64_t loss_epoch;    /* the register's when a loss was last accepted, and one more */
     uint64_t clock_jump_us; /* no clock jumps before this */
     uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
