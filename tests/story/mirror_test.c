@@ -240,6 +240,35 @@ static void trimmed_page_stays_trimmed_after_takeover(void **state)
     story_end(story);
 }
 
+/* WRITE ZEROES whose head is part of a page: that goes through the cache, ahead of the range. The
+ * answer to the range's list is the answer to both, and the host has not to wait for a list that
+ * only another host, or the next sign of life, would send. */
+static void zeroes_with_a_ragged_head_are_over_with_their_range(void **state)
+{
+    struct story *story = story_begin();
+    story_zero(story, A, 1, 512, 20 * PAGE_SIZE_BYTES);
+    story_expect(story, "a: host 1 op 4 volume 0 offset 512 length 81408\n"
+                        "a: fill write slot 0 volume 0 page 0 fresh\n"
+                        "a: seal batch headers 1 data 3584\n"
+                        "a: store trim 4096+77824\n"
+                        "a: send batch 3712\n");
+    story_carry(story, A);
+    story_skip(story);
+    story_store(story, A, STORE_DONE);
+    story_expect(story, "a: store done io 4:0 result 0\n"
+                        "a: flush store 0\n"
+                        "a: store flush\n");
+    story_store(story, A, STORE_DONE);
+    story_skip(story);
+    story_carry(story, A);
+    story_expect(story, "b: apply batch headers 1\n"
+                        "b: reply good\n"
+                        "a: acknowledged batch\n"
+                        "a: complete 1 result 0\n"
+                        "a: done 1 ok\n");
+    story_end(story);
+}
+
 /* The store fails a destage: the page stays dirty, is still read from the cache, and goes when the
  * store is well. */
 static void store_error_during_destage(void **state)
@@ -311,6 +340,7 @@ int main(void)
         cmocka_unit_test(read_drops_and_write_reuses),
         cmocka_unit_test(old_version_never_returns_after_drop_and_rewrite),
         cmocka_unit_test(trimmed_page_stays_trimmed_after_takeover),
+        cmocka_unit_test(zeroes_with_a_ragged_head_are_over_with_their_range),
         cmocka_unit_test(store_error_during_destage),
         cmocka_unit_test(a_failed_discard_keeps_its_pages_until_they_are_zero),
     };

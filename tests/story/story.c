@@ -409,6 +409,14 @@ void story_trim(struct story *story, int who, uint64_t handle, uint64_t page, ui
                                    .length_bytes = count * PAGE_SIZE_BYTES});
 }
 
+void story_zero(struct story *story, int who, uint64_t handle, uint64_t from, uint64_t to)
+{
+    request(
+        story, who,
+        &(struct host_request){
+            .handle = handle, .op = HOST_ZERO, .offset_bytes = from, .length_bytes = to - from});
+}
+
 static int only_byte(const uint8_t *page)
 {
     for (uint32_t i = 1; i < PAGE_SIZE_BYTES; i++)

@@ -44,6 +44,8 @@ void story_write(struct story *story, int who, uint64_t handle, uint64_t page, u
 void story_read(struct story *story, int who, uint64_t handle, uint64_t page);
 void story_flush(struct story *story, int who, uint64_t handle);
 void story_trim(struct story *story, int who, uint64_t handle, uint64_t page, uint64_t count);
+/* From a byte to a byte. */
+void story_zero(struct story *story, int who, uint64_t handle, uint64_t from, uint64_t to);
 
 /* What the last READ that completed found: its byte, or -1 when the page held more than one. */
 int story_found(const struct story *story, uint64_t handle);
