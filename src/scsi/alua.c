@@ -93,8 +93,8 @@ enum scsi_step alua_set_begin(struct scsi_task *task)
     /* 6.45: length zero changes nothing and is no error. */
     if (list_bytes == 0)
         return task_good(task);
-    if (list_bytes < SET_HEADER_BYTES || list_bytes > SET_LIMIT_BYTES ||
-        list_bytes % SET_DESCRIPTOR_BYTES != 0 || list_bytes > task->expected_out_bytes)
+    if (list_bytes % SET_DESCRIPTOR_BYTES != 0 || list_bytes > SET_LIMIT_BYTES ||
+        list_bytes > task->expected_out_bytes)
         return sense_list_length(task);
     return task_buffer_out(task, list_bytes, list_bytes);
 }

@@ -23,7 +23,7 @@ static uint8_t standing_in(const struct record *record, const struct scsi_nexus 
 
     if (index < record->registrant_count) {
         standing |= STANDING_REGISTERED;
-        if (reservation_of_all(record->type) || index == record->holder)
+        if (index == record->holder)
             standing |= STANDING_HOLDER;
     }
     if (record_nexus_is(&record->reserved_by, nexus))

@@ -84,8 +84,8 @@ struct scsi_unit {
 /* What a nexus is in the record of a unit. */
 enum standing {
     STANDING_REGISTERED = 1 << 0, /* has a persistent reservation key */
-    STANDING_HOLDER = 1 << 1, /* holds the persistent reservation, alone or with all registrants */
-    STANDING_RESERVER = 1 << 2, /* holds the SPC-2 reservation */
+    STANDING_HOLDER = 1 << 1,     /* holds the persistent reservation, alone */
+    STANDING_RESERVER = 1 << 2,   /* holds the SPC-2 reservation */
 };
 
 /* One LUN of a nexus. */

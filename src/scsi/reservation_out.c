@@ -63,7 +63,7 @@ struct out {
     uint64_t key;
     uint64_t service_key;
     struct record *draft;
-    uint32_t self; /* this nexus among the draft's registrants; registrant_count: not registered */
+    uint32_t self; /* this nexus among the draft's registrants; NO_INDEX: not registered */
 };
 
 static enum verdict conflict(struct out *out)
@@ -92,7 +92,7 @@ static enum verdict wrong_cdb(struct out *out, uint16_t byte, int bit)
 
 static bool registered(const struct out *out)
 {
-    return out->self < out->draft->registrant_count;
+    return out->self != NO_INDEX;
 }
 
 /* Every action but the two that register needs the nexus's own key (table 60). */
@@ -141,8 +141,8 @@ static void remove_registrant(struct out *out, uint32_t index)
     if (draft->holder != RECORD_NO_HOLDER && draft->holder > index)
         draft->holder--;
     if (out->self == index)
-        out->self = draft->registrant_count;
-    else if (out->self > index)
+        out->self = NO_INDEX;
+    else if (registered(out) && out->self > index)
         out->self--;
 }
 
@@ -150,7 +150,6 @@ static void remove_registrant(struct out *out, uint32_t index)
 static uint32_t add_registrant(struct out *out, uint16_t port, const char *initiator, uint64_t key)
 {
     struct record *draft = out->draft;
-    bool self_outside = !registered(out);
     uint32_t index = draft->registrant_count;
 
     if (index < RECORD_REGISTRANT_LIMIT) {
@@ -160,12 +159,8 @@ static uint32_t add_registrant(struct out *out, uint16_t port, const char *initi
         memcpy(registrant->nexus.initiator, initiator, strlen(initiator) + 1);
         registrant->key = key;
         draft->registrant_count++;
-        if (record_has_room(draft)) {
-            out->self = self_outside ? reservation_find(draft, out->task->nexus->port,
-                                                        out->task->nexus->name)
-                                     : out->self;
+        if (record_has_room(draft))
             return index;
-        }
     }
     (void)sense_registration_resources(out->task);
     return NO_INDEX;
@@ -530,6 +525,8 @@ enum scsi_step reservation_out_run(struct scsi_task *task)
 
     *draft = task->unit->record;
     out.self = reservation_find(draft, task->nexus->port, task->nexus->name);
+    if (out.self == draft->registrant_count)
+        out.self = NO_INDEX;
     verdict = judge(&out);
     if (verdict == ANSWERED)
         return SCSI_DONE;

@@ -265,6 +265,8 @@ static void who_asked_and_gave_up_misses_no_later_move(void **state)
     assert_int_equal(attention(A2), ACCESS_STATE_CHANGED);
     shared_serve(A, 3);
     assert_int_equal(attention(A1), ACCESS_STATE_CHANGED);
+    shared_serve(B, 3);
+    assert_int_equal(attention(A1), ACCESS_STATE_CHANGED);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, shared_setup, shared_teardown)

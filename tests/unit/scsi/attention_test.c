@@ -251,6 +251,39 @@ static void a_reset_that_was_overtaken_is_made_again(void **state)
     assert_int_equal(shared.version[2], 1);
 }
 
+static int overtakings;
+
+static void overtake_some(void);
+
+static void let_one_pass(void)
+{
+    shared.before_change = overtake_some;
+}
+
+static void overtake_some(void)
+{
+    for (uint8_t volume = 0; volume < VOLUMES; volume++) {
+        shared.version[volume]++;
+        tell_both(volume);
+    }
+    if (--overtakings > 0)
+        shared.before_change = overtakings == SCSI_STALE_RETRIES - 4 ? let_one_pass : overtake_some;
+}
+
+static void each_unit_of_a_target_reset_has_its_own_retries(void **state)
+{
+    uint32_t resets = 0;
+
+    /* Twelve for the first unit and, from its record's arrival on, twelve for the second. */
+    overtakings = 2 * (SCSI_STALE_RETRIES - 4);
+    shared.before_change = overtake_some;
+    assert_int_equal(manage(A1, SCSI_TARGET_RESET, 0), SCSI_FUNCTION_COMPLETE);
+    assert_null(shared.before_change);
+    for (uint8_t volume = 0; volume < VOLUMES; volume++)
+        resets += shared.side[B]->units[volume].record.reset_count;
+    assert_int_equal(resets, 2);
+}
+
 static void functions_that_need_no_change_make_none(void **state)
 {
     static const enum scsi_function functions[] = {SCSI_ABORT_TASK, SCSI_ABORT_TASK_SET,
@@ -310,6 +343,19 @@ static void what_a_dead_controllers_nexus_had_reserved_lapses(void **state)
     assert_int_equal(write_block(B4), SCSI_GOOD);
 }
 
+static void nothing_lapses_for_a_controller_that_does_not_serve(void **state)
+{
+    assert_int_equal(send_in(B1, (const uint8_t[6]){0x16}, 6), SCSI_GOOD);
+    scsi_on_service(shared.side[A], VOLUME, 1, SCSI_HELD);
+    scsi_on_controllers(shared.side[A], 1);
+    assert_false(scsi_upkeep(shared.side[A]));
+    scsi_on_controllers(shared.side[A], 0);
+    scsi_on_service(shared.side[A], VOLUME, 1, SCSI_SERVED_THERE);
+    assert_false(scsi_upkeep(shared.side[A]));
+    scsi_on_controllers(shared.side[A], 1);
+    assert_true(scsi_upkeep(shared.side[A]));
+}
+
 static void upkeep_that_fails_waits_for_the_next_change(void **state)
 {
     assert_int_equal(send_in(A1, (const uint8_t[6]){0x16}, 6), SCSI_GOOD);
@@ -334,6 +380,7 @@ static void what_the_other_controllers_nexus_reserved_is_its_own_business(void *
     shared_serve(B, 2);
     assert_false(scsi_upkeep(shared.side[A]));
     shared.alive[B] = true;
+    shared_serve(A, 3);
     /* A controller that starts again finds what its own nexus had before. */
     shared_stop(A);
     shared_start(A);
@@ -506,10 +553,12 @@ int main(void)
         TEST(a_reset_releases_an_spc2_reservation),
         TEST(a_target_reset_resets_each_lun_of_the_nexus),
         TEST(a_reset_that_was_overtaken_is_made_again),
+        TEST(each_unit_of_a_target_reset_has_its_own_retries),
         TEST(functions_that_need_no_change_make_none),
         TEST(a_nexus_that_goes_gives_back_what_it_reserved),
         TEST(a_registration_outlives_its_nexus),
         TEST(what_a_dead_controllers_nexus_had_reserved_lapses),
+        TEST(nothing_lapses_for_a_controller_that_does_not_serve),
         TEST(upkeep_that_fails_waits_for_the_next_change),
         TEST(what_the_other_controllers_nexus_reserved_is_its_own_business),
         TEST(a_record_that_is_forgotten_and_comes_back_is_no_event),

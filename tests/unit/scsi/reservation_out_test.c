@@ -172,12 +172,19 @@ static void a_wrong_list_of_initiator_ports_changes_nothing(void **state)
     memset(list + second + 4, 'x', get_u16(list + second + 2));
     (void)pr_out_list(A1, REGISTER, 0, list, size);
     assert_int_equal(sense(), INVALID_IN_LIST);
+    memcpy(list, good, sizeof list);
+    memcpy(list + second + 4, "abcdefghijklmnopqrstuvwxyz0,i,0x000000000001", 44);
+    (void)pr_out_list(A1, REGISTER, 0, list, size);
+    assert_int_equal(sense(), INVALID_IN_LIST);
+    assert_int_equal(field_pointer(), (int)(second + 4) << 4);
     /* Cut off within a TransportID's head, and before the list's own length. */
     memcpy(list, good, sizeof list);
     put_u32(list + 24, second - 28 + 3);
     (void)pr_out_list(A1, REGISTER, 0, list, second + 3);
     assert_int_equal(sense(), LIST_LENGTH);
     (void)pr_out_list(A1, REGISTER, 0, good, 27);
+    assert_int_equal(sense(), LIST_LENGTH);
+    (void)pr_out_list(A1, REGISTER, 0, good, 24);
     assert_int_equal(sense(), LIST_LENGTH);
     nothing_changes(0);
     /* Only the first registration of a nexus may name others, and only REGISTER. */
@@ -204,6 +211,8 @@ static void a_list_has_the_length_that_its_action_needs(void **state)
         for (uint32_t i = 0; i < ARRAY_LENGTH(lengths); i++) {
             (void)pr_out_list(A1, action, EA, list, lengths[i]);
             assert_int_equal(sense(), LIST_LENGTH);
+            if (lengths[i] < 24 || lengths[i] > 65536)
+                assert_int_equal(task.buffer_bytes, 0); /* before any of it is taken */
         }
         /* The initiator has fewer bytes than its CDB says. */
         cdb[1] = action;
@@ -615,44 +624,54 @@ static void who_lost_no_command_does_not_hear_that_it_did(void **state)
     assert_int_equal(attention(A1), REGISTRATIONS_PREEMPTED);
 }
 
-/* The command that removes its own registration is not ended by what it does; its neighbours are.
- */
-static struct scsi_task *aborting;
-static enum scsi_fate fate_of_aborting;
-
-static void a_command_does_not_end_itself(void **state)
+/* PREEMPT AND ABORT of A1's own key, up to its request. The buffer is the caller's to free. */
+static struct scsi_task preempting_itself(void)
 {
     struct scsi_task self = {0};
-    struct scsi_task other;
-    enum scsi_step step;
-    uint8_t *buffer;
-    uint8_t cdb[10] = {0x5F, PREEMPT_AND_ABORT, WE, [8] = 24};
 
-    enroll(A1);
-    other = under_way(A1);
-    aborting = &self;
     self.nexus = shared.nexus[A1];
-    memcpy(self.cdb, cdb, sizeof cdb);
+    memcpy(self.cdb, (const uint8_t[10]){0x5F, PREEMPT_AND_ABORT, WE, [8] = 24}, 10);
     self.cdb_bytes = 10;
     self.attribute = SCSI_SIMPLE;
     self.expected_out_bytes = 24;
     assert_int_equal(scsi_task_begin(shared.side[A], &self), SCSI_BUFFER);
-    buffer = calloc(1, self.buffer_bytes);
-    put_u64(buffer, key_of(A1));
-    put_u64(buffer + 8, key_of(A1));
-    self.buffer = buffer;
+    self.buffer = calloc(1, self.buffer_bytes);
+    put_u64(self.buffer, key_of(A1));
+    put_u64(self.buffer + 8, key_of(A1));
     assert_int_equal(scsi_task_run(&self), SCSI_IO);
     assert_int_equal(self.request.flags, HOST_BARRIER);
+    return self;
+}
+
+/* The command that removes its own registration is not ended by what it does; its neighbours are.
+ */
+static void a_command_does_not_end_itself(void **state)
+{
+    struct scsi_task self;
+    struct scsi_task other;
+
+    enroll(A1);
+    other = under_way(A1);
+    self = preempting_itself();
     assert_int_equal(carry_out(&self.request), HOST_OK);
-    fate_of_aborting = scsi_task_fate(aborting);
-    step = scsi_task_io_done(&self, HOST_OK, 0);
-    assert_int_equal(step, SCSI_DONE);
+    assert_int_equal(scsi_task_fate(&self), SCSI_GO_ON);
+    assert_int_equal(scsi_task_io_done(&self, HOST_OK, 0), SCSI_DONE);
     assert_int_equal(self.status, SCSI_GOOD);
-    free(buffer);
-    assert_int_equal(fate_of_aborting, SCSI_GO_ON);
     assert_int_equal(scsi_task_fate(&other), SCSI_END_SILENT);
     assert_int_equal(keys(B4, 0), 0);
     no_attention_but(0);
+    free(self.buffer);
+}
+
+static void but_a_reset_by_another_ends_it(void **state)
+{
+    struct scsi_task self;
+
+    enroll(A1);
+    self = preempting_itself();
+    assert_int_equal(manage(B4, SCSI_LOGICAL_UNIT_RESET, 0), SCSI_FUNCTION_COMPLETE);
+    assert_int_equal(scsi_task_fate(&self), SCSI_END_SILENT);
+    free(self.buffer);
 }
 
 /* ---- REGISTER AND MOVE ---- */
@@ -764,6 +783,8 @@ static void a_move_that_may_not_be_changes_nothing(void **state)
     (void)pr_out_list(A1, MOVE, 0, list, size + 4);
     assert_int_equal(sense(), LIST_LENGTH);
     nothing_changes(changes);
+    (void)pr_out_list(A1, MOVE, 0, good, 20);
+    assert_int_equal(sense(), LIST_LENGTH);
     memcpy(list, good, sizeof list);
     list[7] ^= 1; /* not its key */
     assert_int_equal(pr_out_list(A1, MOVE, 0, list, size), SCSI_RESERVATION_CONFLICT);
@@ -966,6 +987,7 @@ int main(void)
         TEST(preempt_without_abort_ends_no_task),
         TEST(who_lost_no_command_does_not_hear_that_it_did),
         TEST(a_command_does_not_end_itself),
+        TEST(but_a_reset_by_another_ends_it),
         TEST(a_reservation_moves_to_another_nexus),
         TEST(a_move_to_one_that_is_registered_changes_its_key),
         TEST(a_move_that_may_not_be_changes_nothing),
