@@ -52,7 +52,8 @@ enum iscsi_target_event {
     ISCSI_TARGET_COMMAND,   /* `task` is a new command, in CmdSN order */
     ISCSI_TARGET_EARLY,  /* a write ahead of its turn in the window brings data: give `task` a place
                             for them with iscsi_target_receive(), or do nothing, and it is answered
-                            with BUSY in its turn. Otherwise it comes with COMMAND then */
+                            with BUSY in its turn. Otherwise it comes with COMMAND then, and is not
+                           the caller's to answer or abort before */
     ISCSI_TARGET_DATA,   /* the data of the write `task` are whole */
     ISCSI_TARGET_MANAGE, /* task management: see `manage`; answer with iscsi_target_manage_done() */
     ISCSI_TARGET_PONG,   /* the host answered our ping */

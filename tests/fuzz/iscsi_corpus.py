@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Writes the seed corpora of iscsi_fuzz.c and iscsi_target_fuzz.c: one honest stream for each state that is worth
+"""Writes the seed corpora of iscsi_fuzz.c, iscsi_ship_fuzz.c and iscsi_target_fuzz.c: one honest stream for each state that is worth
 starting from.
 With --check it only compares what it would write with what is there."""
 
@@ -158,9 +158,37 @@ TARGET_SEEDS = {
 }
 
 
+# ---- the initiator with many commands: tags 0 and 3 write, 1 and 4 read, 2 and 5 carry no data ----
+
+def status(itt, stat_sn, code=0, data=b"", flags=0x80, residual=0):
+    return pdu(0x21, flags, itt, 0, (stat_sn, 4, 12, 0, 0, residual), data, byte23=bytes([0, code]))
+
+
+def data_in(itt, sn, offset, size, last, stat_sn=0):
+    return pdu(0x25, 0x81 if last else 0, itt, NONE, (stat_sn, 4, 12, sn, offset), b"r" * size)
+
+
+def r2t(itt, ttt, sn, offset, size):
+    return pdu(0x31, 0x80, itt, ttt, (3, 4, 12, sn, offset, size))
+
+
+SHIP_SEEDS = {
+    "login": bytes([0, 0]) + answer(0x81, 1, "AuthMethod=None") + answer(0x87, 2, *ANSWERS, tsih=1),
+    "statuses": bytes([1, 0]) + status(2, 3) + status(0, 4) + status(2, 5, 2, b"\0\x12\x70\0\x05" + b"\0" * 15),
+    "reads": bytes([1, 9]) + data_in(1, 0, 0, 1000, False) + data_in(1, 1, 1000, 1999, True, 3) +
+    data_in(4, 0, 0, 2996, True, 4),
+    "reads-direct": bytes([5, 100]) + data_in(1, 0, 0, 2999, True, 3),
+    "read-short": bytes([1, 0]) + data_in(1, 0, 0, 99, False) + status(1, 3, 0, b"", 0x82, 2900),
+    "r2t": bytes([3, 0]) + r2t(0, 7, 0, 0, 1024) + r2t(0, 8, 1, 1024, 1024) + r2t(0, 9, 2, 2048, 952) + status(0, 3),
+    "halves": bytes([9, 0]) + status(0, 3) + status(2, 4),
+    "others": bytes([1, 0]) + pdu(0x20, 0x80, NONE, 3, (3, 4, 12)) + pdu(0x3F, 0x80, NONE, 0, (3, 4, 12), b"\0" * 48),
+    "async": bytes([1, 0]) + pdu(0x32, 0x80, NONE, 0, (3, 4, 12, 1 << 24)),
+}
+
+
 def main():
     wrong = 0
-    for folder_name, seeds in (("iscsi", SEEDS), ("iscsi_target", TARGET_SEEDS)):
+    for folder_name, seeds in (("iscsi", SEEDS), ("iscsi_ship", SHIP_SEEDS), ("iscsi_target", TARGET_SEEDS)):
         folder = pathlib.Path(__file__).parent / "corpus" / folder_name
         for name, content in seeds.items():
             path = folder / name
