@@ -439,5 +439,9 @@ const char *record_decode(struct record *record, const uint8_t *bytes, uint32_t 
     }
     if (reason == NULL)
         reason = read_registrants(record, &names, bytes + at);
-    return reason != NULL ? reason : wrong_with_reservation(record);
+    if (reason == NULL)
+        reason = wrong_with_reservation(record);
+    if (reason == NULL && !record_has_room(record))
+        reason = "its registrations leave no room for the other names";
+    return reason;
 }

@@ -284,6 +284,7 @@ static void room_ends_before_the_bytes_do_whatever_the_other_names(void **state)
         add(1, name, 7);
         assert_in_range(record.registrant_count, 0, RECORD_REGISTRANT_LIMIT);
     }
+    assert_non_null(strstr(record_decode(&back, bytes, encode()), "no room"));
     record.registrant_count--;
     memset(&record.registrants[record.registrant_count], 0, sizeof record.registrants[0]);
     assert_true(record_has_room(&record));
