@@ -316,7 +316,8 @@ static void host_write_stored(struct array *array, struct request *request)
 {
     while (request->done_bytes < request->host.length_bytes) {
         struct part part = part_at(request);
-        struct slot *slot = slot_find(&array->table, part.key);
+        /* What is left of the former owner's writes is on the store. */
+        struct slot *slot = pages_find(array, part.key);
         if (slot != NULL && slot_is_dirty(slot)) {
             host_wait_slot(array, request, slot);
             return;

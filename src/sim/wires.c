@@ -463,8 +463,9 @@ void wires_register(struct world *world, uint8_t who, const struct register_acti
                                              .action = *action};
     operation->empty = controller->role == ROLE_STARTING || controller->role == ROLE_WAITING ||
                        controller->role == ROLE_OFFLINE;
-    operation->partner =
-        world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
+    /* A later start of the other has nothing of what the one that was filled had. */
+    const struct controller *other = &world->controllers[!who];
+    operation->partner = other->running && other->role == ROLE_JOINING ? other->incarnation : 0;
     world->count.register_operations++;
     uint64_t limit_us = world->now_us < world->register_slow_us ? 400000 : 3000;
     uint64_t apply_us = 1 + generator_below(&world->latency, limit_us);

@@ -218,6 +218,27 @@ static void a_volume_that_comes_here_takes_its_requests_along(void **state)
     assert_reads(B, V_B, 0, PAGE, 9);
 }
 
+/* The former owner did it and put it on the store; its answer was lost with the session, and the
+ * volume came here. What the image still has of it is no reason to wait. */
+static void a_forced_write_that_the_former_owner_did_is_over(void **state)
+{
+    pair.side[B].hold_answers = true;
+    uint32_t forced = ask(B, HOST_WRITE, V_SAFE, 0, PAGE, 1, HOST_FUA);
+    pass_ms(10);
+    assert_false(is_done(forced));
+    array_on_ship_down(pair.side[B].array, pair.now_us);
+    memset(pair.side[B].shipments, 0, sizeof pair.side[B].shipments);
+    pair.side[B].hold_answers = false;
+    array_operator_move(pair.side[A].array, pair.now_us, 1, V_SAFE, B);
+    pass_ms(50);
+    assert_int_equal(array_owner(pair.side[B].array, V_SAFE), 1);
+    array_on_ship_up(pair.side[B].array, pair.now_us); /* what was out is looked at anew */
+    pass_ms(1000);
+    assert_ok(forced);
+    write_now(B, V_SAFE, 0, PAGE, 2);
+    assert_reads(B, V_SAFE, 0, PAGE, 2);
+}
+
 /* ---- COMPARE AND WRITE ---- */
 
 static void it_writes_what_matched_and_says_where_it_did_not(void **state)
@@ -423,6 +444,7 @@ int main(void)
         SHIP_TEST(what_a_lost_sender_shipped_is_not_begun),
         SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
         SHIP_TEST(a_volume_that_comes_here_takes_its_requests_along),
+        SHIP_TEST(a_forced_write_that_the_former_owner_did_is_over),
         SHIP_TEST(it_writes_what_matched_and_says_where_it_did_not),
         SHIP_TEST(of_two_one_is_told_that_it_was_late),
         SHIP_TEST(all_of_it_is_written_or_nothing),
