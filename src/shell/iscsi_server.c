@@ -3,8 +3,9 @@
 
 /* Portals, who is let in, the table of sessions, whose turn it is, and the sweep that ends what has
  * taken too long. Without a configured host only loopback addresses come in. It never lets two
- * sessions of one initiator port live side by side, and a new one does nothing before the old one
- * has ended whatever it might still change. */
+ * sessions of one initiator port be served side by side; a new one waits, for a bounded time, until
+ * the old one has ended whatever it might still change. What it then still has in the core stands
+ * before all that the new one asks for. */
 
 #include "shell/crypto.h"
 #include "shell/iscsi_session.h"
@@ -304,6 +305,7 @@ void iscsi_server_logged_in(struct iscsi_server *server, struct iscsi_session *s
             iscsi_session_close(s, NULL);
         }
     session->waits_for_old = has_older(server, session);
+    session->since_us = server->loop->now_us;
     if (!session->waits_for_old)
         open_nexus(server, session);
 }
@@ -424,9 +426,24 @@ static bool data_is_due(const struct iscsi_session *session)
     return false;
 }
 
+/* The old session does not end: a store hangs. */
+static void wait_no_more(struct iscsi_session *s)
+{
+    log_say(LOG_WARNING,
+            "iSCSI: %s at %s goes on although commands of its last session have not "
+            "ended",
+            s->target.initiator_name, s->who);
+    s->waits_for_old = false;
+    s->resume = true;
+    open_nexus(s->server, s);
+}
+
 static void sweep_session(struct iscsi_session *s, uint64_t now_us)
 {
-    if (s->closing) {
+    if (!s->closing && !s->ending && s->waits_for_old) {
+        if (past(now_us, s->since_us, ISCSI_OLD_MS))
+            wait_no_more(s);
+    } else if (s->closing) {
         iscsi_server_dirty(s->server, s); /* what it waited for may be possible now */
     } else if (s->ending) {
         if (past(now_us, s->since_us, ISCSI_DRAIN_MS))

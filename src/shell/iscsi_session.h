@@ -32,7 +32,9 @@ enum {
                                 task management behind it gets through */
     ISCSI_MANAGE_MS = 10000, /* a function that cannot be done in that time is answered so:
                                 shorter than the hosts' own limits (open-iscsi: 15 s) */
-    ISCSI_DRAIN_MS = 5000,   /* for the last bytes of a session that has logged out */
+    ISCSI_OLD_MS = 10000, /* a new session waits for the end of the old one's commands: a store that
+                             hangs must not keep the host from its other volumes */
+    ISCSI_DRAIN_MS = 5000, /* for the last bytes of a session that has logged out */
     ISCSI_SWEEP_MS = 500,
     ISCSI_LOGOUT_S = 2, /* how long hosts are given when they are asked to log out */
     ISCSI_ACCEPT_RETRY_MS = 100,
@@ -119,7 +121,7 @@ struct iscsi_session {
     bool is_discovery;       /* counted as one */
     uint16_t tsih;           /* 0: none */
     struct iscsi_manage *loss;
-    uint64_t since_us;    /* accepted, or ending since */
+    uint64_t since_us;    /* accepted, waiting for the old session, or ending since */
     uint64_t received_us; /* when the host last sent something */
     uint64_t sent_us;     /* when it last took something */
     uint64_t pinged_us, stalled_us;
