@@ -50,11 +50,14 @@ enum iscsi_target_event {
                                now to be dropped (session reinstatement, RFC 7143 6.3.5): the caller
                                knows it */
     ISCSI_TARGET_COMMAND,   /* `task` is a new command, in CmdSN order */
-    ISCSI_TARGET_EARLY,  /* a write ahead of its turn in the window brings data: give `task` a place
-                            for them with iscsi_target_receive(), or do nothing, and it is answered
-                            with BUSY in its turn. Otherwise it comes with COMMAND then, and is not
-                           the caller's to answer or abort before */
-    ISCSI_TARGET_DATA,   /* the data of the write `task` are whole */
+    ISCSI_TARGET_EARLY, /* a write ahead of its turn in the window brings data: give `task` a place
+                           for them with iscsi_target_receive(), or do nothing, and it is answered
+                           with BUSY in its turn. Otherwise it comes with COMMAND then, and is not
+                          the caller's to answer or abort before */
+    ISCSI_TARGET_DATA,  /* the data of the write `task` are whole */
+    ISCSI_TARGET_DAMAGED, /* data of the write `task` were lost on the way: its data end here.
+                             Answer it with CHECK CONDITION, ABORTED COMMAND, 47h/05h (RFC
+                             7143 7.8-7.9) */
     ISCSI_TARGET_MANAGE, /* task management: see `manage`; answer with iscsi_target_manage_done() */
     ISCSI_TARGET_PONG,   /* the host answered our ping */
     ISCSI_TARGET_CLOSED, /* the host logged out: send the output if there is any, then close */
@@ -150,6 +153,7 @@ struct iscsi_target_task {
     bool queued;        /* in the queue of what is to be sent */
     bool in_list;       /* the output list points at its data */
     bool sequence_open; /* a sequence of its data may still come */
+    bool damaged;       /* a Data-Out was missed; the rest of the sequence is dropped */
     bool in_window;     /* counts against the command window */
     uint16_t next;      /* in the one list that it is in */
     uint32_t cmd_sn;

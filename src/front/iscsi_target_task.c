@@ -308,6 +308,11 @@ static enum iscsi_target_event progress(struct iscsi_target *target, struct iscs
     }
     if (!task->placed || task->state == ISCSI_TASK_ACTIVE)
         return ISCSI_TARGET_MORE;
+    if (task->damaged) {
+        task->state = ISCSI_TASK_ACTIVE;
+        target->task = task;
+        return ISCSI_TARGET_DAMAGED;
+    }
     if (task->arrived_bytes < task->place_bytes) {
         if (!task->queued)
             send_queue(target, task); /* an R2T */
@@ -416,7 +421,7 @@ void task_settle(struct iscsi_target *target)
     if (receiver->state != ISCSI_AT_PLACING)
         return;
     task = target->placing == NO_TASK ? NULL : &target->tasks[target->placing];
-    if (task && task->placed && task->state != ISCSI_TASK_ABORTED &&
+    if (task && task->placed && task->state != ISCSI_TASK_ABORTED && !task->damaged &&
         task->arrived_bytes < task->place_bytes)
         iscsi_receiver_place(receiver, task->place + task->arrived_bytes,
                              task->place_bytes - task->arrived_bytes);
@@ -464,8 +469,6 @@ static const char *data_out_check(const struct iscsi_target_task *task, const st
         return "a Data-Out that was not asked for";
     if (pdu->ttt != task->sequence_ttt)
         return "a Data-Out with a wrong target transfer tag";
-    if (pdu->data.data_sn != task->exp_data_sn)
-        return "a Data-Out with a wrong DataSN";
     if (pdu->data.offset != task->arrived_bytes)
         return "a Data-Out with a wrong offset";
     if (pdu->data_size > left)
@@ -486,6 +489,13 @@ struct iscsi_target_task *task_of_data_out(struct iscsi_target *target,
 
     if (!task || task->state == ISCSI_TASK_ABORTED)
         return task;
+    /* A number that is not the next one says that PDUs were lost: that costs the command, not the
+     * session (RFC 7143 7.9, 7.8 b). Its data are taken to the end of the sequence. */
+    if (task->sequence_open && pdu->ttt == task->sequence_ttt &&
+        pdu->data.data_sn != task->exp_data_sn)
+        task->damaged = true;
+    if (task->damaged && task->sequence_open)
+        return task;
     wrong = data_out_check(task, pdu);
     if (wrong)
         *event = target_protocol_error(target, wrong);
@@ -504,6 +514,10 @@ enum iscsi_target_event task_on_data_out(struct iscsi_target *target,
          */
         if (pdu->final || task->was_told)
             task->sequence_open = false;
+        return progress(target, task);
+    }
+    if (task->damaged) {
+        task->sequence_open = !pdu->final;
         return progress(target, task);
     }
     if (task->placed && task->arrived_bytes < task->place_bytes) {

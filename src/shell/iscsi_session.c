@@ -191,6 +191,9 @@ static void on_event(struct iscsi_session *session, enum iscsi_target_event even
     case ISCSI_TARGET_DATA:
         iscsi_task_data(session, session->target.task);
         break;
+    case ISCSI_TARGET_DAMAGED:
+        iscsi_task_damaged(session->target.task);
+        break;
     case ISCSI_TARGET_MANAGE:
         iscsi_manage_request(session);
         break;

@@ -248,6 +248,8 @@ bool iscsi_task_unpark(struct iscsi_session *session);
 void iscsi_task_abort(struct iscsi_task *task, struct iscsi_manage *awaited_by);
 /* End it with TASK ABORTED. */
 void iscsi_task_end_aborted(struct iscsi_task *task);
+/* Data of it were lost on the way: end it with ABORTED COMMAND. */
+void iscsi_task_damaged(struct iscsi_target_task *front);
 /* The session's connection has gone, and nothing is received or sent any more. */
 void iscsi_task_leave_all(struct iscsi_session *session);
 void iscsi_task_free_if_over(struct iscsi_server *server, struct iscsi_task *task);

@@ -420,7 +420,7 @@ void iscsi_task_abort(struct iscsi_task *task, struct iscsi_manage *awaited_by)
     iscsi_task_free_if_over(server, task);
 }
 
-void iscsi_task_end_aborted(struct iscsi_task *task)
+static void end_with(struct iscsi_task *task, const struct iscsi_target_answer *answer)
 {
     struct iscsi_session *session = task->session;
     CHECK(!task->over);
@@ -428,9 +428,26 @@ void iscsi_task_end_aborted(struct iscsi_task *task)
     if (task->begun)
         scsi_task_abort(&task->scsi);
     set_over(task);
-    iscsi_target_respond(&session->target, task->front,
-                         &(struct iscsi_target_answer){.status = SCSI_TASK_ABORTED});
+    iscsi_target_respond(&session->target, task->front, answer);
     iscsi_server_dirty(session->server, session);
+}
+
+void iscsi_task_end_aborted(struct iscsi_task *task)
+{
+    end_with(task, &(struct iscsi_target_answer){.status = SCSI_TASK_ABORTED});
+}
+
+void iscsi_task_damaged(struct iscsi_target_task *front)
+{
+    /* Fixed format (SPC-4 4.5.3): ABORTED COMMAND, PROTOCOL SERVICE CRC ERROR (RFC 7143 11.4.7.2).
+     */
+    static const uint8_t sense[18] = {0x70, 0, 0x0B, [7] = 10, [12] = 0x47, [13] = 0x05};
+    struct iscsi_task *task = front->owner;
+    CHECK(task);
+    if (!task->over)
+        end_with(task, &(struct iscsi_target_answer){.status = SCSI_CHECK_CONDITION,
+                                                     .sense = sense,
+                                                     .sense_bytes = sizeof sense});
 }
 
 /* What may still change the volume keeps the session, so that a host which logs in again does not

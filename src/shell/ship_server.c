@@ -294,6 +294,9 @@ static void on_event(struct ship_incoming *in, enum iscsi_target_event event)
     case ISCSI_TARGET_DATA:
         on_data(in, in->session.task);
         break;
+    case ISCSI_TARGET_DAMAGED: /* a controller does not lose PDUs of its own stream */
+        incoming_close(in, "a Data-Out with a wrong DataSN");
+        break;
     case ISCSI_TARGET_MANAGE:
         iscsi_target_manage_done(&in->session, in->session.manage.request,
                                  ISCSI_FUNCTION_NOT_SUPPORTED);

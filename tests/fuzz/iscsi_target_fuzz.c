@@ -269,6 +269,10 @@ static void on_event(enum iscsi_target_event event)
         CHECK(target.task->received_bytes <= placed_bytes[target.task->index]);
         ready[target.task->index] = true;
         break;
+    case ISCSI_TARGET_DAMAGED:
+        CHECK(open_task[target.task->index]);
+        respond(target.task);
+        break;
     case ISCSI_TARGET_MANAGE:
         manage();
         break;

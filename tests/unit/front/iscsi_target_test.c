@@ -655,7 +655,6 @@ static void writes_that_break_the_rules_end_the_session(void **state)
          {false, 1, 0, 100, 4, true},
          "not asked for"},
         {"tag", KEYS(BURSTS), {5000, 0, false}, {false, 3, 0, 0, 4, true}, "transfer tag"},
-        {"number", KEYS(BURSTS), {5000, 0, false}, {false, ISCSI_NO_TAG, 1, 0, 4, true}, "DataSN"},
         {"offset", KEYS(BURSTS), {5000, 0, false}, {false, ISCSI_NO_TAG, 0, 4, 4, true}, "offset"},
         {"offset back",
          KEYS(BURSTS),
@@ -681,7 +680,6 @@ static void writes_that_break_the_rules_end_the_session(void **state)
         {"R2T's size", KEYS(BURSTS), {5000, 0, true}, {true, 0, 0, 0, 4097, true}, "beyond"},
         {"R2T's end", KEYS(BURSTS), {5000, 0, true}, {true, 0, 0, 0, 4095, true}, "before its R2T"},
         {"R2T's offset", KEYS(BURSTS), {5000, 0, true}, {true, 0, 0, 512, 512, false}, "offset"},
-        {"R2T's number", KEYS(BURSTS), {5000, 0, true}, {true, 0, 1, 0, 512, false}, "DataSN"},
 #undef KEYS
     };
 
@@ -707,6 +705,36 @@ static void writes_that_break_the_rules_end_the_session(void **state)
             assert_int_equal(answers[answer_count - 1].reject.reason, ISCSI_REJECT_PROTOCOL);
             assert_int_equal(answers[answer_count - 1].data_size, 48);
         }
+    tell_chunk = SIZE_MAX;
+}
+
+/* RFC 7143 7.9: a DataSN that is not the next one costs the command, not the session. */
+static void a_data_sn_that_is_wrong_costs_the_command(void **state)
+{
+    static const struct {
+        uint32_t first, second;
+        bool damaged;
+    } rows[] = {{0, 1, false}, {0, 0, true}, {27, 1, true}, {0xFFFFFFFF, 0, true}, {1, 0, true}};
+
+    for (unsigned i = 0; i < COUNT(rows) * 4; i++) {
+        bool asked = i & 1;
+        uint32_t ttt = ISCSI_NO_TAG, row = i / 4;
+        enum iscsi_target_event event;
+
+        LOG_IN(PEER_WINDOW, BURSTS);
+        tell_chunk = i & 2 ? 60 : SIZE_MAX;
+        tell(write_of(50, 1000, 0, asked), NULL);
+        if (asked)
+            ttt = answers[0].ttt;
+        tell(data_of(50, ttt, rows[row].first, 0, 400, false), source);
+        assert_int_equal(answer_count, 0);
+        event = tell(data_of(50, ttt, rows[row].second, 400, 600, true), source + 400);
+        assert_int_equal(event, rows[row].damaged ? ISCSI_TARGET_DAMAGED : ISCSI_TARGET_DATA);
+        assert_ptr_equal(target.task, last_command());
+        give(target.task, (struct iscsi_target_answer){.status = 2});
+        assert_int_equal(answers[0].response.status, 2);
+        assert_int_equal(tell(read_of(50, 0), NULL), ISCSI_TARGET_COMMAND);
+    }
     tell_chunk = SIZE_MAX;
 }
 
@@ -785,6 +813,7 @@ int main(void)
         cmocka_unit_test(only_what_is_wanted_is_asked_for_and_kept),
         cmocka_unit_test(data_go_straight_to_their_place),
         cmocka_unit_test(writes_that_break_the_rules_end_the_session),
+        cmocka_unit_test(a_data_sn_that_is_wrong_costs_the_command),
         cmocka_unit_test(data_of_no_command_are_dropped),
         cmocka_unit_test(a_tag_in_use_is_refused),
         cmocka_unit_test(digest_errors_end_the_session),
