@@ -32,6 +32,20 @@ static void send_control(struct array *array, enum header_type type, uint8_t vol
 
 /* ---- moves ---- */
 
+/* Who asked for what has just become true is told so at once: had each to look again, two who want
+ * the volume at different controllers could send it to and fro for ever. */
+static void wake_movers(struct array *array, uint8_t index)
+{
+    for (uint32_t left = array->move_wait.count; left > 0; left--) {
+        struct request *request = request_queue_pop(&array->requests, &array->move_wait);
+        const struct host_request *host = &request->host;
+        if (host->volume == index && host->offset_bytes == array->volumes[index].owner)
+            host_complete(array, request, HOST_OK);
+        else
+            request_queue_append(&array->requests, &array->run, request);
+    }
+}
+
 static void move_end(struct array *array, struct volume *volume, bool done, const char *text)
 {
     volume->move = MOVE_NONE;
@@ -40,7 +54,7 @@ static void move_end(struct array *array, struct volume *volume, bool done, cons
     volume->move_answer = false;
     array->service_stamp++;
     host_resume(array, &array->held);
-    host_resume(array, &array->move_wait);
+    wake_movers(array, (uint8_t)(volume - array->volumes));
 }
 
 static void abort_moves(struct array *array, const char *why)

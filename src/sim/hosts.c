@@ -442,7 +442,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     if (answered)
         world_trace(world, "host %u/%u: %s ends with %d", slot->host,
                     (uint32_t)(slot - hosts->slots), op_name[request->op], result);
-    if (good && !slot->shipped)
+    if (good && !slot->shipped && request->op != HOST_MOVE)
         world_check_completion(world, slot->target, request->volume);
     if (answered && result == HOST_BUSY)
         world_fail(world, "%c says BUSY with %u of %u requests", world_letter(slot->target),

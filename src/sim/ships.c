@@ -205,7 +205,7 @@ static void answer(struct world *world, struct ship_op *op, enum host_result res
     op->write_id = 0; /* it has had its effect, or never will */
     if (write_id != 0 && !ships_carry(world, op->from, op->handle, write_id))
         oracle_write_unknown(world->oracle, write_id);
-    if (result == HOST_OK)
+    if (result == HOST_OK && op->request.op != HOST_MOVE)
         world_check_completion(world, !op->from, op->request.volume);
     world_event(world, world->now_us + travel_us(world), EVENT_SHIPPED, op->from,
                 (uint32_t)(op - world->lane->ops), op->number);
