@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* COMPARE AND WRITE (SBC-3 5.2) and ORWRITE (SBC-3 5.6): a read, a decision and a write that no
+/* COMPARE AND WRITE (SBC-3 5.2) and ORWRITE (SBC-3 5.5): a read, a decision and a write that no
  * other command comes between, at either controller. Both stand on the core's one atomic request;
  * nothing here holds a lock. */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Blocks in and out (SBC-3 5.8 to 5.11, 5.24 to 5.27, 5.32 to 5.35): READ, WRITE, SYNCHRONIZE
+/* Blocks in and out (SBC-3 5.8 to 5.13, 5.26, 5.27, 5.33 to 5.35): READ, WRITE, SYNCHRONIZE
  * CACHE, PRE-FETCH. A READ or WRITE is one request to the core. When the initiator expects to move
  * less than the CDB says, no more than that is moved, in whole blocks for a WRITE; the residual
  * count tells it (RFC 7143 11.4.5). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* WRITE BUFFER, READ BUFFER and SEND DIAGNOSTIC (SPC-4 6.19, 6.42, 6.49): a small data buffer and
+/* WRITE BUFFER, READ BUFFER and SEND DIAGNOSTIC (SPC-4 6.18, 6.42, 6.49): a small data buffer and
  * an echo buffer for each logical unit, at each controller, for tests of the path. They touch
  * neither the volume nor the program; every mode that would (microcode) is refused. */
 

@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* The commands: one row each, sorted by operation code and service action. A row says which bits of
- * the CDB mean something (SPC-4 6.34.3), in which states of the unit and against which reservations
+ * the CDB mean something (SPC-4 6.35.3), in which states of the unit and against which reservations
  * the command is allowed (SPC-4 5.13 table 64, SBC-3 4.18 table 13), and who carries it out.
  * Nothing else in the program knows an operation code's meaning. */
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* EXTENDED COPY(LID1) from block device to block device and RECEIVE COPY RESULTS (SPC-4 6.4, 6.18,
- * 6.24). A copy's two ends are volumes that this nexus may use itself; each request is checked
- * against the reservations of its own volume. The whole list is looked at before anything is
- * copied; then segments go one after the other, a piece at a time: read, written, read, ... The
+/* EXTENDED COPY(LID1) from block device to block device and RECEIVE COPY RESULTS (SPC-4 6.5, 6.22,
+ * 6.23, 6.25). A copy's two ends are volumes that this nexus may use itself; each request is
+ * checked against the reservations of its own volume. The whole list is looked at before anything
+ * is copied; then segments go one after the other, a piece at a time: read, written, read, ... The
  * outcome of a nexus's last copy is kept for its questions. */
 
 #include "scsi/sense.h"
@@ -136,7 +136,7 @@ static bool targets_fit(struct scsi_task *task)
             (void)sense_unsupported_target(task);
             return false;
         }
-        /* NUL, peripheral device type; LU ID TYPE means nothing here (SPC-4 6.4.5.1). */
+        /* NUL, peripheral device type; LU ID TYPE means nothing here (SPC-4 6.5.6). */
         if ((target[1] & 0x3F) != 0) {
             (void)sense_invalid_field_in_list(task, (uint16_t)(at + 1),
                                               31 - __builtin_clz(target[1] & 0x3Fu));
@@ -325,7 +325,7 @@ enum scsi_step copy_results_begin(struct scsi_task *task)
     return task_buffer_in(task, RESULTS_BYTES);
 }
 
-/* SPC-4 6.18.3. */
+/* SPC-4 6.23. */
 static uint32_t parameters(uint8_t *to)
 {
     to[4] = 0x01; /* SNLID */
@@ -367,7 +367,7 @@ enum scsi_step copy_results_run(struct scsi_task *task)
         memcpy(to + 60, copy->sense, copy->sense_bytes);
         length = 60u + copy->sense_bytes;
         put_u32(to, length - 4);
-        copy->held = false; /* told once (SPC-4 6.17) */
+        copy->held = false; /* told once (SPC-4 6.22) */
         break;
     }
     return task_in(task, length, get_u32(task->cdb + 10));

@@ -114,7 +114,7 @@ struct scsi_nexus {
     struct copy_outcome {
         bool held;
         uint8_t list_id;
-        uint8_t status; /* SPC-4 6.24.3: 01h completed without error, 02h with error */
+        uint8_t status; /* SPC-4 6.25: 01h completed without error, 02h with error */
         uint16_t segments;
         uint32_t transfer_count; /* bytes */
         uint8_t sense_bytes;
@@ -182,7 +182,7 @@ struct scsi_command {
     uint8_t cdb_bytes;
     uint16_t flags; /* enum command_flag */
     const char *name;
-    uint8_t usage[SCSI_CDB_BYTES]; /* CDB usage map (SPC-4 6.34.3); [0] is the opcode */
+    uint8_t usage[SCSI_CDB_BYTES]; /* CDB usage map (SPC-4 6.35.3); [0] is the opcode */
     /* Read the CDB: answer at once through sense.h or task_good(), or task_buffer(), or an I/O. */
     enum scsi_step (*begin)(struct scsi_task *task);
     /* The buffer and the data have come. NULL: never asks for a buffer. */
@@ -389,7 +389,7 @@ enum scsi_step reservation_release_done(struct scsi_task *task, enum host_result
 
 /* ---- alua.c ---- */
 
-/* SPC-4 6.36 table 308: asymmetric access state of a target port group (1 or 2) for a unit. */
+/* SPC-4 6.37: asymmetric access state of a target port group (1 or 2) for a unit. */
 enum alua_state {
     ALUA_OPTIMIZED = 0x0,
     ALUA_NON_OPTIMIZED = 0x1,

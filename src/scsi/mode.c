@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* What a host may set: MODE SENSE and MODE SELECT of the caching and control pages (SPC-4 6.11 to
- * 6.15, 7.5.8; SBC-3 6.5.5), and START STOP UNIT (SBC-3 5.25). All of it stands in the volume's
+ * 6.14, 7.5.8; SBC-3 6.5.5), and START STOP UNIT (SBC-3 5.25). All of it stands in the volume's
  * state record, so both controllers say the same. Current values only: nothing is saved (PS is
  * zero). A MODE SELECT is looked at whole before any of it counts. */
 

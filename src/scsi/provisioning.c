@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* UNMAP, WRITE SAME and GET LBA STATUS (SBC-3 5.28, 5.43, 5.44, 5.3). LBPRZ is one: what has been
+/* UNMAP, WRITE SAME and GET LBA STATUS (SBC-3 5.28, 5.43, 5.44, 5.4). LBPRZ is one: what has been
  * unmapped reads as zeros. The store discards whole pages only, so the ragged ends of an unmapped
  * range are zeroed; a zero WRITE SAME with UNMAP is the core's own zeroing, which lets go of what
  * it can. Every list is looked at whole before anything of it is done. */
@@ -198,7 +198,7 @@ enum scsi_step provisioning_same_done(struct scsi_task *task, enum host_result r
 
 enum { STATUS_HEADER_BYTES = 8, STATUS_DESCRIPTOR_BYTES = 16, STATUS_DESCRIPTOR_LIMIT = 256 };
 
-/* SBC-3 5.3.3 table 33. */
+/* SBC-3 5.4.2. */
 enum { PROVISIONING_MAPPED = 0, PROVISIONING_DEALLOCATED = 1 };
 
 enum scsi_step provisioning_status_begin(struct scsi_task *task)

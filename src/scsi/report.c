@@ -2,9 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* Commands that only tell: TEST UNIT READY, REQUEST SENSE, REPORT LUNS, READ CAPACITY, READ DEFECT
- * DATA, REPORT SUPPORTED OPERATION CODES and TASK MANAGEMENT FUNCTIONS (SPC-4 6.33 to 6.35, 6.39,
- * 6.47; SBC-3 5.15 to 5.18). None of them makes a request to the core or changes anything but the
- * unit attentions that it reports. */
+ * DATA, REPORT SUPPORTED OPERATION CODES and TASK MANAGEMENT FUNCTIONS
+ * (SPC-4 6.33, 6.35, 6.36, 6.39, 6.47; SBC-3 5.15 to 5.18). None of them makes a request to the
+ * core or changes anything but the unit attentions that it reports. */
 
 #include "scsi/command.h"
 #include "scsi/sense.h"
@@ -133,7 +133,7 @@ enum {
     SUPPORTED = 3,
 };
 
-/* SPC-4 6.34.4: no estimates are given. */
+/* SPC-4 6.35.4: no estimates are given. */
 static uint32_t put_timeouts(uint8_t *to)
 {
     memset(to, 0, TIMEOUT_BYTES);

@@ -40,7 +40,7 @@ enum scsi_step sense_registration_resources(struct scsi_task *task); /* 55/04 IN
                                                                         REGISTRATION RESOURCES */
 enum scsi_step sense_saving_not_supported(struct scsi_task *task);   /* 39/00 */
 enum scsi_step sense_sequence_error(struct scsi_task *task);         /* 2C/00 */
-/* EXTENDED COPY's parameter list (SPC-4 6.4): 26/06, 26/07, 26/08, 26/09, 26/0B. */
+/* EXTENDED COPY's parameter list (SPC-4 6.5): 26/06, 26/07, 26/08, 26/09, 26/0B. */
 enum scsi_step sense_too_many_targets(struct scsi_task *task);
 enum scsi_step sense_unsupported_target(struct scsi_task *task);
 enum scsi_step sense_too_many_segments(struct scsi_task *task);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* VERIFY and WRITE AND VERIFY (SBC-3 5.28 to 5.31, 5.36 to 5.39): what is stored is read back, a
+/* VERIFY and WRITE AND VERIFY (SBC-3 5.29 to 5.31, 5.37 to 5.39): what is stored is read back, a
  * piece at a time, and compared with what the initiator sent. VERIFY changes nothing. A WRITE AND
  * VERIFY reads back only after its write is as safe as one with FUA. */
 
