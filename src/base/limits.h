@@ -43,6 +43,16 @@ enum {
     RANGE_SMALL_PAGES = 16, /* up to so many, WRITE ZEROES goes through the cache at memory speed */
     RANGE_OPS = 16,         /* TRIM and WRITE ZEROES under way at a time; more wait */
 
+    /* The remote copy. Two closed cycles keep a link of any length busy: the data of one travels
+     * while the answers about the other are on their way. With the open one three are alive. */
+    COPY_CLOSED = 2,
+    COPY_RING = 4,          /* places for cycles by number: one more than are alive at a time */
+    COPY_WINDOW = 32,       /* batches on their way to the second array, from each half */
+    COPY_RECORDS = 1024,    /* records in one of them: as many as headers in a batch of the link */
+    COPY_RANGES = 256,      /* ranges of unconfirmed cycles, of each half */
+    COPY_REGIONS = 1 << 18, /* regions of one volume: 32 KiB of bitmap */
+    COPY_REGION_PAGES = 16, /* pages of the smallest region */
+
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */
     TRACE_LINE = 200,
 };
@@ -51,6 +61,10 @@ enum {
 
 _Static_assert(BATCH_DATA_BYTES + BATCH_HEADERS * 64 + 256 < (1 << 24),
                "a batch fits WRITE BUFFER's 24-bit parameter list length");
+_Static_assert(COPY_RING > COPY_CLOSED + 1,
+               "a takeover's new cycle has a place beside all that are alive");
+_Static_assert(COPY_WINDOW <= 64, "the receiver knows the batches of a window by the bits of a word");
+_Static_assert(2 * COPY_RANGES <= COPY_RECORDS, "all ranges of a cycle fit one batch");
 _Static_assert(PAGE_SECTORS == 8, "a page's sector mask is one byte");
 
 #endif
