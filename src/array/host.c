@@ -407,7 +407,11 @@ static bool host_admit(struct array *array, struct request *request)
         (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
         bool ships = array->role.state == ROLE_PAIRED && !array->stopping &&
                      !(request->host.flags & (HOST_SHIPPED | HOST_HERE));
-        if (ships)
+        bool there = request->host.op == HOST_MOVE && array->role.state == ROLE_PAIRED &&
+                     volume->owner == request->host.offset_bytes;
+        if (there)
+            host_complete(array, request, HOST_OK); /* what it asked for has come true */
+        else if (ships)
             ship_request(array, request);
         else
             host_complete(array, request, HOST_NOT_OWNER);

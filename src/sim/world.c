@@ -177,7 +177,7 @@ void world_start(struct world *world, uint8_t who)
     controller->held = NULL;
     controller->incarnation = config.incarnation;
     controller->message = NO_INDEX;
-    controller->register_busy = false;
+    controller->register_busy = controller->swap_open = false;
     controller->register_seen_us = 0;
     controller->writes_in_flight = controller->reads_in_flight = 0;
     controller->role = ROLE_STARTING;

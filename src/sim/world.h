@@ -108,6 +108,7 @@ struct controller {
     uint64_t pumps_at_once;            /* in a row with a deadline that has passed already */
     uint32_t message; /* the peer's message that waits for the next pump; NO_INDEX: none */
     bool register_busy;
+    bool swap_open;            /* it does not know yet what became of its swap */
     uint64_t register_seen_us; /* when it asked what the register last told it */
     uint32_t writes_in_flight, reads_in_flight;
     /* Seen after the last pump. */
