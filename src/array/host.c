@@ -15,6 +15,14 @@ static bool role_is_out(const struct array *array)
     return !role_has_memory(array->role.state) || array->role.state == ROLE_JOINING;
 }
 
+/* A barrier waits for what may still change the volume: not for a READ or a FLUSH, which a store
+ * that hangs would keep for ever, and not for its own kind. */
+static bool barrier_awaits(const struct request *request)
+{
+    return request->host.op != HOST_READ && request->host.op != HOST_FLUSH &&
+           request->host.op != HOST_STATE;
+}
+
 void host_complete(struct array *array, struct request *request, enum host_result result)
 {
     host_complete_detail(array, request, result, 0);
@@ -29,7 +37,7 @@ void host_complete_detail(struct array *array, struct request *request, enum hos
     uint64_t latency_us = array->now_us - request->started_us;
     if (request->begun) {
         volume->active--;
-        if (request->host.op != HOST_STATE)
+        if (barrier_awaits(request))
             volume->side_active[request->side]--;
         state_request_over(array, request);
     }
@@ -429,7 +437,7 @@ static bool host_admit(struct array *array, struct request *request)
     request->begun = true;
     request->side = volume->side;
     volume->active++;
-    if (request->host.op != HOST_STATE) /* a barrier waits for none of its own kind */
+    if (barrier_awaits(request))
         volume->side_active[volume->side]++;
     return true;
 }

@@ -126,7 +126,8 @@ struct volume {
     uint64_t move_cut; /* MOVE_DESTAGE: the flush generation to wait for */
     uint64_t move_since_us;
     uint32_t active;         /* requests that have begun and not ended */
-    uint32_t side_active[2]; /* the same, by the side of the last HOST_BARRIER that they began on */
+    uint32_t side_active[2]; /* those that may change the volume, by the side of the last
+                                HOST_BARRIER that they began on */
     uint8_t side;
     struct volume_state state;
     enum array_service service_said; /* as last put into actions.changed */

@@ -372,11 +372,25 @@ static void a_request_that_was_judged_by_an_older_record_is_sent_back(void **sta
     assert_reads(A, V_A, 0, PAGE, 0);
 }
 
-static void a_barrier_waits_for_the_older_requests_only(void **state)
+static void a_barrier_does_not_wait_for_a_read_that_the_store_keeps(void **state)
 {
     destage_all();
     pair.side[A].hold_store = true;
     uint32_t older = ask_read(A, V_A, 50 * PAGE, PAGE);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_ok(barrier);
+    assert_false(is_done(older));
+    pair.side[A].hold_store = false;
+    pass_ms(20);
+    assert_ok(older);
+}
+
+static void a_barrier_waits_for_older_changes_only(void **state)
+{
+    destage_all();
+    pair.side[A].hold_store = true;
+    uint32_t older = ask_compare(A, V_A, 50 * PAGE, 512, 0, 5);
     uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
     uint32_t next = ask_state(A, V_A, 1, "two", 0);
     settle();
@@ -452,7 +466,8 @@ int main(void)
         SHIP_TEST(a_record_is_replaced_only_by_who_knows_it),
         SHIP_TEST(it_counts_only_when_the_peer_has_it),
         SHIP_TEST(a_request_that_was_judged_by_an_older_record_is_sent_back),
-        SHIP_TEST(a_barrier_waits_for_the_older_requests_only),
+        SHIP_TEST(a_barrier_does_not_wait_for_a_read_that_the_store_keeps),
+        SHIP_TEST(a_barrier_waits_for_older_changes_only),
         cmocka_unit_test_teardown(a_record_of_an_earlier_run_counts_until_a_newer_one_comes,
                                   pair_destroy),
         SHIP_TEST(a_host_may_ask_either_for_a_move),
