@@ -8,6 +8,8 @@
 
 #include "sim/hosts.h"
 
+#include "sim/listing.h"
+
 #include "sim/ships.h"
 
 #include <inttypes.h>
@@ -123,6 +125,13 @@ static void draw_host(struct world *world, struct host *host)
         host->path[v] = world->config.volumes[v].home;
 }
 
+/* In a replay only the reading of everything at the end draws its own turns. */
+static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
+{
+    if (world->options.replay == NULL || slot == &world->hosts->slots[SLOT_LIMIT])
+        world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
+}
+
 void hosts_create(struct world *world)
 {
     struct hosts *hosts = calloc(1, sizeof *hosts);
@@ -135,11 +144,17 @@ void hosts_create(struct world *world)
         for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
             struct slot *slot = &hosts->slots[hosts->slot_count];
             slot->host = h;
-            world_event(world, world->now_us + generator_below(&world->draw, 20000), EVENT_HOST, 2,
-                        hosts->slot_count, 0);
+            turn_at(world, slot, world->now_us + generator_below(&world->draw, 20000));
             hosts->slot_count++;
         }
     }
+    const struct listing *replay = world->options.replay;
+    if (replay)
+        hosts->slot_count = SLOT_LIMIT;
+    for (uint32_t i = 0; replay && i < replay->line_count; i++)
+        if (replay->lines[i].kind == LISTING_HOST)
+            world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
+                        replay->lines[i].slot % SLOT_LIMIT, i + 1);
 }
 
 void hosts_destroy(struct world *world)
@@ -284,11 +299,6 @@ static void draw_request(struct world *world, struct slot *slot)
 
 /* ---- submitting ---- */
 
-static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
-{
-    world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
-}
-
 /* What the request changes for certain. TRIM is advice: only whole pages become zeros, where the
  * store can. */
 static bool changed_range(const struct world *world, const struct slot *slot, uint64_t *from,
@@ -404,7 +414,7 @@ static void plan_compare(struct world *world, struct slot *slot)
     const struct host *host = &world->hosts->hosts[slot->host];
     const struct host_request *request = &slot->request;
     if (slot == &world->hosts->slots[SLOT_LIMIT] || request->length_bytes > COMPARE_MOST ||
-        !generator_chance(&world->traffic, host->compare_percent, 100))
+        (!world->options.replay && !generator_chance(&world->traffic, host->compare_percent, 100)))
         return;
     slot->compare = true;
     slot->seen = realloc(slot->seen, request->length_bytes);
@@ -501,7 +511,8 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     slot->data = NULL;
     bool verifier = slot == &hosts->slots[SLOT_LIMIT];
     struct host *host = &hosts->hosts[slot->host];
-    slot->again = !good && !told && result != HOST_RANGE && (verifier || !host->gives_up);
+    slot->again = !good && !told && result != HOST_RANGE && (verifier || !host->gives_up) &&
+                  (verifier || !world->options.replay);
     if (request->op == HOST_COMPARE_WRITE)
         slot->again = false; /* whether it was done is not known: look again first */
     uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
@@ -537,6 +548,15 @@ static void submit(struct world *world, struct slot *slot)
         uint32_t length;
         array_state(controller->array, request->volume, &request->state_version, &length);
     }
+    if (world->options.record && slot != &hosts->slots[SLOT_LIMIT])
+        listing_add(world->options.record,
+                    &(struct listing_line){.at_us = world->now_us,
+                                           .kind = LISTING_HOST,
+                                           .who = slot->target,
+                                           .host = slot->host,
+                                           .slot = (uint32_t)(slot - hosts->slots),
+                                           .outside = slot->out_of_range,
+                                           .request = *request});
     request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
     world->count.requests++;
     world_trace(
@@ -556,7 +576,7 @@ static void submit(struct world *world, struct slot *slot)
     if (request->op == HOST_READ && !outcome.data_held)
         world_fail(world, "a read is under way without a place for its data");
     if (slot->data && outcome.data_held && world->rates.data_moves &&
-        generator_chance(&world->traffic, 1, 2)) {
+        generator_chance(&world->latency, 1, 2)) {
         uint64_t bytes = data_bytes(request);
         uint8_t *place = malloc(bytes);
         CHECK(place != NULL);
@@ -589,9 +609,41 @@ static bool draw_verify(struct world *world, struct slot *slot)
     return true;
 }
 
+/* A request of a listing: to be made now, if it can be. */
+static void replay_turn(struct world *world, const struct listing_line *line)
+{
+    struct hosts *hosts = world->hosts;
+    const struct controller *controller = &world->controllers[line->who];
+    struct slot *slot = &hosts->slots[line->slot % SLOT_LIMIT];
+    const struct host_request *request = &line->request;
+    if (request->volume >= world->config.volume_count)
+        return;
+    bool seen = !slot->waiting && slot->compare && slot->request.op == HOST_READ &&
+                slot->request.volume == request->volume &&
+                slot->request.offset_bytes == request->offset_bytes &&
+                slot->request.length_bytes == request->length_bytes;
+    if (request->op == HOST_COMPARE_WRITE && !seen)
+        return; /* the read that it compares with has been left out */
+    for (uint32_t i = 0; i < SLOT_LIMIT && slot->waiting; i++)
+        slot = &hosts->slots[i];
+    if (slot->waiting || !controller->running || controller->paused ||
+        hosts->in_flight[line->who] >= world->config.request_limit)
+        return;
+    slot->host = line->host % HOST_LIMIT;
+    slot->target = line->who;
+    slot->request = *request;
+    slot->out_of_range = line->outside;
+    slot->compare = false;
+    submit(world, slot);
+}
+
 void hosts_on_turn(struct world *world, const struct event *event)
 {
     struct hosts *hosts = world->hosts;
+    if (event->stamp > 0) {
+        replay_turn(world, &world->options.replay->lines[event->stamp - 1]);
+        return;
+    }
     struct slot *slot = &hosts->slots[event->index];
     bool verifier = event->index == SLOT_LIMIT;
     CHECK(!slot->waiting);
@@ -673,6 +725,10 @@ uint32_t hosts_waiting(const struct world *world)
     for (uint32_t i = 0; i < hosts->slot_count; i++)
         if (hosts->slots[i].waiting || hosts->slots[i].again)
             count++;
+    const struct listing *replay = world->options.replay;
+    if (replay && replay->line_count > 0 &&
+        world->now_us < replay->lines[replay->line_count - 1].at_us)
+        count++; /* there are more to come */
     return count;
 }
 

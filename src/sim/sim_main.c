@@ -6,6 +6,7 @@
  * usage. */
 
 #include "sim/mistakes.h"
+#include "sim/shrink.h"
 #include "sim/world.h"
 
 #include <getopt.h>
@@ -22,6 +23,8 @@ struct arguments {
     uint64_t limit_s;
     bool quiet;
     bool first; /* stop at the first failure */
+    bool shrink;
+    const char *replay; /* a file */
 };
 
 static void usage(FILE *to)
@@ -47,6 +50,8 @@ static void usage(FILE *to)
             "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
             "                   the Nth of its kind fails\n"
             "  --first          stop at the first seed that fails\n"
+            "  --shrink         make the failing seed small and print it as a listing\n"
+            "  --replay FILE    play a listing\n"
             "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
             "  --list-mistakes  all of them, with what is done wrong\n");
 }
@@ -86,6 +91,8 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"fail-status", required_argument, NULL, '3'},
         {"fail-register", required_argument, NULL, '4'},
         {"first", no_argument, NULL, 'f'},
+        {"shrink", no_argument, NULL, 'k'},
+        {"replay", required_argument, NULL, 'r'},
         {"mistake", required_argument, NULL, 'm'},
         {"list-mistakes", no_argument, NULL, 'M'},
         {NULL, 0, NULL, 0},
@@ -147,6 +154,12 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'f':
             arguments->first = true;
+            break;
+        case 'k':
+            arguments->shrink = true;
+            break;
+        case 'r':
+            arguments->replay = optarg;
             break;
         case 'm': {
             const char *wrong = mistakes_make(optarg);
@@ -222,6 +235,42 @@ static void print_totals(const struct statistics *sum, uint64_t seeds, uint64_t 
     putchar('\n');
 }
 
+enum { SHRINK_LIMIT_S = 120 };
+
+/* The listing goes to stdout: a file of it can be played again. */
+static int shrink(const struct arguments *arguments)
+{
+    struct listing listing;
+    struct shrink_result result;
+    uint64_t limit_s = arguments->limit_s > 0 ? arguments->limit_s : SHRINK_LIMIT_S;
+    bool good = shrink_seed(&arguments->options, limit_s, &listing, &result);
+    printf("# %s\n# seed %" PRIu64 " --steps %" PRIu64 ", %u of %u lines are left after %u runs\n",
+           result.failure, arguments->options.seed, arguments->options.steps,
+           good ? result.after : listing.line_count, result.before, result.runs);
+    if (good)
+        listing_print(&listing, stdout);
+    listing_free(&listing);
+    return good ? 0 : 1;
+}
+
+static int replay(const struct arguments *arguments)
+{
+    struct listing listing;
+    struct statistics count;
+    const char *wrong = listing_read(&listing, arguments->replay);
+    if (wrong) {
+        fprintf(stderr, "holdfast-sim: %s: %s\n", arguments->replay, wrong);
+        listing_free(&listing);
+        return 2;
+    }
+    wrong = shrink_replay(&listing, &arguments->options, &count);
+    if (wrong)
+        printf("FAILED %s: %s\n", arguments->replay, wrong);
+    print_counts(&count);
+    listing_free(&listing);
+    return wrong ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.options = {.seed = 1, .steps = 3000}, .seeds = 1};
@@ -230,6 +279,10 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    if (arguments.shrink)
+        return shrink(&arguments);
+    if (arguments.replay)
+        return replay(&arguments);
     struct statistics sum = {0};
     time_t start = time(NULL);
     uint64_t done = 0, failed = 0;

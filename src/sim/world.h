@@ -55,6 +55,8 @@ struct world_options {
     uint64_t fail_status;   /* delivered, but its answer is lost with the session */
     uint64_t fail_register; /* no answer; done or not by turns */
     bool scripted; /* no faults but these; a fixed script of operator actions and one crash */
+    struct listing *record;       /* NULL, or what happens is written there */
+    const struct listing *replay; /* NULL, or what happens is read from there */
 };
 
 enum event_kind {
@@ -224,6 +226,7 @@ struct statistics {
 };
 
 struct hosts;
+struct listing;
 struct ship_lane;
 
 struct world {
@@ -265,6 +268,8 @@ struct world {
     uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
     bool cut_armed;
+    bool hold_armed[2]; /* a replay: the next pump with store operations is held */
+    uint32_t finish;    /* the order of the clean stops at the end */
 
     struct hosts *hosts;
     uint32_t cell_bytes; /* the oracle's: no request begins or ends within one */
@@ -308,6 +313,9 @@ void world_start(struct world *world, uint8_t who);
 /* `provable`: its warden lives and will say so. */
 void world_kill(struct world *world, uint8_t who, bool provable);
 void world_pause(struct world *world, uint8_t who, uint64_t for_us);
+
+/* The dice of one thing of this instant, whatever else has thrown them before. */
+void world_reseed(struct world *world, struct generator *generator, uint64_t salt);
 
 /* It says that it serves the volume, in the same epoch as the other. */
 bool world_serves(const struct world *world, uint8_t who, uint8_t volume);
