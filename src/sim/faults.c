@@ -409,13 +409,13 @@ void faults_on_role(struct world *world, uint8_t who)
 void faults_on_death(struct world *world)
 {
     uint64_t until_us = world->config.lease_ms * 1500u + world->config.settle_ms * 1000u;
-    if (world->options.replay || world->rates.mean_us[FAULT_POWER] == 0 ||
-        !generator_chance(&world->chaos, 1, 3))
+    if (world->rates.mean_us[FAULT_POWER] == 0 || !generator_chance(&world->chaos, 1, 3))
         return;
     if (generator_chance(&world->chaos, 1, 2))
         until_us = 30000;
-    world_event(world, world->now_us + generator_below(&world->chaos, until_us), EVENT_FAULT, 2,
-                POWER_AFTER_DEATH, 0);
+    uint64_t after_us = generator_below(&world->chaos, until_us);
+    if (!world->options.replay) /* a replay has it in its listing */
+        world_event(world, world->now_us + after_us, EVENT_FAULT, 2, POWER_AFTER_DEATH, 0);
 }
 
 static void listed(struct world *world, const struct listing_line *line)
