@@ -471,14 +471,14 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
     if (request->op == HOST_COMPARE_WRITE)
         check_compare(world, slot, good); /* before its own write counts as done */
-    bool stored = good && promises_store(world, slot);
+    /* One that is out and has not heard of it yet: what the survivor had taken over from it is
+     * among what an operator has accepted to be lost meanwhile; and what it reads says nothing
+     * about what will be seen from now on. */
+    bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
+    bool stored = good && !lost && promises_store(world, slot);
     if (stored && request->op == HOST_FLUSH)
         oracle_flushed(world->oracle, request->volume, slot->began);
     if (slot->write_id != 0) {
-        /* One that is out and has not heard of it yet: what the survivor had taken over from it is
-         * among what an operator has accepted to be lost meanwhile. */
-        bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
-        stored = stored && !lost;
         if (good && lost)
             oracle_write_unknown(world->oracle, slot->write_id);
         else if (good)
@@ -499,7 +499,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         slot->first_try = 0;
     }
     if (request->op == HOST_READ)
-        check_read(world, slot, good);
+        check_read(world, slot, good && !lost);
     if (request->op == HOST_READ && good)
         plan_compare(world, slot);
     if (request->op == HOST_STATE && good) {
