@@ -622,6 +622,22 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
     return array->outcome;
 }
 
+void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle)
+{
+    array_begin(array, now_us);
+    for (uint32_t i = 0; i < array->requests.limit; i++) {
+        struct request *request = &array->requests.requests[i];
+        bool is_it = request->used && request->host.handle == handle &&
+                     !(request->host.flags & HOST_SHIPPED);
+        if (!is_it)
+            continue;
+        request->dropped = true;
+        host_resume(array, &array->ship_wait); /* the others queue again, in their order */
+        host_resume(array, &array->held);
+        return;
+    }
+}
+
 void array_host_move_data(struct array *array, void *data)
 {
     CHECK(array->last_held != NULL);

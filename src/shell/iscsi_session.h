@@ -175,7 +175,8 @@ struct iscsi_server {
     struct iscsi_session *dirty;    /* have something to send, or to be cleared up */
     struct iscsi_session *waiting_first, *waiting_last; /* for room, in turn */
     uint32_t session_count;
-    bool stopping; /* no new session */
+    bool stopping;  /* no new session */
+    bool abandoned; /* the core has to be pumped for it */
     bool upkeep_due;
     struct iscsi_manage *upkeep;
 

@@ -41,6 +41,7 @@ struct host {
     bool here;            /* takes only a controller's own word: no shipping */
     uint32_t
         compare_percent; /* of its reads are followed by a COMPARE AND WRITE of the same range */
+    uint32_t leaves_percent; /* of its requests lose their connection before they have ended */
     uint32_t astray_percent; /* of its requests go to the controller that it does not believe in */
     uint8_t path[VOLUME_LIMIT]; /* by volume: the controller that it believes to serve it */
 };
@@ -64,7 +65,21 @@ struct slot {
     uint8_t *seen;      /* that, request.length_bytes of it */
 };
 
-enum { HOST_LIMIT = 8, SLOT_LIMIT = 128, REPLACED_LIMIT = 1024, COMPARE_MOST = 5 * 4096 };
+enum {
+    HOST_LIMIT = 8,
+    SLOT_LIMIT = 128,
+    REPLACED_LIMIT = 1024,
+    GHOST_LIMIT = 64,
+    COMPARE_MOST = 5 * 4096
+};
+
+/* A request whose host has left: nobody waits for it, but it may still have its effect. */
+struct ghost {
+    bool used;
+    uint8_t who;
+    uint64_t handle, write_id;
+    uint8_t *data;
+};
 
 struct replaced {
     uint64_t stamp, offset;
@@ -78,6 +93,7 @@ struct hosts {
     uint32_t in_flight[2];
     struct replaced replaced[REPLACED_LIMIT]; /* what the latest COMPARE AND WRITEs replaced */
     uint32_t replaced_count;
+    struct ghost ghosts[GHOST_LIMIT];
     bool verifying, verified;
     uint8_t verify_volume;
     uint64_t verify_offset;
@@ -119,6 +135,7 @@ static void draw_host(struct world *world, struct host *host)
     host->op_weight[HOST_STATE] = generator_chance(draw, 1, 3) ? 1 : 0;
     host->op_weight[HOST_MOVE] = generator_chance(draw, 1, 8) ? 1 : 0;
     host->here = generator_chance(draw, 1, 4);
+    host->leaves_percent = generator_chance(draw, 1, 4) ? (uint32_t)world_between(draw, 1, 20) : 0;
     host->compare_percent = generator_chance(draw, 1, 2) ? (uint32_t)world_between(draw, 1, 60) : 0;
     host->astray_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 50) : 1;
     for (uint32_t v = 0; v < world->config.volume_count; v++)
@@ -163,6 +180,8 @@ void hosts_destroy(struct world *world)
         free(world->hosts->slots[i].data);
         free(world->hosts->slots[i].seen);
     }
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        free(world->hosts->ghosts[i].data);
     free(world->hosts);
 }
 
@@ -571,6 +590,10 @@ static void submit(struct world *world, struct slot *slot)
         end(world, slot, AT_ONCE, outcome.result);
         return;
     }
+    if (slot != &hosts->slots[SLOT_LIMIT] &&
+        generator_chance(&world->traffic, hosts->hosts[slot->host].leaves_percent, 100))
+        world_event(world, world->now_us + generator_below(&world->traffic, 20000), EVENT_LEAVE, 2,
+                    (uint32_t)(slot - hosts->slots), slot->generation);
     if (request->op == HOST_WRITE && !outcome.data_held)
         memset(slot->data, 0xDD, request->length_bytes); /* nobody may need it any more */
     if (request->op == HOST_READ && !outcome.data_held)
@@ -684,9 +707,35 @@ void hosts_on_turn(struct world *world, const struct event *event)
     submit(world, slot);
 }
 
+/* It has ended, or its controller has. */
+static void ghost_over(struct world *world, struct ghost *ghost)
+{
+    struct hosts *hosts = world->hosts;
+    CHECK(hosts->in_flight[ghost->who] > 0);
+    hosts->in_flight[ghost->who]--;
+    if (ghost->write_id != 0 && !ships_carry(world, ghost->who, ghost->handle, ghost->write_id))
+        oracle_write_unknown(world->oracle, ghost->write_id);
+    free(ghost->data);
+    *ghost = (struct ghost){.used = false};
+}
+
+static bool ghost_completes(struct world *world, uint8_t who, uint64_t handle)
+{
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++) {
+        struct ghost *ghost = &world->hosts->ghosts[i];
+        if (!ghost->used || ghost->who != who || ghost->handle != handle)
+            continue;
+        ghost_over(world, ghost);
+        return true;
+    }
+    return false;
+}
+
 void hosts_on_completion(struct world *world, uint8_t who, const struct completion *completion)
 {
     struct hosts *hosts = world->hosts;
+    if (ghost_completes(world, who, completion->handle))
+        return;
     uint64_t index = completion->handle & 0xFF;
     if (index > SLOT_LIMIT)
         world_fail(world, "%c completes a request that nobody made", world_letter(who));
@@ -710,9 +759,40 @@ void hosts_shipped(struct world *world, uint8_t who, uint64_t handle)
         slot->shipped = true;
 }
 
+void hosts_on_leave(struct world *world, const struct event *event)
+{
+    struct hosts *hosts = world->hosts;
+    struct slot *slot = &hosts->slots[event->index];
+    struct controller *controller = &world->controllers[slot->target];
+    uint32_t free_ghost = 0;
+    while (free_ghost < GHOST_LIMIT && hosts->ghosts[free_ghost].used)
+        free_ghost++;
+    if (!slot->waiting || slot->generation != event->stamp || !controller->running ||
+        controller->paused || free_ghost == GHOST_LIMIT)
+        return;
+    hosts->ghosts[free_ghost] = (struct ghost){.used = true,
+                                               .who = slot->target,
+                                               .handle = slot->request.handle,
+                                               .write_id = slot->write_id,
+                                               .data = slot->data};
+    slot->data = NULL;
+    slot->write_id = 0;
+    hosts->in_flight[slot->target]++; /* end() counts it down */
+    world_trace(world, "host %u/%u leaves its request at %c", slot->host, event->index,
+                world_letter(slot->target));
+    uint8_t who = slot->target;
+    uint64_t handle = slot->request.handle;
+    end(world, slot, ORPHANED, HOST_NOT_OWNER);
+    array_host_abandon(controller->array, world_clock(world, who), handle);
+    world_touch(world, who);
+}
+
 void hosts_orphan(struct world *world, uint8_t who)
 {
     struct hosts *hosts = world->hosts;
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        if (hosts->ghosts[i].used && hosts->ghosts[i].who == who)
+            ghost_over(world, &hosts->ghosts[i]);
     for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
         if (hosts->slots[i].waiting && hosts->slots[i].target == who)
             end(world, &hosts->slots[i], ORPHANED, HOST_NOT_OWNER);
@@ -722,6 +802,8 @@ uint32_t hosts_waiting(const struct world *world)
 {
     const struct hosts *hosts = world->hosts;
     uint32_t count = 0;
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        count += hosts->ghosts[i].used;
     for (uint32_t i = 0; i < hosts->slot_count; i++)
         if (hosts->slots[i].waiting || hosts->slots[i].again)
             count++;

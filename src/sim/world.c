@@ -655,6 +655,9 @@ static void dispatch(struct world *world, const struct event *event)
     case EVENT_HOST:
         hosts_on_turn(world, event);
         break;
+    case EVENT_LEAVE:
+        hosts_on_leave(world, event);
+        break;
     case EVENT_SHIP:
         ships_on_arrival(world, event);
         break;

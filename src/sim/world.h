@@ -78,6 +78,7 @@ enum event_kind {
     EVENT_FAULT,
     EVENT_OPERATOR,
     EVENT_HOST,
+    EVENT_LEAVE,
     EVENT_SHIP,
     EVENT_SHIPPED,
     EVENT_SHIP_DOWN,

@@ -246,11 +246,11 @@ static void trimmed_page_stays_trimmed_after_takeover(void **state)
 static void zeroes_with_a_ragged_head_are_over_with_their_range(void **state)
 {
     struct story *story = story_begin();
-    story_zero(story, A, 1, 512, 20 * PAGE_SIZE_BYTES);
-    story_expect(story, "a: host 1 op 4 volume 0 offset 512 length 81408\n"
+    story_zero(story, A, 1, 512, 40 * PAGE_SIZE_BYTES);
+    story_expect(story, "a: host 1 op 4 volume 0 offset 512 length 163328\n"
                         "a: fill write slot 0 volume 0 page 0 fresh\n"
                         "a: seal batch headers 1 data 3584\n"
-                        "a: store trim 4096+77824\n"
+                        "a: store trim 4096+159744\n"
                         "a: send batch 3712\n");
     story_carry(story, A);
     story_skip(story);
