@@ -214,7 +214,8 @@ static void wait_for_fetch(struct array *array, struct request *request, struct 
     bool taken = slot == NULL;
     if (taken)
         slot = pages_take(array, key, true);
-    if (slot != NULL && (slot->fetch != 0 || stores_fetch(array, slot, end_page))) {
+    if (slot != NULL &&
+        (slot->fetch != 0 || (!array->fill_first && stores_fetch(array, slot, end_page)))) {
         host_wait_slot(array, request, slot);
         return;
     }

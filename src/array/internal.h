@@ -199,6 +199,7 @@ struct array {
     uint64_t pace_us;    /* when pace_credit was last topped up */
     int64_t pace_credit; /* millionths of a page that may be destaged now, while nobody waits */
     bool pace_due;       /* there is more to destage than the pace allows at once */
+    bool fill_first;     /* a page that is to be destaged waits for a place for its fetch */
     uint64_t flushed_us; /* when a store was last asked to flush destaged runs */
     uint64_t stream_count;
     uint32_t config_crc;
