@@ -94,7 +94,7 @@ struct iscsi_manage {
     enum host_result result;
     bool over;    /* scsi/ is through */
     bool in_core; /* its request is */
-    bool cold;    /* TARGET COLD RESET: the session ends with it */
+    bool cold;    /* TARGET COLD RESET: all sessions end with it */
     uint8_t buffer[VOLUME_STATE_BYTES];
 };
 
