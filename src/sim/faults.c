@@ -78,7 +78,7 @@ void faults_create(struct world *world)
     uint64_t mood = generator_below(draw, 12); /* 0: no faults at all; 1: nothing but faults */
     for (int kind = 0; kind < FAULT_COUNT; kind++) {
         uint64_t mean_us = pick(draw, mood == 1 ? wild_means : means, 3);
-        bool never = !generator_chance(draw, 1, one_in);
+        bool never = !generator_chance(draw, 1, kind == FAULT_LATE ? 2 : one_in);
         if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
             mean_us *= 5;
         if (kind == FAULT_LATE) /* each lasts for a lease and three more */
@@ -402,6 +402,14 @@ void faults_on_role(struct world *world, uint8_t who)
     uint64_t after_us = generator_below(chaos, 300);
     if (!world->options.replay) /* a replay has it in its listing */
         world_event(world, world->now_us + after_us, EVENT_FAULT, 2, ONCE + kind, 0);
+}
+
+void faults_on_takeover(struct world *world)
+{
+    bool soon = world->rates.mean_us[FAULT_POWER] > 0 && generator_chance(&world->chaos, 1, 2);
+    uint64_t after_us = soon ? generator_below(&world->chaos, 5000) : 0;
+    if (soon && !world->healing && !world->options.replay)
+        world_event(world, world->now_us + after_us, EVENT_FAULT, 2, POWER_AFTER_DEATH, 0);
 }
 
 /* What ends a controller often ends a shelf of disks with it, or a little later: when the survivor

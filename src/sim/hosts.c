@@ -8,6 +8,7 @@
 
 #include "sim/hosts.h"
 
+#include "sim/disks.h"
 #include "sim/listing.h"
 
 #include "sim/ships.h"
@@ -457,6 +458,19 @@ static bool promises_store(const struct world *world, const struct slot *slot)
     return alone || (asked && world->config.volumes[request->volume].flush_destage);
 }
 
+static void check_durable(struct world *world, const struct slot *slot)
+{
+    uint8_t volume = slot->request.volume;
+    uint64_t from, to;
+    if (!changed_range(world, slot, &from, &to))
+        return;
+    const char *wrong =
+        oracle_check_durable(world->oracle, slot->write_id, disks_durable(world, volume, from));
+    if (wrong)
+        world_fail(world, "a %s was promised to be on the store: %s", op_name[slot->request.op],
+                   wrong);
+}
+
 /* It ended at its controller. */
 static void end(struct world *world, struct slot *slot, enum how how, enum host_result result)
 {
@@ -504,6 +518,8 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
             oracle_write_done(world->oracle, slot->write_id);
         if (stored)
             oracle_write_durable(world->oracle, slot->write_id);
+        if (stored)
+            check_durable(world, slot);
         if (good)
             ;
         else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)

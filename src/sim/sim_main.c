@@ -37,6 +37,7 @@ static void usage(FILE *to)
         "  --seed N         the first seed; fresh: one that nobody has tried, and it is printed\n"
         "  --seeds COUNT    how many seeds, one after the other (1)\n"
         "  --steps N        host requests of a seed that end well until its faults stop (3000)\n"
+        "  --phase N        or until N seconds of virtual time have passed (60)\n"
         "  --trace          print everything that happens\n"
         "  --core-trace     and what the core says about every header, batch and slot\n"
         "  --quiet          print the drawn choices only of a seed that fails\n"
@@ -91,6 +92,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"fail-status", required_argument, NULL, '3'},
         {"fail-register", required_argument, NULL, '4'},
         {"first", no_argument, NULL, 'f'},
+        {"phase", required_argument, NULL, 'P'},
         {"shrink", no_argument, NULL, 'k'},
         {"replay", required_argument, NULL, 'r'},
         {"mistake", required_argument, NULL, 'm'},
@@ -154,6 +156,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'f':
             arguments->first = true;
+            break;
+        case 'P':
+            arguments->options.phase_us = strtoull(optarg, NULL, 0) * 1000000;
             break;
         case 'k':
             arguments->shrink = true;

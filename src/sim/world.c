@@ -360,8 +360,12 @@ static void look(struct world *world, uint8_t who)
     if (status.role != controller->role || status.epoch != controller->epoch)
         world_trace(world, "%c is %s, epoch %" PRIu64 ": %s", world_letter(who),
                     role_name(status.role), status.epoch, status.reason);
-    if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO)
+    if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO) {
         world->count.takeovers++;
+        for (uint32_t s = 0; s < world->config.store_count; s++)
+            controller->solo_done[s] = world->disks[s].done_sequence;
+        faults_on_takeover(world);
+    }
     if (controller->role != status.role)
         faults_on_role(world, who);
     controller->role = status.role;
@@ -823,7 +827,8 @@ const char *world_run(struct world *world)
     throw_dice(world, &(struct event){.kind = EVENT_RESTART, .who = 2});
     world_start(world, 0);
     world_start(world, 1);
-    run_until(world, faults_over, FAULT_PHASE_US, NULL);
+    run_until(world, faults_over,
+              world->options.phase_us > 0 ? world->options.phase_us : FAULT_PHASE_US, NULL);
     world_trace(world, "the faults stop");
     if (world->options.record)
         world->options.record->end_us = world->now_us;

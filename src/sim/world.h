@@ -45,6 +45,7 @@ extern const char *const fault_name[FAULT_COUNT];
 struct world_options {
     uint64_t seed;
     uint64_t steps;       /* host requests that end well until the faults stop */
+    uint64_t phase_us;    /* or until so long has passed; 0: a minute */
     bool trace;           /* print everything that happens */
     bool core_trace;      /* and the core's own LOG_TRACE lines */
     uint32_t without;     /* bits 1 << FAULT_*: never happens */
@@ -118,7 +119,8 @@ struct controller {
     enum role role;
     uint64_t epoch;
     bool moving[VOLUME_LIMIT];
-    uint64_t solo_epoch; /* the latest epoch in which it served alone */
+    uint64_t solo_done[STORE_LIMIT]; /* disk.done_sequence when it began to serve alone */
+    uint64_t solo_epoch;             /* the latest epoch in which it served alone */
     uint64_t down_since_us;
     uint64_t last_dead;      /* the incarnation that died last; 0: none */
     uint64_t last_watcher;   /* the peer's incarnation that was there to see it */
@@ -149,6 +151,7 @@ struct unflushed {
     uint64_t offset, length;
     uint8_t *data;
     uint8_t who;
+    uint64_t incarnation;
 };
 
 struct disk {
