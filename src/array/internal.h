@@ -120,6 +120,7 @@ struct volume {
     const struct volume_config *config;
     uint64_t page_count;
     uint8_t owner;
+    uint32_t tenure; /* goes up when the volume is taken over: what was clean before may be old */
     enum move_state move;
     bool move_answer; /* an operator waits */
     uint64_t move_handle;
@@ -355,7 +356,8 @@ void pages_written(struct array *array, struct slot *slot, uint8_t touched);
 void pages_acknowledged(struct array *array, struct slot *slot);
 void pages_mirror_void(struct array *array);
 void pages_durable(struct array *array, struct slot *slot);
-void pages_send(struct array *array, struct slot *slot); /* DIRTY becomes FILLING, whole */
+void pages_keep_clean(struct array *array, struct slot *slot); /* CLEAN, filled: kept for reads */
+void pages_send(struct array *array, struct slot *slot);       /* DIRTY becomes FILLING, whole */
 bool pages_relocate(struct array *array, struct slot *slot);
 /* Make sure that `slots` slots of our own half are free, and that `pages` may become dirty. */
 bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages);

@@ -146,7 +146,7 @@ static void fetch_done(struct array *array, struct fetch_io *io, enum store_resu
         if (slot->state == SLOT_CLEAN && slot->valid == 0)
             slot_release(&array->table, slot);
         else if (slot->state == SLOT_CLEAN)
-            replace_insert(&array->replace, &array->table, slot);
+            pages_keep_clean(array, slot);
     }
     if (result == STORE_ERROR || result == STORE_NO_SPACE)
         array->destage.errors++;
