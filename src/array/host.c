@@ -283,7 +283,7 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
         wait_for_fetch(array, request, slot, part.key, page + 1);
         return false;
     }
-    slot = pages_write_slot(array, part.key, part.touched);
+    slot = pages_write_slot(array, slot, part.key);
     if (slot == NULL) {
         wait_for_write_room(array, request);
         return false;

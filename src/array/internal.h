@@ -350,8 +350,9 @@ void range_on_flush(struct array *array, struct range *range, enum store_result 
 /* ---- pages.c ---- */
 struct slot *pages_find(struct array *array, uint64_t key);
 struct slot *pages_take(struct array *array, uint64_t key, bool for_read);
-/* The slot that a write of `touched` sectors of the page may change, or NULL: wait for room. */
-struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched);
+/* The slot that a write to the page may change, or NULL: wait for room. `slot`: what pages_find()
+ * has just found for it. */
+struct slot *pages_write_slot(struct array *array, struct slot *slot, uint64_t key);
 void pages_written(struct array *array, struct slot *slot, uint8_t touched);
 void pages_acknowledged(struct array *array, struct slot *slot);
 void pages_mirror_void(struct array *array);

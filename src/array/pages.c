@@ -119,9 +119,8 @@ static bool in_place(const struct slot *slot)
            (MISTAKE(write_in_destage) && slot->state == SLOT_DESTAGING);
 }
 
-struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched)
+struct slot *pages_write_slot(struct array *array, struct slot *slot, uint64_t key)
 {
-    struct slot *slot = pages_find(array, key);
     if (slot != NULL && in_place(slot))
         return slot;
     if (array->mirroring && !lists_have_room(&array->lists, 1, false))
