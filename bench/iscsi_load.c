@@ -17,6 +17,7 @@
 #include <iscsi/scsi-lowlevel.h>
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
 
     if (argc < 6 || argc > 9)
         usage(argv[0]);
+    signal(SIGPIPE, SIG_IGN);
     choose_mode(&load, argv[2]);
     load.size_bytes = (uint32_t)strtoul(argv[3], NULL, 10);
     load.depth = (uint32_t)strtoul(argv[4], NULL, 10);

@@ -177,6 +177,11 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
  * `data` (the same length and, for a WRITE, the same bytes). */
 void array_host_move_data(struct array *array, void *data);
 
+/* The host that made the request is gone, so it may come to the other controller with it, be
+ * answered, and go on: what has not begun does not begin, and no step of it is shipped any more.
+ * The completion still follows. Unknown handles are ignored. */
+void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle);
+
 /* The session that carries shipped requests to the peer is up, or lost. Before it comes up again
  * the peer has ended every request of the one before (READs may be left behind). */
 void array_on_ship_up(struct array *array, uint64_t now_us);

@@ -174,8 +174,10 @@ void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, 
 static void own_all(struct array *array)
 {
     array->service_stamp++;
-    for (uint32_t i = 0; i < array->config.volume_count; i++)
+    for (uint32_t i = 0; i < array->config.volume_count; i++) {
+        array->volumes[i].tenure += !array_owns(array, (uint8_t)i);
         array->volumes[i].owner = array->config.self;
+    }
 }
 
 static void leave_mirror(struct array *array, const char *why)

@@ -15,6 +15,14 @@ static bool role_is_out(const struct array *array)
     return !role_has_memory(array->role.state) || array->role.state == ROLE_JOINING;
 }
 
+/* A barrier waits for what may still change the volume: not for a READ or a FLUSH, which a store
+ * that hangs would keep for ever, and not for its own kind. */
+static bool barrier_awaits(const struct request *request)
+{
+    return request->host.op != HOST_READ && request->host.op != HOST_FLUSH &&
+           request->host.op != HOST_STATE;
+}
+
 void host_complete(struct array *array, struct request *request, enum host_result result)
 {
     host_complete_detail(array, request, result, 0);
@@ -29,7 +37,7 @@ void host_complete_detail(struct array *array, struct request *request, enum hos
     uint64_t latency_us = array->now_us - request->started_us;
     if (request->begun) {
         volume->active--;
-        if (request->host.op != HOST_STATE)
+        if (barrier_awaits(request))
             volume->side_active[request->side]--;
         state_request_over(array, request);
     }
@@ -206,7 +214,8 @@ static void wait_for_fetch(struct array *array, struct request *request, struct 
     bool taken = slot == NULL;
     if (taken)
         slot = pages_take(array, key, true);
-    if (slot != NULL && (slot->fetch != 0 || stores_fetch(array, slot, end_page))) {
+    if (slot != NULL &&
+        (slot->fetch != 0 || (!array->fill_first && stores_fetch(array, slot, end_page)))) {
         host_wait_slot(array, request, slot);
         return;
     }
@@ -274,7 +283,7 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
         wait_for_fetch(array, request, slot, part.key, page + 1);
         return false;
     }
-    slot = pages_write_slot(array, part.key, part.touched);
+    slot = pages_write_slot(array, slot, part.key);
     if (slot == NULL) {
         wait_for_write_room(array, request);
         return false;
@@ -407,7 +416,11 @@ static bool host_admit(struct array *array, struct request *request)
         (!array_owns(array, request->host.volume) || (array->stopping && array_is_solo(array)))) {
         bool ships = array->role.state == ROLE_PAIRED && !array->stopping &&
                      !(request->host.flags & (HOST_SHIPPED | HOST_HERE));
-        if (ships)
+        bool there = request->host.op == HOST_MOVE && array->role.state == ROLE_PAIRED &&
+                     volume->owner == request->host.offset_bytes;
+        if (there)
+            host_complete(array, request, HOST_OK); /* what it asked for has come true */
+        else if (ships)
             ship_request(array, request);
         else
             host_complete(array, request, HOST_NOT_OWNER);
@@ -425,7 +438,7 @@ static bool host_admit(struct array *array, struct request *request)
     request->begun = true;
     request->side = volume->side;
     volume->active++;
-    if (request->host.op != HOST_STATE) /* a barrier waits for none of its own kind */
+    if (barrier_awaits(request))
         volume->side_active[volume->side]++;
     return true;
 }
@@ -608,6 +621,22 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
     if (array->outcome.data_held)
         array->last_held = request;
     return array->outcome;
+}
+
+void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle)
+{
+    array_begin(array, now_us);
+    for (uint32_t i = 0; i < array->requests.limit; i++) {
+        struct request *request = &array->requests.requests[i];
+        bool is_it = request->used && request->host.handle == handle &&
+                     !(request->host.flags & HOST_SHIPPED);
+        if (!is_it)
+            continue;
+        request->dropped = true;
+        host_resume(array, &array->ship_wait); /* the others queue again, in their order */
+        host_resume(array, &array->held);
+        return;
+    }
 }
 
 void array_host_move_data(struct array *array, void *data)

@@ -120,13 +120,15 @@ struct volume {
     const struct volume_config *config;
     uint64_t page_count;
     uint8_t owner;
+    uint32_t tenure; /* goes up when the volume is taken over: what was clean before may be old */
     enum move_state move;
     bool move_answer; /* an operator waits */
     uint64_t move_handle;
     uint64_t move_cut; /* MOVE_DESTAGE: the flush generation to wait for */
     uint64_t move_since_us;
     uint32_t active;         /* requests that have begun and not ended */
-    uint32_t side_active[2]; /* the same, by the side of the last HOST_BARRIER that they began on */
+    uint32_t side_active[2]; /* those that may change the volume, by the side of the last
+                                HOST_BARRIER that they began on */
     uint8_t side;
     struct volume_state state;
     enum array_service service_said; /* as last put into actions.changed */
@@ -198,6 +200,7 @@ struct array {
     uint64_t pace_us;    /* when pace_credit was last topped up */
     int64_t pace_credit; /* millionths of a page that may be destaged now, while nobody waits */
     bool pace_due;       /* there is more to destage than the pace allows at once */
+    bool fill_first;     /* a page that is to be destaged waits for a place for its fetch */
     uint64_t flushed_us; /* when a store was last asked to flush destaged runs */
     uint64_t stream_count;
     uint32_t config_crc;
@@ -347,13 +350,15 @@ void range_on_flush(struct array *array, struct range *range, enum store_result 
 /* ---- pages.c ---- */
 struct slot *pages_find(struct array *array, uint64_t key);
 struct slot *pages_take(struct array *array, uint64_t key, bool for_read);
-/* The slot that a write of `touched` sectors of the page may change, or NULL: wait for room. */
-struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched);
+/* The slot that a write to the page may change, or NULL: wait for room. `slot`: what pages_find()
+ * has just found for it. */
+struct slot *pages_write_slot(struct array *array, struct slot *slot, uint64_t key);
 void pages_written(struct array *array, struct slot *slot, uint8_t touched);
 void pages_acknowledged(struct array *array, struct slot *slot);
 void pages_mirror_void(struct array *array);
 void pages_durable(struct array *array, struct slot *slot);
-void pages_send(struct array *array, struct slot *slot); /* DIRTY becomes FILLING, whole */
+void pages_keep_clean(struct array *array, struct slot *slot); /* CLEAN, filled: kept for reads */
+void pages_send(struct array *array, struct slot *slot);       /* DIRTY becomes FILLING, whole */
 bool pages_relocate(struct array *array, struct slot *slot);
 /* Make sure that `slots` slots of our own half are free, and that `pages` may become dirty. */
 bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages);

@@ -92,10 +92,12 @@ static void send_batch(struct array *array)
 static void send_hello(struct array *array)
 {
     struct outgoing *outgoing = &array->outgoing;
+    bool may_be_in = role_may_be_in(&array->role);
     struct hello hello = {.controller = array->config.self,
                           .role = (uint8_t)array->role.state,
-                          .flags = array->stopping ? HELLO_STOPPING : 0,
-                          .epoch = array->role.epoch,
+                          .flags = (uint16_t)((array->stopping ? HELLO_STOPPING : 0) |
+                                              (may_be_in ? HELLO_MAY_BE_IN : 0)),
+                          .epoch = may_be_in ? array->role.pending_epoch : array->role.epoch,
                           .incarnation = array->config.incarnation,
                           .peer_incarnation = array->role.peer.incarnation,
                           .slots = array->config.slot_count,
@@ -242,6 +244,7 @@ static bool hello_message(struct array *array, const uint8_t *bytes, uint32_t le
     array->misfit_logged = !fits;
     struct role_peer peer = {.known = true,
                              .serving_memory = role_has_memory((enum role)hello.role),
+                             .may_be_in = (hello.flags & HELLO_MAY_BE_IN) != 0,
                              .fits = fits,
                              .role = (enum role)hello.role,
                              .incarnation = hello.incarnation,

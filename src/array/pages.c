@@ -13,11 +13,19 @@
 struct slot *pages_find(struct array *array, uint64_t key)
 {
     struct slot *slot = slot_find(&array->table, key);
-    if (slot == NULL || !slot_in_image(&array->table, slot) || array_is_solo(array))
+    if (slot == NULL)
+        return NULL;
+    bool image = slot_in_image(&array->table, slot);
+    /* Clean since before the volume was taken over, from an earlier time as its owner. The lost
+     * owner may have discarded it on the store without a chance to say so. */
+    bool old = !image && slot->state == SLOT_CLEAN && slot->fetch == 0 && slot->valid != 0 &&
+               slot->waiters == NO_INDEX &&
+               slot->dirty_ms != array->volumes[slot_key_volume(key)].tenure;
+    if (!old && (!image || array_is_solo(array)))
         return slot;
-    /* Left over from when the peer owned this volume. Its owner destaged everything before it gave
-     * the volume away, and any change since would have come through here: the store holds the same
-     * bytes. */
+    /* Else it is left over from when the peer owned this volume. Its owner destaged everything
+     * before it gave the volume away, and any change since would have come through here: the store
+     * holds the same bytes. */
     slot_release(&array->table, slot);
     return NULL;
 }
@@ -111,9 +119,8 @@ static bool in_place(const struct slot *slot)
            (MISTAKE(write_in_destage) && slot->state == SLOT_DESTAGING);
 }
 
-struct slot *pages_write_slot(struct array *array, uint64_t key, uint8_t touched)
+struct slot *pages_write_slot(struct array *array, struct slot *slot, uint64_t key)
 {
-    struct slot *slot = pages_find(array, key);
     if (slot != NULL && in_place(slot))
         return slot;
     if (array->mirroring && !lists_have_room(&array->lists, 1, false))
@@ -230,6 +237,12 @@ void pages_mirror_void(struct array *array)
     array->mirroring = false;
 }
 
+void pages_keep_clean(struct array *array, struct slot *slot)
+{
+    slot->dirty_ms = array->volumes[slot_key_volume(slot->key)].tenure;
+    replace_insert(&array->replace, &array->table, slot);
+}
+
 void pages_durable(struct array *array, struct slot *slot)
 {
     struct slot_table *table = &array->table;
@@ -248,7 +261,7 @@ void pages_durable(struct array *array, struct slot *slot)
     slot_set_state(table, slot, SLOT_CLEAN);
     host_slot_settled(array, slot, true);
     if (slot->fetch == 0)
-        replace_insert(&array->replace, table, slot);
+        pages_keep_clean(array, slot);
 }
 
 bool pages_relocate(struct array *array, struct slot *slot)

@@ -65,7 +65,9 @@ void ship_request(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
     bool wants_store = config->flush_destage && (request->host.flags & HOST_FUA);
-    if (is_done(request) && !(wants_store && request->resumed))
+    if (request->dropped)
+        host_complete(array, request, HOST_NOT_OWNER);
+    else if (is_done(request) && !(wants_store && request->resumed))
         host_complete(array, request, HOST_OK);
     else
         request_queue_append(&array->requests, &array->ship_wait, request);

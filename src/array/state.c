@@ -89,7 +89,7 @@ static void commit(struct array *array, struct request *request)
     host_resume(array, &array->state_wait);
 }
 
-/* Complete, unless requests that had begun before the change are still under way. */
+/* Complete, unless something that had begun before the change may still change the volume. */
 static void finish(struct array *array, struct request *request)
 {
     const struct volume *volume = &array->volumes[request->host.volume];

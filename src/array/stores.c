@@ -146,7 +146,7 @@ static void fetch_done(struct array *array, struct fetch_io *io, enum store_resu
         if (slot->state == SLOT_CLEAN && slot->valid == 0)
             slot_release(&array->table, slot);
         else if (slot->state == SLOT_CLEAN)
-            replace_insert(&array->replace, &array->table, slot);
+            pages_keep_clean(array, slot);
     }
     if (result == STORE_ERROR || result == STORE_NO_SPACE)
         array->destage.errors++;
@@ -374,8 +374,11 @@ static uint32_t destage_from(struct array *array, enum slot_list_id list)
     struct slot *fill;
     struct run *run =
         destage_pick(&array->destage, &array->table, list, array_is_solo(array), &fill);
-    if (fill != NULL)
-        stores_fetch(array, fill, 0); /* it may go once it is filled */
+    /* It may go once it is filled: the next place for a fetch is its own, or hosts' reads that take
+     * the only clean slot from each other could keep every destage waiting. */
+    if (fill != NULL && !stores_fetch(array, fill, 0))
+        array->fill_first |=
+            array->fetches.io_free == NO_INDEX || array->fetches.frame_free == NO_INDEX;
     if (run == NULL)
         return 0;
     uint32_t index = (uint32_t)(run - array->destage.runs);
@@ -435,6 +438,7 @@ void stores_pump(struct array *array)
 {
     if (!role_may_serve(&array->role, array->now_us))
         return;
+    array->fill_first = false;
     bool eager = destage_eagerly(array);
     uint32_t first = array->actions.store_count;
     destage_retry(&array->destage, &array->table, array->now_us);

@@ -40,7 +40,7 @@ enum {
     SHIP_LIMIT = 256,               /* requests under way to the peer, which owns their volumes */
     SHIP_BYTES = 256 * 1024,        /* the most that one of them carries; longer ones go in steps */
     RANGE_CHUNK_PAGES = 4096,       /* pages of one step of a TRIM or WRITE ZEROES */
-    RANGE_SMALL_PAGES = 16, /* up to so many, WRITE ZEROES goes through the cache at memory speed */
+    RANGE_SMALL_PAGES = 32, /* up to so many, WRITE ZEROES goes through the cache at memory speed */
     RANGE_OPS = 16,         /* TRIM and WRITE ZEROES under way at a time; more wait */
 
     /* The remote copy. Two closed cycles keep a link of any length busy: the data of one travels

@@ -70,6 +70,7 @@
     X(refill_skips_destaging, "a page on its way to the store is left out of the refill")          \
     X(move_without_drain, "a volume moves with dirty pages")                                       \
     X(stop_without_destage, "a clean stop does not wait for the stores")                           \
+    X(joiner_taken_for_empty, "a waiting controller that may be in by now is taken for empty")     \
     X(join_in_any_epoch, "a joiner takes any register with both in it for its own pairing")
 
 enum mistake {

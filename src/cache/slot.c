@@ -16,9 +16,15 @@ static const bool legal[SLOT_STATE_COUNT][SLOT_STATE_COUNT] = {
     [SLOT_DESTAGING] = {[SLOT_FREE] = true, [SLOT_CLEAN] = true, [SLOT_DIRTY] = true},
 };
 
+/* Eight neighbouring pages have neighbouring buckets, half a cache line: a long write or read walks
+ * through pages, and would else miss the processor's cache for each. */
+enum { NEIGHBOUR_BITS = 3 };
+
 static uint32_t bucket_of(const struct slot_table *table, uint64_t key)
 {
-    return (uint32_t)(key * 0x9E3779B97F4A7C15u >> 32) & table->bucket_mask;
+    uint64_t hash = (key >> NEIGHBOUR_BITS) * 0x9E3779B97F4A7C15u >> 32;
+    uint64_t within = key & ((1u << NEIGHBOUR_BITS) - 1);
+    return (uint32_t)(hash << NEIGHBOUR_BITS | within) & table->bucket_mask;
 }
 
 void slot_table_create(struct slot_table *table, struct arena *arena, uint32_t half)

@@ -70,7 +70,7 @@ struct slot {
     uint32_t mirror_stamp; /* equals its volume's in slot_table.mirror_stamps: the peer's copy of
                               this slot is valid */
     uint32_t batch_mark;   /* image half: last batch that touched it, while a batch is checked */
-    uint32_t dirty_ms;     /* LIST_BACKLOG: when it came there */
+    uint32_t dirty_ms;     /* LIST_BACKLOG: when it came there; CLEAN: its volume's tenure then */
     uint16_t fetch;        /* 1 + index of the store read that fills this slot, or 0 */
     uint8_t state;         /* enum slot_state; written by slot_set_state() only */
     uint8_t list;          /* enum slot_list_id; written by the list functions only */

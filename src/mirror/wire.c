@@ -184,7 +184,7 @@ const char *wire_get_hello(const uint8_t *bytes, uint32_t length, struct hello *
                             .flags = get_u16(bytes + 40)};
     if (hello->controller > 1)
         return "hello of an unknown controller";
-    if (hello->flags & ~HELLO_STOPPING)
+    if (hello->flags & ~(HELLO_STOPPING | HELLO_MAY_BE_IN))
         return "hello with unknown flags";
     if (hello->incarnation == 0)
         return "hello without an incarnation";

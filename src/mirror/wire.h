@@ -62,7 +62,11 @@ enum {
     HEADER_FRESH = 1
 }; /* WRITE: the slot's identity is new; else the sectors join what it holds */
 enum { BATCH_STOPPING = 1 }; /* the sender is on its way to a clean stop */
-enum { HELLO_STOPPING = 1 };
+enum {
+    HELLO_STOPPING = 1,
+    HELLO_MAY_BE_IN = 2, /* waiting with a filled image: `epoch` is the one whose register may have
+                            it in, and then it holds the data of that epoch */
+};
 
 struct batch_head {
     uint16_t flags;

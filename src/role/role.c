@@ -129,6 +129,20 @@ static bool peer_is_gone(const struct role_machine *role)
     return role->peer.known && role->gone_incarnation == role->peer.incarnation;
 }
 
+bool role_may_be_in(const struct role_machine *role)
+{
+    return role->state == ROLE_WAITING && role->pending_epoch != 0;
+}
+
+/* The peer is there and says that it holds nothing of the record's epoch. */
+static bool peer_is_empty(const struct role_machine *role)
+{
+    const struct role_peer *peer = &role->peer;
+    bool may_hold = peer->may_be_in && role->record.in == REGISTER_IN_BOTH &&
+                    peer->epoch == role->record.epoch && !MISTAKE(joiner_taken_for_empty);
+    return peer->known && !peer->serving_memory && !may_hold;
+}
+
 /* The record is the one by which the peer that is proven gone was serving. A later start of the
  * peer would have made a record of its own: a proof about an older one says nothing about that. */
 static bool holder_is_gone(const struct role_machine *role)
@@ -148,7 +162,7 @@ static void decide(struct role_machine *role)
     char peer = letter_of_peer(role);
     bool owed = record->unclean;
     bool gone = record->in == REGISTER_IN_BOTH ? peer_is_gone(role) : holder_is_gone(role);
-    bool peer_empty = role->peer.known && !role->peer.serving_memory;
+    bool peer_empty = peer_is_empty(role);
 
     if (!owed &&
         (record->in == 0 || record->in == mine || record->in == REGISTER_IN_BOTH || gone)) {
@@ -571,7 +585,7 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
     bool peer_serves = role->peer.known && role->peer.serving_memory && !gone;
     if (peer_serves && !peer_is_dead)
         return "the other controller is alive and may hold the data: nothing needs to be accepted";
-    bool peer_empty = role->peer.known && !role->peer.serving_memory;
+    bool peer_empty = peer_is_empty(role);
     bool peer_out = gone || (role->record.in == REGISTER_IN_BOTH && peer_empty);
     if (role->record.in != bit_of(role->config.self) && !peer_out && !peer_is_dead)
         return "the other controller may hold the data or even serve: start it, or make sure that "

@@ -39,6 +39,7 @@ struct role_peer {
     bool known;          /* a hello has come since our start */
     bool serving_memory; /* its role says that it holds a live cache: SOLO, PAIRED, RACING, FENCING,
                             JOINING */
+    bool may_be_in;      /* waiting, and it holds the data if the register has both in at `epoch` */
     bool fits;           /* same configuration: it may join */
     enum role role;
     uint64_t incarnation;
@@ -153,6 +154,10 @@ bool role_may_serve(const struct role_machine *role, uint64_t now_us);
 
 /* Until when what role_may_serve() allows may still be submitted; UINT64_MAX in SOLO. */
 uint64_t role_serve_until(const struct role_machine *role);
+
+/* Waiting with a filled image: the swap that brings this controller in, at role->pending_epoch, may
+ * have landed or land yet, and the image is kept for that. */
+bool role_may_be_in(const struct role_machine *role);
 
 /* The role holds data (SOLO, PAIRED, RACING, FENCING, JOINING). */
 bool role_has_memory(enum role role);

@@ -338,6 +338,7 @@ static void set_defaults(struct config *config)
     for (int i = 0; i < CONTROLLER_COUNT; i++) {
         config->controllers[i].cpu = -1;
         config->controllers[i].request_limit = 4096;
+        config->controllers[i].poll_us = 100;
     }
     for (int i = 0; i < VOLUME_LIMIT; i++)
         config->scsi[i].block_size_bytes = CONFIG_BLOCK_LEAST;

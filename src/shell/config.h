@@ -82,6 +82,7 @@ struct config_controller {
     struct address iscsi[CONFIG_ISCSI_LIMIT]; /* portals: ADDRESS_IP, and none of them is "any" */
     char run[CONFIG_RUN_SIZE]; /* directory of the control socket and the lock file */
     int cpu;                   /* pin to this processor; -1: do not pin */
+    uint32_t poll_us;          /* look so long for the next event before sleeping; 0: never */
     uint32_t request_limit;    /* host requests in the core at a time */
 };
 

@@ -161,6 +161,11 @@ SETTER(cpu)
     return true;
 }
 
+SETTER(poll)
+{
+    return value_microseconds(text, &read->config->controllers[index].poll_us, 1000, why);
+}
+
 SETTER(requests)
 {
     return value_number(text, &read->config->controllers[index].request_limit, 16, 65536, why);
@@ -313,6 +318,7 @@ static const struct key controller_keys[] = {
     [CONTROLLER_RUN] = {.name = "run", .set = set_run, .required = true},
     [CONTROLLER_CPU] = {.name = "cpu", .set = set_cpu},
     [CONTROLLER_REQUESTS] = {.name = "requests", .set = set_requests},
+    [CONTROLLER_POLL] = {.name = "poll", .set = set_poll},
 };
 static const struct key store_keys[] = {
     [STORE_PATH] = {.name = "path", .set = set_path, .required = true},

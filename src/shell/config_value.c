@@ -127,6 +127,18 @@ bool value_number(const char *text, uint32_t *number, uint32_t low, uint32_t hig
     return true;
 }
 
+bool value_microseconds(const char *text, uint32_t *us, uint32_t high_us, char why[TRACE_LINE])
+{
+    uint64_t value;
+    const char *at = text;
+    bool number = take_digits(&at, &value);
+    bool unit = number && (strcmp(at, "us") == 0 || (value == 0 && *at == '\0'));
+    if (!unit || value > high_us)
+        return value_refuse(why, "not a time for this; write 0 or 1us to %uus", high_us);
+    *us = (uint32_t)value;
+    return true;
+}
+
 bool value_path(const char *text, char *path, size_t size, char why[TRACE_LINE])
 {
     if (text[0] != '/')

@@ -31,6 +31,7 @@ bool value_time(const char *text, uint32_t *ms, uint32_t low_ms, uint32_t high_m
 bool value_percent(const char *text, uint8_t *percent, uint32_t high, char why[TRACE_LINE]);
 
 /* A decimal number between the two bounds. */
+bool value_microseconds(const char *text, uint32_t *us, uint32_t high_us, char why[TRACE_LINE]);
 bool value_number(const char *text, uint32_t *number, uint32_t low, uint32_t high,
                   char why[TRACE_LINE]);
 

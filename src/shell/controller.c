@@ -357,6 +357,7 @@ static const char *open_loop(struct controller *self)
 {
     const char *wrong =
         loop_open(&self->loop, CONTROLLER_RING_ENTRIES, self->config->controllers[self->self].cpu);
+    self->loop.poll_us = self->config->controllers[self->self].poll_us;
     if (wrong)
         return wrong;
     const int held[] = {self->ticket.alive, self->ticket.lock};

@@ -35,6 +35,14 @@ static struct iscsi_manage *take(struct iscsi_server *server, struct iscsi_sessi
     return manage;
 }
 
+/* TARGET COLD RESET ends the sessions of all initiators, here (RFC 7143 11.5.1). */
+static void end_all_sessions(struct iscsi_server *server)
+{
+    for (struct iscsi_session *session = server->sessions; session; session = session->next)
+        if (session->nexus)
+            iscsi_session_end(session);
+}
+
 static void reply(struct iscsi_manage *manage, enum iscsi_target_function_response response)
 {
     struct iscsi_session *session = manage->session;
@@ -44,7 +52,7 @@ static void reply(struct iscsi_manage *manage, enum iscsi_target_function_respon
     iscsi_target_manage_done(&session->target, manage->request, response);
     manage->request = NULL;
     if (manage->cold)
-        iscsi_session_end(session);
+        end_all_sessions(manage->server);
     iscsi_server_dirty(manage->server, session);
 }
 

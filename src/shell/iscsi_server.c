@@ -129,6 +129,7 @@ bool iscsi_server_flush(struct iscsi_server *server)
     if (!server)
         return false;
     bool any = iscsi_manage_changes(server);
+    server->abandoned = false;
     if (server->saved)
         look_at_saving(server);
     any |= go_on_with_done(server);
@@ -143,7 +144,7 @@ bool iscsi_server_flush(struct iscsi_server *server)
         iscsi_session_flush(session); /* may free it */
         session = next;
     }
-    return any;
+    return any || server->abandoned;
 }
 
 /* ---- who is let in ---- */

@@ -94,7 +94,7 @@ struct iscsi_manage {
     enum host_result result;
     bool over;    /* scsi/ is through */
     bool in_core; /* its request is */
-    bool cold;    /* TARGET COLD RESET: the session ends with it */
+    bool cold;    /* TARGET COLD RESET: all sessions end with it */
     uint8_t buffer[VOLUME_STATE_BYTES];
 };
 
@@ -175,7 +175,8 @@ struct iscsi_server {
     struct iscsi_session *dirty;    /* have something to send, or to be cleared up */
     struct iscsi_session *waiting_first, *waiting_last; /* for room, in turn */
     uint32_t session_count;
-    bool stopping; /* no new session */
+    bool stopping;  /* no new session */
+    bool abandoned; /* the core has to be pumped for it */
     bool upkeep_due;
     struct iscsi_manage *upkeep;
 

@@ -416,6 +416,10 @@ void iscsi_task_abort(struct iscsi_task *task, struct iscsi_manage *awaited_by)
         task->awaited_by = awaited_by;
         awaited_by->awaited++;
     }
+    if (task->in_core) { /* it may be waiting for long, and need not */
+        array_host_abandon(server->array, server->loop->now_us, task->scsi.request.handle);
+        server->abandoned = true;
+    }
     iscsi_server_dirty(server, task->session);
     iscsi_task_free_if_over(server, task);
 }
@@ -462,6 +466,11 @@ void iscsi_task_leave_all(struct iscsi_session *session)
         if (!task->over)
             set_over(task);
         task->front = NULL;
+        if (task->in_core) {
+            array_host_abandon(session->server->array, session->server->loop->now_us,
+                               task->scsi.request.handle);
+            session->server->abandoned = true;
+        }
         if (task->in_core && !task->may_change)
             leave_session(task);
         else

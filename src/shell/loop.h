@@ -40,6 +40,8 @@ struct loop {
     void *context;
     struct timer timers; /* head of the ring of armed timers */
     unsigned sends_now;  /* since the last wait; see loop_send_now() */
+    uint32_t poll_us; /* how long to look for the next completion before sleeping; 0: not at all */
+    bool eager;       /* looking is worth while: the last wait ended, or would have, within that */
     uint64_t enters, completions;
 };
 

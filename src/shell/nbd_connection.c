@@ -451,9 +451,24 @@ static void send_on(struct nbd_connection *connection)
     connection->sending = true;
 }
 
+/* The client may come to the other controller with the same requests. */
+static void abandon(struct nbd_connection *connection)
+{
+    struct nbd_server *server = connection->server;
+    connection->abandoned = true;
+    for (uint32_t i = 0; i < server->slot_count && connection->requests > 0; i++) {
+        if (server->slots[i].connection != connection || i == connection->direct)
+            continue;
+        array_host_abandon(server->array, server->loop->now_us, i);
+        server->abandoned = true;
+    }
+}
+
 void nbd_connection_flush(struct nbd_connection *connection)
 {
     if (connection->closing) {
+        if (!connection->abandoned)
+            abandon(connection);
         free_if_idle(connection);
         return;
     }

@@ -23,6 +23,7 @@ struct nbd_connection {
     bool poll_first;         /* the last receive emptied the socket */
     bool input_short;  /* the last receive filled the input buffer: a larger one saves calls */
     uint32_t requests; /* in the core */
+    bool abandoned;    /* closing, and the core knows it */
     uint64_t since_us; /* accepted, or draining since */
     uint64_t sent_us;  /* when the client last took something */
 

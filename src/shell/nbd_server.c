@@ -95,6 +95,7 @@ static bool serve_waiting(struct nbd_server *server)
 bool nbd_server_flush(struct nbd_server *server)
 {
     bool any = serve_waiting(server);
+    server->abandoned = false;
     struct nbd_connection *connection = server->dirty;
     server->dirty = NULL;
     while (connection) {
@@ -103,7 +104,7 @@ bool nbd_server_flush(struct nbd_server *server)
         nbd_connection_flush(connection); /* may free it */
         connection = next;
     }
-    return any;
+    return any || server->abandoned;
 }
 
 void nbd_server_complete(struct nbd_server *server, uint64_t handle, enum host_result result)

@@ -69,6 +69,7 @@ struct nbd_server {
     struct nbd_connection *dirty;       /* have something to send */
     struct nbd_connection *waiting_first, *waiting_last; /* for a slot or a buffer, in turn */
     bool stopping;
+    bool abandoned; /* the core has to be pumped for it */
 
     struct buffers buffers;
     struct nbd_slot *slots;

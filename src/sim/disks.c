@@ -274,7 +274,39 @@ static void log_write(struct disk *disk, const struct operation *operation, uint
                                                       .offset = operation->action.offset_bytes + at,
                                                       .length = length,
                                                       .data = data,
-                                                      .who = operation->who};
+                                                      .who = operation->who,
+                                                      .incarnation = operation->incarnation};
+}
+
+/* Who serves alone reads nothing that a former owner wrote before that and nobody has flushed: a
+ * host would see it, and a loss of power would take it back. */
+static void check_read(struct world *world, const struct operation *operation)
+{
+    const struct controller *reader = &world->controllers[operation->who];
+    const struct disk *disk = &world->disks[operation->action.store];
+    const struct store_action *action = &operation->action;
+    if (!reader->running || reader->incarnation != operation->incarnation ||
+        reader->role != ROLE_SOLO || reader->epoch != operation->epoch)
+        return;
+    for (uint64_t i = 0; i < disk->log_count; i++) {
+        const struct unflushed *entry = &disk->log[i];
+        if (entry->incarnation != operation->incarnation &&
+            entry->done_sequence <= reader->solo_done[action->store] &&
+            entry->offset < action->offset_bytes + action->length_bytes &&
+            entry->offset + entry->length > action->offset_bytes)
+            world_fail(world,
+                       "%c serves alone and reads %" PRIu64 "+%" PRIu64
+                       " of store %u, which a former owner wrote and nobody flushed",
+                       world_letter(operation->who), action->offset_bytes, action->length_bytes,
+                       action->store);
+    }
+}
+
+const uint8_t *disks_durable(const struct world *world, uint8_t volume, uint64_t offset)
+{
+    const struct volume_config *config = &world->config.volumes[volume];
+    const struct disk *disk = &world->disks[config->store];
+    return (disk->durable ? disk->durable : disk->content) + config->store_offset_bytes + offset;
 }
 
 static void land_part(struct disk *disk, const struct operation *operation, uint64_t at,
@@ -360,6 +392,7 @@ void disks_on_apply(struct world *world, uint32_t index)
     }
     operation->landed = true;
     if (operation->action.op == STORE_READ) {
+        check_read(world, operation);
         memcpy(operation->data, disk->content + operation->action.offset_bytes,
                operation->action.length_bytes);
         if (operation->result != STORE_DONE)

@@ -28,4 +28,7 @@ void disks_orphan(struct world *world, uint8_t who);
 /* A store loses power. */
 void disks_lose_power(struct world *world, uint8_t store);
 
+/* What a loss of power would leave of the volume, from `offset` on. */
+const uint8_t *disks_durable(const struct world *world, uint8_t volume, uint64_t offset);
+
 #endif

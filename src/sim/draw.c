@@ -8,6 +8,7 @@
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
+#include "sim/listing.h"
 #include "sim/ships.h"
 #include "sim/wires.h"
 
@@ -78,12 +79,6 @@ static void draw_config(struct world *world)
         world->controllers[w].clock_offset = world_between(draw, 1, 1000000000);
     }
     draw_volumes(world);
-    const char *wrong = array_config_check(config);
-    if (wrong) {
-        fprintf(stderr, "seed %" PRIu64 " drew a configuration that the core refuses: %s\n",
-                world->options.seed, wrong);
-        abort();
-    }
 }
 
 struct world *world_create(const struct world_options *options)
@@ -102,12 +97,22 @@ struct world *world_create(const struct world_options *options)
     uint64_t every = PICK(&world->draw, 1, 7, 50);
     if (world->options.check_every == 0)
         world->options.check_every = (uint32_t)every;
+    world->cell_bytes = (uint32_t)PICK(&world->draw, 32, 128, 512, 512);
+    world->finish = (uint32_t)(options->seed % 3);
+    faults_create(world);
+    if (options->record)
+        listing_take_settings(options->record, world);
+    if (options->replay)
+        listing_give_settings(options->replay, world);
+    const char *wrong = array_config_check(&world->config);
+    if (wrong) {
+        fprintf(stderr, "a configuration that the core refuses: %s\n", wrong);
+        exit(2);
+    }
     uint64_t sizes[VOLUME_LIMIT];
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         sizes[v] = world->config.volumes[v].size_bytes;
-    world->cell_bytes = (uint32_t)PICK(&world->draw, 32, 128, 512, 512);
     world->oracle = oracle_create(world->cell_bytes, world->config.volume_count, sizes);
-    faults_create(world);
     disks_create(world);
     wires_create(world);
     ships_create(world);

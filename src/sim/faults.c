@@ -9,6 +9,7 @@
 #include "sim/faults.h"
 
 #include "sim/disks.h"
+#include "sim/listing.h"
 #include "sim/hosts.h"
 #include "sim/ships.h"
 #include "sim/wires.h"
@@ -25,6 +26,7 @@ const char *const fault_name[FAULT_COUNT] = {
 enum {
     SILENCE = 1000,
     POWER_AFTER_DEATH,
+    LISTED,      /* a line of a replay */
     ONCE = 2000, /* and a kind: it happens once more than planned */
 };
 
@@ -76,7 +78,7 @@ void faults_create(struct world *world)
     uint64_t mood = generator_below(draw, 12); /* 0: no faults at all; 1: nothing but faults */
     for (int kind = 0; kind < FAULT_COUNT; kind++) {
         uint64_t mean_us = pick(draw, mood == 1 ? wild_means : means, 3);
-        bool never = !generator_chance(draw, 1, one_in);
+        bool never = !generator_chance(draw, 1, kind == FAULT_LATE ? 2 : one_in);
         if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
             mean_us *= 5;
         if (kind == FAULT_LATE) /* each lasts for a lease and three more */
@@ -101,7 +103,12 @@ void faults_create(struct world *world)
     rates->proof_missing_percent = generator_chance(draw, 1, 3) ? generator_below(draw, 60) : 0;
     rates->data_moves = generator_chance(draw, 1, 2);
     rates->worst_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 40) : 0;
-    for (uint32_t kind = 0; kind < FAULT_COUNT; kind++)
+    const struct listing *replay = world->options.replay;
+    for (uint32_t i = 0; replay && i < replay->line_count; i++)
+        if (replay->lines[i].kind != LISTING_HOST)
+            world_event(world, replay->lines[i].at_us - (replay->lines[i].kind == LISTING_HOLD),
+                        EVENT_FAULT, 2, LISTED, i); /* a hold is armed before its pump */
+    for (uint32_t kind = 0; kind < FAULT_COUNT && !replay; kind++)
         if (rates->mean_us[kind] > 0)
             world_event(world,
                         world->now_us + 50000 +
@@ -150,6 +157,10 @@ static void accept_loss(struct world *world, uint8_t who)
     bool dead = !other->running && other->last_dead_ops == 0;
     if (world->operator_pending[who] > 0 || controller->stop_asked)
         return;
+    if (world->options.record && !world->healing)
+        listing_add(
+            world->options.record,
+            &(struct listing_line){.at_us = world->now_us, .kind = LISTING_ACCEPT, .who = who});
     bool lost = world->record.unclean && everyone_in_died(world);
     world_trace(world, "the operator accepts the loss at %c%s%s", world_letter(who),
                 dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
@@ -174,10 +185,12 @@ void faults_on_operator(struct world *world, const struct event *event)
         const struct controller *controller = &world->controllers[w];
         if (!controller->running || controller->paused)
             continue;
-        bool slip =
-            !world->healing && !world->options.scripted && generator_chance(&world->chaos, 1, 60);
+        bool happens_here = false, slip = !world->healing && !world->options.scripted &&
+                                          generator_chance(&world->chaos, 1, 60);
         if (slip || (controller->role == ROLE_OFFLINE && generator_chance(&world->chaos, 1, 2)))
-            accept_loss(world, w);
+            happens_here = true;
+        if (happens_here && (world->healing || !world->options.replay))
+            accept_loss(world, w); /* a replay's acceptances are in its listing */
     }
     world_event(world, world->now_us + world_between(&world->chaos, 20000, 200000), EVENT_OPERATOR,
                 2, 0, 0);
@@ -305,6 +318,12 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
 {
     struct generator *chaos = &world->chaos;
     world->count.faults[kind]++;
+    world_reseed(world, chaos, (uint64_t)kind);
+    if (world->options.record)
+        listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
+                                                                  .kind = LISTING_FAULT,
+                                                                  .what = (uint8_t)kind,
+                                                                  .who = who});
     switch (kind) {
     case FAULT_CRASH: /* now and then its warden dies with it */
         world_kill(world, who, !generator_chance(chaos, world->rates.proof_missing_percent, 100));
@@ -380,7 +399,17 @@ void faults_on_role(struct world *world, uint8_t who)
     if (world->rates.mean_us[kind] == 0 || kind == FAULT_LATE || kind == FAULT_CLOCK)
         return;
     (void)who;
-    world_event(world, world->now_us + generator_below(chaos, 300), EVENT_FAULT, 2, ONCE + kind, 0);
+    uint64_t after_us = generator_below(chaos, 300);
+    if (!world->options.replay) /* a replay has it in its listing */
+        world_event(world, world->now_us + after_us, EVENT_FAULT, 2, ONCE + kind, 0);
+}
+
+void faults_on_takeover(struct world *world)
+{
+    bool soon = world->rates.mean_us[FAULT_POWER] > 0 && generator_chance(&world->chaos, 1, 2);
+    uint64_t after_us = soon ? generator_below(&world->chaos, 5000) : 0;
+    if (soon && !world->healing && !world->options.replay)
+        world_event(world, world->now_us + after_us, EVENT_FAULT, 2, POWER_AFTER_DEATH, 0);
 }
 
 /* What ends a controller often ends a shelf of disks with it, or a little later: when the survivor
@@ -392,12 +421,29 @@ void faults_on_death(struct world *world)
         return;
     if (generator_chance(&world->chaos, 1, 2))
         until_us = 30000;
-    world_event(world, world->now_us + generator_below(&world->chaos, until_us), EVENT_FAULT, 2,
-                POWER_AFTER_DEATH, 0);
+    uint64_t after_us = generator_below(&world->chaos, until_us);
+    if (!world->options.replay) /* a replay has it in its listing */
+        world_event(world, world->now_us + after_us, EVENT_FAULT, 2, POWER_AFTER_DEATH, 0);
+}
+
+static void listed(struct world *world, const struct listing_line *line)
+{
+    if (world->healing)
+        return;
+    if (line->kind == LISTING_FAULT)
+        happen(world, (enum fault_kind)line->what, line->who);
+    else if (line->kind == LISTING_HOLD)
+        world->hold_armed[line->who] = true;
+    else if (world->controllers[line->who].running && !world->controllers[line->who].paused)
+        accept_loss(world, line->who);
 }
 
 void faults_on_fault(struct world *world, const struct event *event)
 {
+    if (event->index == LISTED) {
+        listed(world, &world->options.replay->lines[event->stamp]);
+        return;
+    }
     if (event->index == SILENCE && !world->healing) {
         wires_stall_path(world, 0, world->config.lease_ms * 3000u);
         wires_stall_path(world, 1, world->config.lease_ms * 3000u);

@@ -25,6 +25,9 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
 /* All faults end, and everything that is broken is mended. */
 void faults_heal(struct world *world);
 
+/* A controller serves alone from now on: what it has just read may not be durable. */
+void faults_on_takeover(struct world *world);
+
 /* A controller has died. */
 void faults_on_death(struct world *world);
 

@@ -8,6 +8,9 @@
 
 #include "sim/hosts.h"
 
+#include "sim/disks.h"
+#include "sim/listing.h"
+
 #include "sim/ships.h"
 
 #include <inttypes.h>
@@ -39,6 +42,7 @@ struct host {
     bool here;            /* takes only a controller's own word: no shipping */
     uint32_t
         compare_percent; /* of its reads are followed by a COMPARE AND WRITE of the same range */
+    uint32_t leaves_percent; /* of its requests lose their connection before they have ended */
     uint32_t astray_percent; /* of its requests go to the controller that it does not believe in */
     uint8_t path[VOLUME_LIMIT]; /* by volume: the controller that it believes to serve it */
 };
@@ -62,7 +66,21 @@ struct slot {
     uint8_t *seen;      /* that, request.length_bytes of it */
 };
 
-enum { HOST_LIMIT = 8, SLOT_LIMIT = 128, REPLACED_LIMIT = 1024, COMPARE_MOST = 5 * 4096 };
+enum {
+    HOST_LIMIT = 8,
+    SLOT_LIMIT = 128,
+    REPLACED_LIMIT = 1024,
+    GHOST_LIMIT = 64,
+    COMPARE_MOST = 5 * 4096
+};
+
+/* A request whose host has left: nobody waits for it, but it may still have its effect. */
+struct ghost {
+    bool used;
+    uint8_t who;
+    uint64_t handle, write_id;
+    uint8_t *data;
+};
 
 struct replaced {
     uint64_t stamp, offset;
@@ -76,6 +94,7 @@ struct hosts {
     uint32_t in_flight[2];
     struct replaced replaced[REPLACED_LIMIT]; /* what the latest COMPARE AND WRITEs replaced */
     uint32_t replaced_count;
+    struct ghost ghosts[GHOST_LIMIT];
     bool verifying, verified;
     uint8_t verify_volume;
     uint64_t verify_offset;
@@ -117,10 +136,18 @@ static void draw_host(struct world *world, struct host *host)
     host->op_weight[HOST_STATE] = generator_chance(draw, 1, 3) ? 1 : 0;
     host->op_weight[HOST_MOVE] = generator_chance(draw, 1, 8) ? 1 : 0;
     host->here = generator_chance(draw, 1, 4);
+    host->leaves_percent = generator_chance(draw, 1, 4) ? (uint32_t)world_between(draw, 1, 20) : 0;
     host->compare_percent = generator_chance(draw, 1, 2) ? (uint32_t)world_between(draw, 1, 60) : 0;
     host->astray_percent = generator_chance(draw, 1, 3) ? (uint32_t)world_between(draw, 1, 50) : 1;
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         host->path[v] = world->config.volumes[v].home;
+}
+
+/* In a replay only the reading of everything at the end draws its own turns. */
+static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
+{
+    if (world->options.replay == NULL || slot == &world->hosts->slots[SLOT_LIMIT])
+        world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
 }
 
 void hosts_create(struct world *world)
@@ -135,11 +162,17 @@ void hosts_create(struct world *world)
         for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
             struct slot *slot = &hosts->slots[hosts->slot_count];
             slot->host = h;
-            world_event(world, world->now_us + generator_below(&world->draw, 20000), EVENT_HOST, 2,
-                        hosts->slot_count, 0);
+            turn_at(world, slot, world->now_us + generator_below(&world->draw, 20000));
             hosts->slot_count++;
         }
     }
+    const struct listing *replay = world->options.replay;
+    if (replay)
+        hosts->slot_count = SLOT_LIMIT;
+    for (uint32_t i = 0; replay && i < replay->line_count; i++)
+        if (replay->lines[i].kind == LISTING_HOST)
+            world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
+                        replay->lines[i].slot % SLOT_LIMIT, i + 1);
 }
 
 void hosts_destroy(struct world *world)
@@ -148,6 +181,8 @@ void hosts_destroy(struct world *world)
         free(world->hosts->slots[i].data);
         free(world->hosts->slots[i].seen);
     }
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        free(world->hosts->ghosts[i].data);
     free(world->hosts);
 }
 
@@ -284,11 +319,6 @@ static void draw_request(struct world *world, struct slot *slot)
 
 /* ---- submitting ---- */
 
-static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
-{
-    world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
-}
-
 /* What the request changes for certain. TRIM is advice: only whole pages become zeros, where the
  * store can. */
 static bool changed_range(const struct world *world, const struct slot *slot, uint64_t *from,
@@ -404,7 +434,7 @@ static void plan_compare(struct world *world, struct slot *slot)
     const struct host *host = &world->hosts->hosts[slot->host];
     const struct host_request *request = &slot->request;
     if (slot == &world->hosts->slots[SLOT_LIMIT] || request->length_bytes > COMPARE_MOST ||
-        !generator_chance(&world->traffic, host->compare_percent, 100))
+        (!world->options.replay && !generator_chance(&world->traffic, host->compare_percent, 100)))
         return;
     slot->compare = true;
     slot->seen = realloc(slot->seen, request->length_bytes);
@@ -426,6 +456,19 @@ static bool promises_store(const struct world *world, const struct slot *slot)
     bool alone = world->controllers[slot->target].role == ROLE_SOLO && !slot->shipped;
     bool asked = request->op == HOST_FLUSH || (request->flags & HOST_FUA) != 0;
     return alone || (asked && world->config.volumes[request->volume].flush_destage);
+}
+
+static void check_durable(struct world *world, const struct slot *slot)
+{
+    uint8_t volume = slot->request.volume;
+    uint64_t from, to;
+    if (!changed_range(world, slot, &from, &to))
+        return;
+    const char *wrong =
+        oracle_check_durable(world->oracle, slot->write_id, disks_durable(world, volume, from));
+    if (wrong)
+        world_fail(world, "a %s was promised to be on the store: %s", op_name[slot->request.op],
+                   wrong);
 }
 
 /* It ended at its controller. */
@@ -461,20 +504,22 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
     if (request->op == HOST_COMPARE_WRITE)
         check_compare(world, slot, good); /* before its own write counts as done */
-    bool stored = good && promises_store(world, slot);
+    /* One that is out and has not heard of it yet: what the survivor had taken over from it is
+     * among what an operator has accepted to be lost meanwhile; and what it reads says nothing
+     * about what will be seen from now on. */
+    bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
+    bool stored = good && !lost && promises_store(world, slot);
     if (stored && request->op == HOST_FLUSH)
         oracle_flushed(world->oracle, request->volume, slot->began);
     if (slot->write_id != 0) {
-        /* One that is out and has not heard of it yet: what the survivor had taken over from it is
-         * among what an operator has accepted to be lost meanwhile. */
-        bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
-        stored = stored && !lost;
         if (good && lost)
             oracle_write_unknown(world->oracle, slot->write_id);
         else if (good)
             oracle_write_done(world->oracle, slot->write_id);
         if (stored)
             oracle_write_durable(world->oracle, slot->write_id);
+        if (stored)
+            check_durable(world, slot);
         if (good)
             ;
         else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)
@@ -489,7 +534,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         slot->first_try = 0;
     }
     if (request->op == HOST_READ)
-        check_read(world, slot, good);
+        check_read(world, slot, good && !lost);
     if (request->op == HOST_READ && good)
         plan_compare(world, slot);
     if (request->op == HOST_STATE && good) {
@@ -501,7 +546,8 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     slot->data = NULL;
     bool verifier = slot == &hosts->slots[SLOT_LIMIT];
     struct host *host = &hosts->hosts[slot->host];
-    slot->again = !good && !told && result != HOST_RANGE && (verifier || !host->gives_up);
+    slot->again = !good && !told && result != HOST_RANGE && (verifier || !host->gives_up) &&
+                  (verifier || !world->options.replay);
     if (request->op == HOST_COMPARE_WRITE)
         slot->again = false; /* whether it was done is not known: look again first */
     uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
@@ -537,6 +583,15 @@ static void submit(struct world *world, struct slot *slot)
         uint32_t length;
         array_state(controller->array, request->volume, &request->state_version, &length);
     }
+    if (world->options.record && slot != &hosts->slots[SLOT_LIMIT])
+        listing_add(world->options.record,
+                    &(struct listing_line){.at_us = world->now_us,
+                                           .kind = LISTING_HOST,
+                                           .who = slot->target,
+                                           .host = slot->host,
+                                           .slot = (uint32_t)(slot - hosts->slots),
+                                           .outside = slot->out_of_range,
+                                           .request = *request});
     request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
     world->count.requests++;
     world_trace(
@@ -551,12 +606,16 @@ static void submit(struct world *world, struct slot *slot)
         end(world, slot, AT_ONCE, outcome.result);
         return;
     }
+    if (slot != &hosts->slots[SLOT_LIMIT] &&
+        generator_chance(&world->traffic, hosts->hosts[slot->host].leaves_percent, 100))
+        world_event(world, world->now_us + generator_below(&world->traffic, 20000), EVENT_LEAVE, 2,
+                    (uint32_t)(slot - hosts->slots), slot->generation);
     if (request->op == HOST_WRITE && !outcome.data_held)
         memset(slot->data, 0xDD, request->length_bytes); /* nobody may need it any more */
     if (request->op == HOST_READ && !outcome.data_held)
         world_fail(world, "a read is under way without a place for its data");
     if (slot->data && outcome.data_held && world->rates.data_moves &&
-        generator_chance(&world->traffic, 1, 2)) {
+        generator_chance(&world->latency, 1, 2)) {
         uint64_t bytes = data_bytes(request);
         uint8_t *place = malloc(bytes);
         CHECK(place != NULL);
@@ -589,9 +648,41 @@ static bool draw_verify(struct world *world, struct slot *slot)
     return true;
 }
 
+/* A request of a listing: to be made now, if it can be. */
+static void replay_turn(struct world *world, const struct listing_line *line)
+{
+    struct hosts *hosts = world->hosts;
+    const struct controller *controller = &world->controllers[line->who];
+    struct slot *slot = &hosts->slots[line->slot % SLOT_LIMIT];
+    const struct host_request *request = &line->request;
+    if (request->volume >= world->config.volume_count)
+        return;
+    bool seen = !slot->waiting && slot->compare && slot->request.op == HOST_READ &&
+                slot->request.volume == request->volume &&
+                slot->request.offset_bytes == request->offset_bytes &&
+                slot->request.length_bytes == request->length_bytes;
+    if (request->op == HOST_COMPARE_WRITE && !seen)
+        return; /* the read that it compares with has been left out */
+    for (uint32_t i = 0; i < SLOT_LIMIT && slot->waiting; i++)
+        slot = &hosts->slots[i];
+    if (slot->waiting || !controller->running || controller->paused ||
+        hosts->in_flight[line->who] >= world->config.request_limit)
+        return;
+    slot->host = line->host % HOST_LIMIT;
+    slot->target = line->who;
+    slot->request = *request;
+    slot->out_of_range = line->outside;
+    slot->compare = false;
+    submit(world, slot);
+}
+
 void hosts_on_turn(struct world *world, const struct event *event)
 {
     struct hosts *hosts = world->hosts;
+    if (event->stamp > 0) {
+        replay_turn(world, &world->options.replay->lines[event->stamp - 1]);
+        return;
+    }
     struct slot *slot = &hosts->slots[event->index];
     bool verifier = event->index == SLOT_LIMIT;
     CHECK(!slot->waiting);
@@ -632,9 +723,35 @@ void hosts_on_turn(struct world *world, const struct event *event)
     submit(world, slot);
 }
 
+/* It has ended, or its controller has. */
+static void ghost_over(struct world *world, struct ghost *ghost)
+{
+    struct hosts *hosts = world->hosts;
+    CHECK(hosts->in_flight[ghost->who] > 0);
+    hosts->in_flight[ghost->who]--;
+    if (ghost->write_id != 0 && !ships_carry(world, ghost->who, ghost->handle, ghost->write_id))
+        oracle_write_unknown(world->oracle, ghost->write_id);
+    free(ghost->data);
+    *ghost = (struct ghost){.used = false};
+}
+
+static bool ghost_completes(struct world *world, uint8_t who, uint64_t handle)
+{
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++) {
+        struct ghost *ghost = &world->hosts->ghosts[i];
+        if (!ghost->used || ghost->who != who || ghost->handle != handle)
+            continue;
+        ghost_over(world, ghost);
+        return true;
+    }
+    return false;
+}
+
 void hosts_on_completion(struct world *world, uint8_t who, const struct completion *completion)
 {
     struct hosts *hosts = world->hosts;
+    if (ghost_completes(world, who, completion->handle))
+        return;
     uint64_t index = completion->handle & 0xFF;
     if (index > SLOT_LIMIT)
         world_fail(world, "%c completes a request that nobody made", world_letter(who));
@@ -658,9 +775,40 @@ void hosts_shipped(struct world *world, uint8_t who, uint64_t handle)
         slot->shipped = true;
 }
 
+void hosts_on_leave(struct world *world, const struct event *event)
+{
+    struct hosts *hosts = world->hosts;
+    struct slot *slot = &hosts->slots[event->index];
+    struct controller *controller = &world->controllers[slot->target];
+    uint32_t free_ghost = 0;
+    while (free_ghost < GHOST_LIMIT && hosts->ghosts[free_ghost].used)
+        free_ghost++;
+    if (!slot->waiting || slot->generation != event->stamp || !controller->running ||
+        controller->paused || free_ghost == GHOST_LIMIT)
+        return;
+    hosts->ghosts[free_ghost] = (struct ghost){.used = true,
+                                               .who = slot->target,
+                                               .handle = slot->request.handle,
+                                               .write_id = slot->write_id,
+                                               .data = slot->data};
+    slot->data = NULL;
+    slot->write_id = 0;
+    hosts->in_flight[slot->target]++; /* end() counts it down */
+    world_trace(world, "host %u/%u leaves its request at %c", slot->host, event->index,
+                world_letter(slot->target));
+    uint8_t who = slot->target;
+    uint64_t handle = slot->request.handle;
+    end(world, slot, ORPHANED, HOST_NOT_OWNER);
+    array_host_abandon(controller->array, world_clock(world, who), handle);
+    world_touch(world, who);
+}
+
 void hosts_orphan(struct world *world, uint8_t who)
 {
     struct hosts *hosts = world->hosts;
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        if (hosts->ghosts[i].used && hosts->ghosts[i].who == who)
+            ghost_over(world, &hosts->ghosts[i]);
     for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
         if (hosts->slots[i].waiting && hosts->slots[i].target == who)
             end(world, &hosts->slots[i], ORPHANED, HOST_NOT_OWNER);
@@ -670,9 +818,15 @@ uint32_t hosts_waiting(const struct world *world)
 {
     const struct hosts *hosts = world->hosts;
     uint32_t count = 0;
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++)
+        count += hosts->ghosts[i].used;
     for (uint32_t i = 0; i < hosts->slot_count; i++)
         if (hosts->slots[i].waiting || hosts->slots[i].again)
             count++;
+    const struct listing *replay = world->options.replay;
+    if (replay && replay->line_count > 0 &&
+        world->now_us < replay->lines[replay->line_count - 1].at_us)
+        count++; /* there are more to come */
     return count;
 }
 

@@ -17,6 +17,9 @@ void hosts_print(const struct world *world);
 /* A host's turn: `index` is its slot. */
 void hosts_on_turn(struct world *world, const struct event *event);
 
+/* A host loses its connection in the middle of a request. */
+void hosts_on_leave(struct world *world, const struct event *event);
+
 /* A controller completes a request. */
 void hosts_on_completion(struct world *world, uint8_t who, const struct completion *completion);
 

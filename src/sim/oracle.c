@@ -539,6 +539,34 @@ void oracle_accept_loss(struct oracle *oracle)
     }
 }
 
+/* Not older than write `id`: itself, or one that was not over when it began. */
+static bool is_no_older(const struct oracle *oracle, const struct cell *cell, uint64_t id,
+                        uint64_t found)
+{
+    uint64_t begin = oracle->writes[id].begin;
+    if (cell->any || cell->count == 0 || cell->any_until > begin)
+        return true;
+    if (found != 0)
+        return found == id || oracle->writes[found].end >= begin;
+    return oracle->writes[id].zero || cell->zeroing > 0 ||
+           oracle->writes[cell->zero_id].end >= begin;
+}
+
+const char *oracle_check_durable(struct oracle *oracle, uint64_t id, const void *data)
+{
+    const struct write *write = &oracle->writes[id];
+    for (uint64_t at = 0; at < write->length; at += cell_bytes(oracle)) {
+        const uint8_t *bytes = (const uint8_t *)data + at;
+        uint64_t cell = (write->offset + at) >> oracle->cell_shift;
+        uint64_t found;
+        bool readable = decode(oracle, write->volume, cell, bytes, &found);
+        const struct cell *state = &oracle->volumes[write->volume].cells[cell];
+        if (!readable || !is_no_older(oracle, state, id, found))
+            return blame(oracle, write->volume, cell, readable, found, bytes);
+    }
+    return NULL;
+}
+
 const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data)
 {
     for (uint64_t cell = 0; cell < oracle->volumes[volume].size >> oracle->cell_shift; cell++) {

@@ -65,6 +65,10 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
  * ever written to it, but nothing older than what was durable there, until it is read. */
 void oracle_accept_loss(struct oracle *oracle);
 
+/* What the store holds durably of the range of write `id`, which was promised to be there: nothing
+ * older than it. NULL, or a sentence. */
+const char *oracle_check_durable(struct oracle *oracle, uint64_t id, const void *data);
+
 /* The store's own bytes of a whole volume, after a clean stop. NULL, or a sentence. */
 const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data);
 

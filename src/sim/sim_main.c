@@ -6,6 +6,7 @@
  * usage. */
 
 #include "sim/mistakes.h"
+#include "sim/shrink.h"
 #include "sim/world.h"
 
 #include <getopt.h>
@@ -22,6 +23,8 @@ struct arguments {
     uint64_t limit_s;
     bool quiet;
     bool first; /* stop at the first failure */
+    bool shrink;
+    const char *replay; /* a file */
 };
 
 static void usage(FILE *to)
@@ -34,6 +37,7 @@ static void usage(FILE *to)
         "  --seed N         the first seed; fresh: one that nobody has tried, and it is printed\n"
         "  --seeds COUNT    how many seeds, one after the other (1)\n"
         "  --steps N        host requests of a seed that end well until its faults stop (3000)\n"
+        "  --phase N        or until N seconds of virtual time have passed (60)\n"
         "  --trace          print everything that happens\n"
         "  --core-trace     and what the core says about every header, batch and slot\n"
         "  --quiet          print the drawn choices only of a seed that fails\n"
@@ -47,6 +51,8 @@ static void usage(FILE *to)
             "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
             "                   the Nth of its kind fails\n"
             "  --first          stop at the first seed that fails\n"
+            "  --shrink         make the failing seed small and print it as a listing\n"
+            "  --replay FILE    play a listing\n"
             "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
             "  --list-mistakes  all of them, with what is done wrong\n");
 }
@@ -86,6 +92,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"fail-status", required_argument, NULL, '3'},
         {"fail-register", required_argument, NULL, '4'},
         {"first", no_argument, NULL, 'f'},
+        {"phase", required_argument, NULL, 'P'},
+        {"shrink", no_argument, NULL, 'k'},
+        {"replay", required_argument, NULL, 'r'},
         {"mistake", required_argument, NULL, 'm'},
         {"list-mistakes", no_argument, NULL, 'M'},
         {NULL, 0, NULL, 0},
@@ -147,6 +156,15 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'f':
             arguments->first = true;
+            break;
+        case 'P':
+            arguments->options.phase_us = strtoull(optarg, NULL, 0) * 1000000;
+            break;
+        case 'k':
+            arguments->shrink = true;
+            break;
+        case 'r':
+            arguments->replay = optarg;
             break;
         case 'm': {
             const char *wrong = mistakes_make(optarg);
@@ -222,6 +240,42 @@ static void print_totals(const struct statistics *sum, uint64_t seeds, uint64_t 
     putchar('\n');
 }
 
+enum { SHRINK_LIMIT_S = 120 };
+
+/* The listing goes to stdout: a file of it can be played again. */
+static int shrink(const struct arguments *arguments)
+{
+    struct listing listing;
+    struct shrink_result result;
+    uint64_t limit_s = arguments->limit_s > 0 ? arguments->limit_s : SHRINK_LIMIT_S;
+    bool good = shrink_seed(&arguments->options, limit_s, &listing, &result);
+    printf("# %s\n# seed %" PRIu64 " --steps %" PRIu64 ", %u of %u lines are left after %u runs\n",
+           result.failure, arguments->options.seed, arguments->options.steps,
+           good ? result.after : listing.line_count, result.before, result.runs);
+    if (listing.line_count > 0)
+        listing_print(&listing, stdout);
+    listing_free(&listing);
+    return good ? 0 : 1;
+}
+
+static int replay(const struct arguments *arguments)
+{
+    struct listing listing;
+    struct statistics count;
+    const char *wrong = listing_read(&listing, arguments->replay);
+    if (wrong) {
+        fprintf(stderr, "holdfast-sim: %s: %s\n", arguments->replay, wrong);
+        listing_free(&listing);
+        return 2;
+    }
+    wrong = shrink_replay(&listing, &arguments->options, &count);
+    if (wrong)
+        printf("FAILED %s: %s\n", arguments->replay, wrong);
+    print_counts(&count);
+    listing_free(&listing);
+    return wrong ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.options = {.seed = 1, .steps = 3000}, .seeds = 1};
@@ -230,6 +284,10 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    if (arguments.shrink)
+        return shrink(&arguments);
+    if (arguments.replay)
+        return replay(&arguments);
     struct statistics sum = {0};
     time_t start = time(NULL);
     uint64_t done = 0, failed = 0;

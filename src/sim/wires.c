@@ -555,8 +555,13 @@ void wires_on_register_answer(struct world *world, const struct event *event)
                 world_letter(over.who), name[over.result], over.record.epoch, over.record.in,
                 over.record.unclean ? "unclean" : "clean");
     controller->register_busy = false;
-    if (over.result == REGISTER_OK && !over.action.swap)
+    /* The read after a swap without an answer only says what became of that. */
+    if (over.result == REGISTER_OK && !over.action.swap && !controller->swap_open)
         controller->register_seen_us = over.asked_us;
+    if (over.result != REGISTER_UNKNOWN)
+        controller->swap_open = false;
+    else if (over.action.swap)
+        controller->swap_open = true;
     array_on_register(controller->array, world_clock(world, over.who), over.result, &over.record);
     world_touch(world, over.who);
 }

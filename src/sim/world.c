@@ -12,6 +12,7 @@
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
+#include "sim/listing.h"
 #include "sim/ships.h"
 #include "sim/wires.h"
 
@@ -67,6 +68,12 @@ void world_trace(struct world *world, const char *format, ...)
     va_end(arguments);
 }
 
+void world_reseed(struct world *world, struct generator *generator, uint64_t salt)
+{
+    generator_seed(generator,
+                   world->options.seed * 0x9E3779B97F4A7C15u ^ world->now_us << 20 ^ salt);
+}
+
 uint64_t world_between(struct generator *generator, uint64_t from, uint64_t to)
 {
     CHECK(from <= to);
@@ -75,9 +82,13 @@ uint64_t world_between(struct generator *generator, uint64_t from, uint64_t to)
 
 /* ---- events ---- */
 
+/* At one instant what is known comes by its kind: a replay, which has its hosts' turns from the
+ * beginning, keeps the order of the run. */
 static bool event_before(const struct event *a, const struct event *b)
 {
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
+    if (a->at_us != b->at_us)
+        return a->at_us < b->at_us;
+    return a->kind != b->kind ? a->kind < b->kind : a->sequence < b->sequence;
 }
 
 static void event_push(struct world *world, struct event event)
@@ -177,7 +188,7 @@ void world_start(struct world *world, uint8_t who)
     controller->held = NULL;
     controller->incarnation = config.incarnation;
     controller->message = NO_INDEX;
-    controller->register_busy = false;
+    controller->register_busy = controller->swap_open = false;
     controller->register_seen_us = 0;
     controller->writes_in_flight = controller->reads_in_flight = 0;
     controller->role = ROLE_STARTING;
@@ -349,8 +360,12 @@ static void look(struct world *world, uint8_t who)
     if (status.role != controller->role || status.epoch != controller->epoch)
         world_trace(world, "%c is %s, epoch %" PRIu64 ": %s", world_letter(who),
                     role_name(status.role), status.epoch, status.reason);
-    if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO)
+    if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO) {
         world->count.takeovers++;
+        for (uint32_t s = 0; s < world->config.store_count; s++)
+            controller->solo_done[s] = world->disks[s].done_sequence;
+        faults_on_takeover(world);
+    }
     if (controller->role != status.role)
         faults_on_role(world, who);
     controller->role = status.role;
@@ -499,8 +514,16 @@ static void on_pump(struct world *world, uint8_t who)
     const struct actions *actions = array_pump(controller->array, world_clock(world, who));
     look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
-    if (world->rates.mean_us[FAULT_PAUSE] > 0 && !world->healing && actions->store_count > 0 &&
-        generator_chance(&world->chaos, 1, 120)) {
+    bool hold = world->rates.mean_us[FAULT_PAUSE] > 0 && generator_chance(&world->chaos, 1, 120);
+    if (world->options.replay)
+        hold = world->hold_armed[who];
+    if (hold && !world->healing && actions->store_count > 0) {
+        world->hold_armed[who] = false;
+        world_reseed(world, &world->chaos, FAULT_COUNT);
+        if (world->options.record)
+            listing_add(
+                world->options.record,
+                &(struct listing_line){.at_us = world->now_us, .kind = LISTING_HOLD, .who = who});
         uint64_t for_us = world_between(&world->chaos, 1000, world->config.lease_ms * 3000u);
         controller->held = actions;
         world_pause(world, who, for_us);
@@ -636,6 +659,9 @@ static void dispatch(struct world *world, const struct event *event)
     case EVENT_HOST:
         hosts_on_turn(world, event);
         break;
+    case EVENT_LEAVE:
+        hosts_on_leave(world, event);
+        break;
     case EVENT_SHIP:
         ships_on_arrival(world, event);
         break;
@@ -665,6 +691,8 @@ bool world_resting(const struct world *world)
 
 static bool faults_over(const struct world *world)
 {
+    if (world->options.replay)
+        return world->now_us >= world->options.replay->end_us;
     if (world->options.scripted)
         return world->now_us >= SCRIPT_US;
     return world->count.completed >= world->options.steps;
@@ -680,10 +708,9 @@ static bool both_down(const struct world *world)
  * the same chances at the same times. */
 static void throw_dice(struct world *world, const struct event *event)
 {
-    uint64_t salt = (world->options.seed * 0x9E3779B97F4A7C15u) ^ (world->now_us << 8) ^
-                    ((uint64_t)event->kind << 2) ^ event->who;
-    generator_seed(&world->latency, salt * 2);
-    generator_seed(&world->chaos, salt * 2 + 1);
+    uint64_t salt = (uint64_t)event->kind << 3 | (uint64_t)event->who << 1;
+    world_reseed(world, &world->latency, salt << 8);
+    world_reseed(world, &world->chaos, (salt | 1) << 8);
 }
 
 /* Steps until `done`, or fails with what was awaited. limit_us: UINT64_MAX when running out of time
@@ -692,7 +719,11 @@ static void run_until(struct world *world, bool (*done)(const struct world *), u
                       const char *awaited)
 {
     uint64_t end_us = world->now_us + limit_us;
-    for (uint64_t i = 0; i < EVENTS_A_PHASE && !done(world); i++) {
+    for (uint64_t i = 0; i < EVENTS_A_PHASE; i++) {
+        /* Phases change between instants, never within one. */
+        bool pause = world->event_count == 0 || world->events[0].at_us > world->now_us;
+        if (pause && done(world))
+            return;
         struct event event = event_pop(world);
         if (event.at_us > end_us) {
             event_push(world, event);
@@ -752,7 +783,7 @@ static bool b_down(const struct world *world)
 static void finish(struct world *world)
 {
     world->finishing = true;
-    switch (generator_below(&world->draw, 3)) {
+    switch (world->finish) {
     case 0:
         stop(world, 0);
         run_until(world, a_down, REST_US, "a stops cleanly");
@@ -787,14 +818,20 @@ const char *world_run(struct world *world)
     failing = world;
     check_on_failure(on_check);
     if (setjmp(world->out)) {
+        if (world->options.record && world->options.record->end_us == 0)
+            world->options.record->end_us = world->now_us;
         failing = NULL;
         check_on_failure(NULL);
         return world->failure;
     }
+    throw_dice(world, &(struct event){.kind = EVENT_RESTART, .who = 2});
     world_start(world, 0);
     world_start(world, 1);
-    run_until(world, faults_over, FAULT_PHASE_US, NULL);
+    run_until(world, faults_over,
+              world->options.phase_us > 0 ? world->options.phase_us : FAULT_PHASE_US, NULL);
     world_trace(world, "the faults stop");
+    if (world->options.record)
+        world->options.record->end_us = world->now_us;
     faults_heal(world);
     run_until(world, world_resting, REST_US, "all requests done and the pair paired again");
     world_trace(world, "everything is read");

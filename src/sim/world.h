@@ -45,6 +45,7 @@ extern const char *const fault_name[FAULT_COUNT];
 struct world_options {
     uint64_t seed;
     uint64_t steps;       /* host requests that end well until the faults stop */
+    uint64_t phase_us;    /* or until so long has passed; 0: a minute */
     bool trace;           /* print everything that happens */
     bool core_trace;      /* and the core's own LOG_TRACE lines */
     uint32_t without;     /* bits 1 << FAULT_*: never happens */
@@ -55,6 +56,8 @@ struct world_options {
     uint64_t fail_status;   /* delivered, but its answer is lost with the session */
     uint64_t fail_register; /* no answer; done or not by turns */
     bool scripted; /* no faults but these; a fixed script of operator actions and one crash */
+    struct listing *record;       /* NULL, or what happens is written there */
+    const struct listing *replay; /* NULL, or what happens is read from there */
 };
 
 enum event_kind {
@@ -76,6 +79,7 @@ enum event_kind {
     EVENT_FAULT,
     EVENT_OPERATOR,
     EVENT_HOST,
+    EVENT_LEAVE,
     EVENT_SHIP,
     EVENT_SHIPPED,
     EVENT_SHIP_DOWN,
@@ -108,13 +112,15 @@ struct controller {
     uint64_t pumps_at_once;            /* in a row with a deadline that has passed already */
     uint32_t message; /* the peer's message that waits for the next pump; NO_INDEX: none */
     bool register_busy;
+    bool swap_open;            /* it does not know yet what became of its swap */
     uint64_t register_seen_us; /* when it asked what the register last told it */
     uint32_t writes_in_flight, reads_in_flight;
     /* Seen after the last pump. */
     enum role role;
     uint64_t epoch;
     bool moving[VOLUME_LIMIT];
-    uint64_t solo_epoch; /* the latest epoch in which it served alone */
+    uint64_t solo_done[STORE_LIMIT]; /* disk.done_sequence when it began to serve alone */
+    uint64_t solo_epoch;             /* the latest epoch in which it served alone */
     uint64_t down_since_us;
     uint64_t last_dead;      /* the incarnation that died last; 0: none */
     uint64_t last_watcher;   /* the peer's incarnation that was there to see it */
@@ -145,6 +151,7 @@ struct unflushed {
     uint64_t offset, length;
     uint8_t *data;
     uint8_t who;
+    uint64_t incarnation;
 };
 
 struct disk {
@@ -223,6 +230,7 @@ struct statistics {
 };
 
 struct hosts;
+struct listing;
 struct ship_lane;
 
 struct world {
@@ -264,6 +272,8 @@ struct world {
     uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
     bool cut_armed;
+    bool hold_armed[2]; /* a replay: the next pump with store operations is held */
+    uint32_t finish;    /* the order of the clean stops at the end */
 
     struct hosts *hosts;
     uint32_t cell_bytes; /* the oracle's: no request begins or ends within one */
@@ -307,6 +317,9 @@ void world_start(struct world *world, uint8_t who);
 /* `provable`: its warden lives and will say so. */
 void world_kill(struct world *world, uint8_t who, bool provable);
 void world_pause(struct world *world, uint8_t who, uint64_t for_us);
+
+/* The dice of one thing of this instant, whatever else has thrown them before. */
+void world_reseed(struct world *world, struct generator *generator, uint64_t salt);
 
 /* It says that it serves the volume, in the same epoch as the other. */
 bool world_serves(const struct world *world, uint8_t who, uint8_t volume);

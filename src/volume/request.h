@@ -34,7 +34,7 @@ struct request {
     uint8_t side;         /* which of its volume's two counts of active requests it is in */
     bool resumed;         /* the owner was lost, or the session to it; it had come to done_bytes */
     bool settling;        /* TRIM, ZERO resumed: waits until what was adopted is durable */
-    bool dropped;         /* SHIPPED here: its sender is lost; refused when it would go on */
+    bool dropped;         /* its sender or its host is lost: refused when it would go on */
     bool refused;         /* SHIPPED out: this controller went out meanwhile; no second try */
     bool tried;           /* MOVE: it has been started once */
     uint16_t ship;        /* 1 + index of the ship that has it, or 0 */

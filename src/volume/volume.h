@@ -34,8 +34,8 @@ enum {
     /* Refuse with HOST_STALE unless the volume's state record has `state_version` when the request
      * begins at the controller that carries it out. */
     HOST_VERSIONED = 4,
-    HOST_BARRIER = 8,  /* HOST_STATE: complete only when the requests that had begun before the
-                          change have ended */
+    HOST_BARRIER = 8,  /* HOST_STATE: complete only when what had begun before the change and may
+                          change the volume has ended */
     HOST_SHIPPED = 16, /* the peer sent it: it is never sent on. `tag` is the peer's */
     HOST_HERE = 32,    /* do not ship: HOST_NOT_OWNER when the other controller serves the volume */
 };

@@ -25,10 +25,9 @@ def targets(pair, volume, first="a"):
 class ScsiPath(HostPath):
     """targets: [(name, URL, None)]."""
 
-    initiator = "iqn.2026-11.test:path"
-
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, **settings)
+    def __init__(self, targets, volume, **settings):
+        super().__init__(targets, volume, **settings)
+        self.initiator = f"iqn.2026-11.test:path-to-{volume}"
         self.attentions = []  # (time, controller, sense)
         self.repeated = []  # (time, controller, status)
 

@@ -17,6 +17,7 @@
 #include <iscsi/scsi-lowlevel.h>
 
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -266,6 +267,7 @@ int main(int argc, char **argv)
         initiator_count > INITIATORS)
         give_up("out of range", "BLOCK_BYTES from 512 to 4096, INITIATORS from 1 to 8");
     setvbuf(stdout, NULL, _IOLBF, 4096);
+    signal(SIGPIPE, SIG_IGN); /* a session that ends is an answer, not the end of us */
     for (int i = 0; i < initiator_count; i++) {
         struct initiator *initiator = &initiators[i];
 

@@ -24,6 +24,7 @@
 #include <iscsi/scsi-lowlevel.h>
 
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -371,6 +372,7 @@ int main(void)
     static struct pollfd wait[SESSIONS + 1];
 
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+    signal(SIGPIPE, SIG_IGN); /* a session that ends is an answer, not the end of us */
     for (;;) {
         wait[SESSIONS] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
         for (int i = 0; i < SESSIONS; i++) {

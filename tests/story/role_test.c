@@ -349,6 +349,49 @@ static void planned_move(void **state)
     story_end(story);
 }
 
+/* b is filled, and a asks the register to have both in; then a dies, and its swap lands late. The
+ * next start of a reads "both" while b waits: b may not be taken for empty, because it holds all.
+ */
+static void a_joiner_that_may_be_in_is_not_taken_for_empty(void **state)
+{
+    struct story *story = story_begin();
+    story_log(story, false);
+    story_crash(story, B);
+    story_gone(story, A);
+    story_settle(story, 3000);
+    assert_int_equal(story_role(story, A), ROLE_SOLO);
+    story_write(story, A, 1, 5, 0x11);
+    story_settle(story, 100);
+    story_start(story, B);
+    story_register(story, B);
+    story_register_hold(story, true);
+    story_settle(story, 100);
+    assert_int_equal(story_role(story, B), ROLE_JOINING);
+    story_crash(story, A);
+    story_wait(story, 2000);
+    story_register(story, B); /* not in yet */
+    assert_int_equal(story_role(story, B), ROLE_WAITING);
+    story_register_holds(story, 4, REGISTER_IN_BOTH, true);
+    story_start(story, A);
+    story_register(story, A);
+    story_settle(story, 100);
+    story_wait(story, 600);
+    story_register(story, A); /* by now it knows b's role */
+    assert_int_equal(story_role(story, A), ROLE_WAITING);
+    story_skip(story);
+    story_accept_loss(story, A, false);
+    story_expect(
+        story,
+        "a: operator refused: the other controller may hold the data or even serve: start it, "
+        "or make sure that it is dead and then say --peer-is-dead\n");
+    story_register_hold(story, false);
+    story_settle(story, 10000);
+    assert_int_equal(story_role(story, A), ROLE_PAIRED);
+    assert_int_equal(story_role(story, B), ROLE_PAIRED);
+    story_skip(story);
+    story_end(story);
+}
+
 /* A volume is moved, and moved back before the first mover has heard the answer to its own word:
  * the answer, when it comes, is about the past. */
 static void a_volume_comes_back_before_the_answer_to_its_move(void **state)
@@ -384,6 +427,7 @@ int main(void)
         cmocka_unit_test(accepted_loss_is_fenced_after_a_restart_too),
         cmocka_unit_test(clean_stop_of_both),
         cmocka_unit_test(planned_move),
+        cmocka_unit_test(a_joiner_that_may_be_in_is_not_taken_for_empty),
         cmocka_unit_test(a_volume_comes_back_before_the_answer_to_its_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

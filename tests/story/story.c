@@ -64,7 +64,7 @@ struct story {
     uint32_t read_count;
     uint8_t *writes[WRITES]; /* their data: a held one keeps it until it is done */
     uint32_t write_count;
-    bool log, silent;
+    bool log, silent, register_held;
     char trace[TRACE_SIZE];
     size_t used;
     struct array_status status;
@@ -556,6 +556,16 @@ void story_register_silent(struct story *story, int who)
     pump(story, who);
 }
 
+void story_register_holds(struct story *story, uint64_t epoch, uint8_t in, bool unclean)
+{
+    story->record = (struct register_record){.epoch = epoch, .in = in, .unclean = unclean};
+}
+
+void story_register_hold(struct story *story, bool hold)
+{
+    story->register_held = hold;
+}
+
 void story_gone(struct story *story, int who)
 {
     array_on_peer_gone(story->sides[who].array, story->now_us, 0);
@@ -614,7 +624,7 @@ static bool go_on(struct story *story)
         struct side *side = &story->sides[who];
         if (!side->running || side->paused)
             continue;
-        if (side->register_asked)
+        if (side->register_asked && !story->register_held)
             return story_register(story, who), true;
         if (side->operation_count > 0)
             return story_store(story, who, STORE_DONE), true;

@@ -69,6 +69,10 @@ void story_stores(struct story *story, int who);
 /* The register answers: as it should, or not at all (and the swap has not happened). */
 void story_register(struct story *story, int who);
 void story_register_silent(struct story *story, int who);
+/* It holds this now, by a swap of one that is gone. */
+void story_register_holds(struct story *story, uint64_t epoch, uint8_t in, bool unclean);
+/* story_settle() leaves its questions alone. */
+void story_register_hold(struct story *story, bool hold);
 
 void story_gone(struct story *story, int who); /* `who` hears that the other is gone */
 void story_warden(struct story *story, int who, bool answers);

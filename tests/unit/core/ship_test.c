@@ -239,6 +239,33 @@ static void a_forced_write_that_the_former_owner_did_is_over(void **state)
     assert_reads(B, V_SAFE, 0, PAGE, 2);
 }
 
+/* Its host has gone to the other controller with it, been answered, and has written anew. */
+static void what_a_host_has_left_behind_does_not_come_back(void **state)
+{
+    array_on_ship_down(pair.side[A].array, pair.now_us);
+    uint32_t waits = ask_write(A, V_B, 0, PAGE, 1);
+    settle();
+    array_host_abandon(pair.side[A].array, pair.now_us, waits);
+    settle();
+    assert_result(waits, HOST_NOT_OWNER);
+    write_now(B, V_B, 0, PAGE, 2);
+    array_on_ship_up(pair.side[A].array, pair.now_us);
+    pass_ms(20);
+    assert_reads(B, V_B, 0, PAGE, 2);
+    /* One that is out ends with its step, and takes no further one. */
+    pair.side[A].hold_answers = true;
+    uint32_t out = ask_write(A, V_B, 0, 200 * PAGE, 3);
+    settle();
+    array_host_abandon(pair.side[A].array, pair.now_us, out);
+    settle();
+    assert_false(is_done(out));
+    pair.side[A].hold_answers = false;
+    settle();
+    assert_result(out, HOST_NOT_OWNER);
+    assert_reads(B, V_B, SHIP_BYTES, PAGE, 0);
+    array_host_abandon(pair.side[A].array, pair.now_us, 4711); /* nobody's */
+}
+
 /* ---- COMPARE AND WRITE ---- */
 
 static void it_writes_what_matched_and_says_where_it_did_not(void **state)
@@ -372,11 +399,25 @@ static void a_request_that_was_judged_by_an_older_record_is_sent_back(void **sta
     assert_reads(A, V_A, 0, PAGE, 0);
 }
 
-static void a_barrier_waits_for_the_older_requests_only(void **state)
+static void a_barrier_does_not_wait_for_a_read_that_the_store_keeps(void **state)
 {
     destage_all();
     pair.side[A].hold_store = true;
     uint32_t older = ask_read(A, V_A, 50 * PAGE, PAGE);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_ok(barrier);
+    assert_false(is_done(older));
+    pair.side[A].hold_store = false;
+    pass_ms(20);
+    assert_ok(older);
+}
+
+static void a_barrier_waits_for_older_changes_only(void **state)
+{
+    destage_all();
+    pair.side[A].hold_store = true;
+    uint32_t older = ask_compare(A, V_A, 50 * PAGE, 512, 0, 5);
     uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
     uint32_t next = ask_state(A, V_A, 1, "two", 0);
     settle();
@@ -445,6 +486,7 @@ int main(void)
         SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
         SHIP_TEST(a_volume_that_comes_here_takes_its_requests_along),
         SHIP_TEST(a_forced_write_that_the_former_owner_did_is_over),
+        SHIP_TEST(what_a_host_has_left_behind_does_not_come_back),
         SHIP_TEST(it_writes_what_matched_and_says_where_it_did_not),
         SHIP_TEST(of_two_one_is_told_that_it_was_late),
         SHIP_TEST(all_of_it_is_written_or_nothing),
@@ -452,7 +494,8 @@ int main(void)
         SHIP_TEST(a_record_is_replaced_only_by_who_knows_it),
         SHIP_TEST(it_counts_only_when_the_peer_has_it),
         SHIP_TEST(a_request_that_was_judged_by_an_older_record_is_sent_back),
-        SHIP_TEST(a_barrier_waits_for_the_older_requests_only),
+        SHIP_TEST(a_barrier_does_not_wait_for_a_read_that_the_store_keeps),
+        SHIP_TEST(a_barrier_waits_for_older_changes_only),
         cmocka_unit_test_teardown(a_record_of_an_earlier_run_counts_until_a_newer_one_comes,
                                   pair_destroy),
         SHIP_TEST(a_host_may_ask_either_for_a_move),

@@ -358,7 +358,7 @@ static void each_illegal_byte_of_a_hello_gives_its_reason(void **state)
     } rows[] = {
         {0, 'h', "hello without its magic"},      {5, 2, "hello of another version"},
         {6, 2, "hello of an unknown controller"}, {6, 255, "hello of an unknown controller"},
-        {40, 1, "hello with unknown flags"},      {41, 2, "hello with unknown flags"},
+        {40, 1, "hello with unknown flags"},      {41, 4, "hello with unknown flags"},
     };
     uint8_t bytes[HELLO_SIZE + 1] = {0};
     struct hello back;

@@ -121,6 +121,7 @@ static void a_good_file_gives_what_it_says(void **state)
     assert_int_equal(a->request_limit, 512);
     assert_int_equal(config.controllers[1].cpu, -1);
     assert_int_equal(config.controllers[1].request_limit, 4096);
+    assert_int_equal(config.controllers[1].poll_us, 100);
 
     assert_int_equal(config.store_count, 1);
     assert_string_equal(config.stores[0].name, "disk");
@@ -399,6 +400,12 @@ static const struct row rows[] = {
     {"cpu = 0\n",
      "cpu = first\n",
      {"f:18: [controller a] cpu = first: not a number in range; write 0 to 1023"}},
+    {"requests = 512\n",
+     "poll = 100\n",
+     {"f:19: [controller a] poll = 100: not a time for this; write 0 or 1us to 1000us"}},
+    {"requests = 512\n",
+     "poll = 1001us\n",
+     {"f:19: [controller a] poll = 1001us: not a time for this; write 0 or 1us to 1000us"}},
     {"512\n",
      "8\n",
      {"f:19: [controller a] requests = 8: not a number in range; write 16 to 65536"}},
