@@ -30,9 +30,9 @@ _Static_assert(COPY_BATCH_BYTES < 1 << 24,
                "a batch fits WRITE BUFFER's 24-bit parameter list length");
 
 enum record_type {
-    RECORD_PAGE = 1,    /* these sectors of this page */
-    RECORD_ZERO = 2,    /* this range reads as zeros; of a lower place than the PAGEs of its cycle */
-    RECORD_END = 3,     /* all of the half's part of the cycle, in records by kind */
+    RECORD_PAGE = 1, /* these sectors of this page */
+    RECORD_ZERO = 2, /* this range reads as zeros; of a lower place than the PAGEs of its cycle */
+    RECORD_END = 3,  /* all of the half's part of the cycle, in records by kind */
     RECORD_PROMOTE = 4, /* destage up to this cycle (claim (h)); alone in its batch */
     RECORD_TYPE_COUNT
 };
@@ -99,9 +99,8 @@ const char *record_get_state(const uint8_t *bytes, uint32_t length, struct copy_
 /* Bytes of the batch's data that belong to the record. */
 static inline uint32_t record_data_bytes(const struct record *record)
 {
-    return record->type == RECORD_PAGE
-               ? (uint32_t)__builtin_popcount(record->sectors) * SECTOR_SIZE
-               : 0;
+    return record->type == RECORD_PAGE ? (uint32_t)__builtin_popcount(record->sectors) * SECTOR_SIZE
+                                       : 0;
 }
 
 #endif

@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What a half knows of its cycles: writes that join the open one, the cut, and how slots are given
+ * back when a cycle is confirmed, when everything begins anew, and when the group falls to the
+ * bitmap. Batches are in sender_batch.c. The rule kept here: whatever may differ between the sites
+ * is pinned, tagged, in the range table, or marked (invariant 16). */
+
+#include "copy/sender.h"
+
+#include <string.h>
+
+enum { IDLE_CUT_US = 1000 * 1000 }; /* an idle group is cut so often, to carry the time */
+
+static uint8_t ring_of(uint64_t cycle)
+{
+    return (uint8_t)(cycle % COPY_RING);
+}
+
+static struct sender_cycle *cycle_of(struct sender *sender, uint64_t number)
+{
+    struct sender_cycle *cycle = &sender->cycle[ring_of(number)];
+    CHECK(cycle->number == number);
+    return cycle;
+}
+
+static void open_cycle(struct sender *sender, uint64_t number)
+{
+    struct sender_cycle *cycle = &sender->cycle[ring_of(number)];
+    CHECK(cycle->number == 0);
+    *cycle = (struct sender_cycle){
+        .number = number, .pins = pin_list_empty(), .tags = pin_list_empty(), .cursor = NO_INDEX};
+    sender->open = number;
+}
+
+void sender_create(struct sender *sender, struct arena *arena, struct pins *pins,
+                   const struct sender_config *config, const uint64_t *page_counts)
+{
+    struct regions regions = {0};
+    regions_create(&regions, arena, config->volume_count, page_counts);
+    struct sender_range *ranges = arena_array(arena, struct sender_range, SENDER_RANGES);
+    uint16_t *generation = arena_array(arena, uint16_t, config->volume_count);
+    bool *own = arena_array(arena, bool, config->volume_count);
+    if (arena->base == NULL)
+        return;
+    *sender = (struct sender){.config = *config,
+                              .pins = pins,
+                              .regions = regions,
+                              .ranges = ranges,
+                              .generation = generation,
+                              .own = own,
+                              .batch_oldest = 1,
+                              .batch_next = 1};
+    for (uint32_t i = 0; i < config->volume_count; i++)
+        generation[i] = 1; /* 0 is below every host's write: base records */
+}
+
+/* ---- writes ---- */
+
+bool sender_frozen(const struct sender *sender, uint32_t slot)
+{
+    const struct pin *pin = pins_at(sender->pins, slot);
+    return pin->ring != PIN_NONE && !pin->tag && pin->ring != ring_of(sender->open);
+}
+
+static void pin_slot(struct sender *sender, struct sender_cycle *cycle, uint32_t slot, bool tag)
+{
+    struct pin *pin = pins_at(sender->pins, slot);
+    pin->tag = tag;
+    pin->group = sender->config.group;
+    pins_append(sender->pins, tag ? &cycle->tags : &cycle->pins, slot, ring_of(cycle->number));
+    sender->pinned += !tag;
+}
+
+uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, uint64_t page,
+                        uint8_t sectors)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(volume < sender->config.volume_count);
+    if (sender->mode == SENDER_BITMAP) {
+        regions_mark(&sender->regions, volume, page, 1);
+        return 0;
+    }
+    CHECK(!sender_frozen(sender, slot));
+    struct pin *pin = pins_at(sender->pins, slot);
+    if (pin->ring == PIN_NONE) {
+        pin->sectors = 0;
+        pin_slot(sender, cycle_of(sender, sender->open), slot, false);
+    }
+    CHECK(!pin->tag);
+    pin->sectors |= sectors;
+    pin->owed |= sectors;
+    pin->generation = sender->generation[volume];
+    return sender->open;
+}
+
+void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
+{
+    pins_at(sender->pins, heir)->owed |= pins_at(sender->pins, old)->owed;
+}
+
+/* The own table takes COPY_RANGES and, after a takeover, as many again that were the peer's; so
+ * does that of the tags, because such a table is sent to a peer that returns. */
+static bool add_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count,
+                      uint64_t cycle, bool tag)
+{
+    if (sender->range_count[tag] >= (tag ? 2u : 1u) * COPY_RANGES)
+        return false;
+    struct sender_range *range = sender->ranges;
+    while (range->cycle != 0)
+        range++;
+    *range = (struct sender_range){.cycle = cycle,
+                                   .page = page,
+                                   .count = count,
+                                   .generation = sender->generation[volume],
+                                   .volume = volume,
+                                   .tag = tag};
+    sender->range_count[tag]++;
+    cycle_of(sender, cycle)->ranges[tag]++;
+    return true;
+}
+
+bool sender_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(volume < sender->config.volume_count);
+    if (sender->mode == SENDER_CYCLES)
+        return add_range(sender, volume, page, count, sender->open, false);
+    regions_mark(&sender->regions, volume, page, count);
+    return true;
+}
+
+void sender_unpin(struct sender *sender, uint32_t slot)
+{
+    if (!pins_has(sender->pins, slot))
+        return;
+    CHECK(!sender_frozen(sender, slot));
+    CHECK(!pins_at(sender->pins, slot)->tag);
+    pins_remove(sender->pins, &cycle_of(sender, sender->open)->pins, slot);
+    pins_clear(sender->pins, slot);
+    sender->pinned--;
+}
+
+/* The slot has taken another's place in `list`: its neighbours hear of it. */
+static void relink(struct sender *sender, struct pin_list *list, uint32_t to)
+{
+    struct pin *pin = pins_at(sender->pins, to);
+    if (pin->prev == NO_INDEX)
+        list->head = to;
+    else
+        pins_at(sender->pins, pin->prev)->next = to;
+    if (pin->next == NO_INDEX)
+        list->tail = to;
+    else
+        pins_at(sender->pins, pin->next)->prev = to;
+}
+
+void sender_relocate(struct sender *sender, uint32_t from, uint32_t to)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    struct pin *pin = pins_at(sender->pins, from);
+    CHECK(!pins_has(sender->pins, to));
+    if (pin->ring == PIN_NONE)
+        return;
+    struct sender_cycle *cycle = &sender->cycle[pin->ring];
+    *pins_at(sender->pins, to) = *pin;
+    *pin = (struct pin){.prev = NO_INDEX, .next = NO_INDEX, .ring = PIN_NONE};
+    relink(sender, pins_at(sender->pins, to)->tag ? &cycle->tags : &cycle->pins, to);
+    if (cycle->cursor == from)
+        cycle->cursor = to;
+    for (uint32_t i = 0; i < COPY_WINDOW; i++) {
+        struct sender_batch *batch = &sender->batches[i];
+        if (batch->state != SENDER_FREE && batch->kind == SEND_PAGES && batch->first == from &&
+            batch->cycle == cycle->number)
+            batch->first = to;
+    }
+}
+
+void sender_moved(struct sender *sender, uint8_t volume)
+{
+    CHECK(volume < sender->config.volume_count);
+    CHECK(sender->generation[volume] < UINT16_MAX);
+    sender->generation[volume]++;
+    if (sender->mode == SENDER_CYCLES)
+        cycle_of(sender, sender->open)->moved = true;
+}
+
+void sender_own(struct sender *sender, uint8_t volume, bool own)
+{
+    CHECK(volume < sender->config.volume_count);
+    if (own && !sender->own[volume])
+        regions_rewind(&sender->regions, volume);
+    sender->own[volume] = own;
+}
+
+/* The cycle to which the peer's word about `cycle` belongs now; 0: to the bitmap. What it said
+ * before it heard of a restart belongs to the one cycle into which everything went. */
+static uint64_t tag_cycle(const struct sender *sender, uint64_t cycle)
+{
+    if (sender->mode == SENDER_BITMAP || cycle < sender->run_first)
+        return 0;
+    return min_u64(max_u64(cycle, sender->confirmed + 1), sender->open);
+}
+
+void sender_tagged(struct sender *sender, uint32_t slot, uint8_t volume, uint64_t page,
+                   uint64_t cycle, uint8_t sectors)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(volume < sender->config.volume_count);
+    uint64_t into = tag_cycle(sender, cycle);
+    struct pin *pin = pins_at(sender->pins, slot);
+    if (into == 0) {
+        regions_mark(&sender->regions, volume, page, 1);
+        return;
+    }
+    CHECK_IMPLIES(pin->ring != PIN_NONE, pin->tag);
+    uint8_t owed = pin->owed;
+    sender_untag(sender, slot); /* what it owed goes with the newer cycle */
+    pin->owed = owed | sectors;
+    pin->sectors = pin->owed;
+    pin->generation = sender->generation[volume];
+    pin_slot(sender, cycle_of(sender, into), slot, true);
+}
+
+void sender_untag(struct sender *sender, uint32_t slot)
+{
+    struct pin *pin = pins_at(sender->pins, slot);
+    if (pin->ring == PIN_NONE)
+        return;
+    CHECK(pin->tag);
+    pins_remove(sender->pins, &sender->cycle[pin->ring].tags, slot);
+    pins_clear(sender->pins, slot);
+}
+
+bool sender_range_tagged(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count,
+                         uint64_t cycle)
+{
+    CHECK(volume < sender->config.volume_count);
+    uint64_t into = tag_cycle(sender, cycle);
+    if (into != 0)
+        return add_range(sender, volume, page, count, into, true);
+    regions_mark(&sender->regions, volume, page, count);
+    return true;
+}
+
+/* ---- cycles ---- */
+
+static void forget_batches(struct sender *sender)
+{
+    memset(sender->batches, 0, sizeof sender->batches);
+    sender->batch_oldest = sender->batch_next = 1;
+    sender->attached = false;
+}
+
+static void begin(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t first)
+{
+    CHECK(sender->mode == SENDER_BITMAP);
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(term > sender->term);
+    sender->mode = SENDER_CYCLES;
+    sender->term = term;
+    sender->term_first = first;
+    sender->cut_us = now_us;
+    sender->consistent = false;
+    forget_batches(sender);
+    for (uint32_t i = 0; i < sender->config.volume_count; i++)
+        regions_rewind(&sender->regions, (uint8_t)i);
+}
+
+void sender_begin(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t cycle,
+                  bool leader)
+{
+    CHECK(cycle > sender->open);
+    begin(sender, now_us, term, cycle);
+    sender->leader = leader;
+    sender->run_first = cycle;
+    sender->confirmed = cycle - 1;
+    open_cycle(sender, cycle);
+}
+
+void sender_join(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t first,
+                 uint64_t confirmed, uint64_t open, const uint16_t *generation)
+{
+    CHECK(open > confirmed);
+    CHECK(open - 1 - confirmed <= COPY_CLOSED);
+    begin(sender, now_us, term, first);
+    sender->leader = false;
+    sender->run_first = confirmed + 1;
+    memcpy(sender->generation, generation, sender->config.volume_count * sizeof *generation);
+    sender->confirmed = confirmed;
+    for (uint64_t number = confirmed + 1; number < open; number++) {
+        open_cycle(sender, number);
+        struct sender_cycle *cycle = cycle_of(sender, number);
+        cycle->halves = 1;
+        cycle->complete = cycle->held_said = true;
+    }
+    open_cycle(sender, open);
+}
+
+static bool has_something(const struct sender_cycle *cycle)
+{
+    return cycle->pins.count > 0 || cycle->tags.count > 0 || cycle->base > 0 ||
+           cycle->ranges[0] + cycle->ranges[1] > 0;
+}
+
+uint64_t sender_cut_deadline(const struct sender *sender)
+{
+    if (sender->mode == SENDER_BITMAP || !sender->leader ||
+        sender_closed_count(sender) >= COPY_CLOSED)
+        return UINT64_MAX;
+    uint64_t pause_us = sender->config.shortest_us;
+    if (!has_something(&sender->cycle[ring_of(sender->open)]))
+        pause_us = max_u64(pause_us, IDLE_CUT_US);
+    return sender->cut_us + pause_us;
+}
+
+bool sender_cut_due(const struct sender *sender, uint64_t now_us)
+{
+    return now_us >= sender_cut_deadline(sender);
+}
+
+bool sender_may_close(const struct sender *sender, uint64_t cycle, uint8_t halves)
+{
+    if (sender->mode == SENDER_BITMAP || cycle != sender->open ||
+        sender_closed_count(sender) >= COPY_CLOSED)
+        return false;
+    return halves == 2 ||
+           (halves == 1 && (sender->leader || sender->cycle[ring_of(cycle)].pins.count == 0));
+}
+
+static bool nothing_marked_is_left(const struct sender *sender)
+{
+    for (uint32_t i = 0; i < sender->config.volume_count; i++) {
+        if (sender->own[i] && regions_pending(&sender->regions, (uint8_t)i))
+            return false;
+    }
+    return true;
+}
+
+void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint8_t halves)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(sender_may_close(sender, sender->open, halves));
+    struct sender_cycle *cycle = cycle_of(sender, sender->open);
+    cycle->wall_us = wall_us;
+    cycle->halves = halves;
+    cycle->pages = cycle->pins.count;
+    cycle->cursor = cycle->pins.head;
+    cycle->done = !cycle->moved && nothing_marked_is_left(sender);
+    regions_close(&sender->regions, ring_of(cycle->number));
+    if (halves == 1 && !sender->leader)
+        cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */
+    sender->cut_us = now_us;
+    open_cycle(sender, cycle->number + 1);
+}
+
+bool sender_peer_held(struct sender *sender, uint64_t cycle, bool done)
+{
+    if (sender->mode == SENDER_BITMAP || !sender->leader || cycle <= sender->confirmed ||
+        cycle >= sender->open)
+        return false;
+    struct sender_cycle *closed = cycle_of(sender, cycle);
+    if (closed->halves != 2 || closed->peer_complete)
+        return false;
+    closed->peer_complete = true;
+    closed->peer_done = done;
+    return true;
+}
+
+uint64_t sender_held_due(struct sender *sender, bool *done)
+{
+    if (sender->mode == SENDER_BITMAP || sender->leader)
+        return 0;
+    for (uint64_t number = sender->confirmed + 1; number < sender->open; number++) {
+        struct sender_cycle *cycle = cycle_of(sender, number);
+        if (!cycle->complete)
+            return 0;
+        if (cycle->held_said)
+            continue;
+        cycle->held_said = true;
+        *done = cycle->done;
+        return number;
+    }
+    return 0;
+}
+
+bool sender_confirm(struct sender *sender, uint64_t number)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    if (sender->mode == SENDER_BITMAP || number != sender->confirmed + 1 || number >= sender->open)
+        return false;
+    const struct sender_cycle *cycle = cycle_of(sender, number);
+    if (!cycle->complete || (sender->leader && cycle->halves == 2 && !cycle->peer_complete))
+        return false;
+    sender->consistent = cycle->done && (cycle->halves == 1 || cycle->peer_done);
+    sender->confirmed = number;
+    regions_confirm(&sender->regions, ring_of(number));
+    sender->drain = DRAIN_CONFIRM;
+    sender->drain_at = sender->drain_to = number;
+    return true;
+}
+
+void sender_restart(struct sender *sender, uint64_t term, bool alone)
+{
+    CHECK(sender->mode == SENDER_CYCLES);
+    CHECK(sender->drain == DRAIN_NONE);
+    CHECK(term > sender->term);
+    sender->term = term;
+    sender->drain = DRAIN_RESTART;
+    sender->drain_alone = alone;
+    sender->drain_at = sender->confirmed + 1;
+    sender->drain_to = sender->open;
+    sender->confirmed = sender->open;
+    open_cycle(sender, sender->open + 1);
+    sender->term_first = sender->open;
+    cycle_of(sender, sender->open)->moved = true; /* the peer's volumes are this half's now */
+    if (alone) {
+        sender->leader = true;
+        sender->paired = false;
+    }
+    forget_batches(sender);
+    for (uint32_t i = 0; i < sender->config.volume_count; i++)
+        regions_rewind(&sender->regions, (uint8_t)i);
+}
+
+void sender_fall(struct sender *sender)
+{
+    CHECK(sender->drain == DRAIN_NONE);
+    if (sender->mode == SENDER_BITMAP)
+        return;
+    sender->mode = SENDER_BITMAP;
+    sender->consistent = false;
+    sender->drain = DRAIN_FALL;
+    sender->drain_at = sender->confirmed + 1;
+    sender->drain_to = sender->open;
+    forget_batches(sender);
+}
+
+/* ---- giving back ---- */
+
+/* The ranges of a drained cycle: over when it was confirmed, marked when the group fell. */
+static void drain_ranges(struct sender *sender, uint64_t cycle)
+{
+    for (uint32_t i = 0; i < SENDER_RANGES; i++) {
+        struct sender_range *range = &sender->ranges[i];
+        if (range->cycle != cycle)
+            continue;
+        if (sender->drain == DRAIN_FALL)
+            regions_mark(&sender->regions, range->volume, range->page, range->count);
+        sender->range_count[range->tag]--;
+        range->cycle = 0;
+    }
+}
+
+/* One range of a restart joins the new cycle. Those for which there is no room are marked: until
+ * their regions have been sent the copy is not consistent, and says so. */
+static void carry_range(struct sender *sender, struct sender_range *range)
+{
+    bool tag = range->tag;
+    sender->range_count[tag]--;
+    tag = tag && !sender->drain_alone;
+    if (sender->range_count[tag] == 2 * COPY_RANGES) {
+        regions_mark(&sender->regions, range->volume, range->page, range->count);
+        range->cycle = 0;
+        return;
+    }
+    range->tag = tag;
+    range->cycle = sender->open;
+    sender->range_count[tag]++;
+    cycle_of(sender, sender->open)->ranges[tag]++;
+}
+
+/* All slots have been given back or kept. */
+static void drain_end(struct sender *sender)
+{
+    for (uint32_t i = 0; i < SENDER_RANGES && sender->drain == DRAIN_RESTART; i++) {
+        if (sender->ranges[i].cycle != 0)
+            carry_range(sender, &sender->ranges[i]);
+    }
+    sender->drain = DRAIN_NONE;
+}
+
+bool sender_pop(struct sender *sender, struct sender_popped *popped)
+{
+    if (sender->drain == DRAIN_NONE)
+        return false;
+    for (; sender->drain_at <= sender->drain_to; sender->drain_at++) {
+        struct sender_cycle *cycle = cycle_of(sender, sender->drain_at);
+        bool tag = cycle->pins.count == 0;
+        uint32_t slot = pins_pop(sender->pins, tag ? &cycle->tags : &cycle->pins);
+        if (slot != NO_INDEX) {
+            const struct pin *pin = pins_at(sender->pins, slot);
+            CHECK(pin->group == sender->config.group);
+            *popped = (struct sender_popped){.slot = slot,
+                                             .tag = tag,
+                                             .owed = pin->owed,
+                                             .generation = pin->generation,
+                                             .cycle = cycle->number};
+            sender->pinned -= !tag;
+            if (sender->drain != DRAIN_RESTART)
+                pins_clear(sender->pins, slot);
+            return true;
+        }
+        if (sender->drain != DRAIN_RESTART)
+            drain_ranges(sender, cycle->number);
+        *cycle = (struct sender_cycle){0};
+    }
+    drain_end(sender);
+    return false;
+}
+
+/* A newer range has made the page zeros: of a later cycle, or of a later owner in the same one. */
+static bool zeroed_since(const struct sender *sender, uint8_t volume, uint64_t page,
+                         const struct sender_popped *popped)
+{
+    for (uint32_t i = 0; i < SENDER_RANGES; i++) {
+        const struct sender_range *range = &sender->ranges[i];
+        bool newer = range->cycle > popped->cycle ||
+                     (range->cycle == popped->cycle && range->generation > popped->generation);
+        if (range->cycle != 0 && newer && range->volume == volume && page >= range->page &&
+            page - range->page < range->count)
+            return true;
+    }
+    return false;
+}
+
+/* `heir` sends what the older slot owed as well. When its own turn to be popped has not come yet it
+ * takes that along. */
+static void fold(struct sender *sender, uint32_t heir, uint8_t owed)
+{
+    struct pin *pin = pins_at(sender->pins, heir);
+    pin->owed |= owed;
+    if (pin->ring == PIN_NONE) {
+        pin->sectors = 0;
+        pin_slot(sender, cycle_of(sender, sender->open), heir, false);
+    }
+    if (pin->ring == ring_of(sender->open))
+        pin->sectors |= owed;
+}
+
+enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *popped,
+                             uint8_t volume, uint64_t page, bool superseded, uint32_t heir)
+{
+    CHECK(sender->drain == DRAIN_RESTART);
+    CHECK(volume < sender->config.volume_count);
+    struct pin *pin = pins_at(sender->pins, popped->slot);
+    bool covered =
+        superseded && heir != NO_INDEX && (popped->owed & ~pins_at(sender->pins, heir)->owed) == 0;
+    if (covered || (superseded && zeroed_since(sender, volume, page, popped))) {
+        pins_clear(sender->pins, popped->slot);
+        return SENDER_DROPPED;
+    }
+    if (superseded && sender->drain_alone && heir != NO_INDEX) {
+        pins_clear(sender->pins, popped->slot);
+        fold(sender, heir, popped->owed);
+        if (pins_at(sender->pins, heir)->generation == 0)
+            pins_at(sender->pins, heir)->generation = sender->generation[volume];
+        return SENDER_FOLDED;
+    }
+    pin->sectors = pin->owed = popped->owed;
+    pin_slot(sender, cycle_of(sender, sender->open), popped->slot,
+             popped->tag && !sender->drain_alone);
+    return SENDER_KEPT;
+}
+
+bool sender_over_budget(const struct sender *sender)
+{
+    return sender->pinned > sender->config.budget_pages;
+}
+
+/* ---- marked regions ---- */
+
+bool sender_base_next(struct sender *sender, uint32_t limit, uint8_t *volume, uint64_t *first,
+                      uint32_t *count, uint64_t *cycle)
+{
+    if (sender->mode == SENDER_BITMAP)
+        return false;
+    struct sender_cycle *open = cycle_of(sender, sender->open);
+    limit = min_u32(limit, sender->config.base_pages - open->base);
+    if (limit == 0)
+        return false;
+    for (uint32_t i = 0; i < sender->config.volume_count; i++) {
+        if (!sender->own[i] || !regions_next(&sender->regions, (uint8_t)i, limit, first, count))
+            continue;
+        open->base += *count;
+        open->base_reading += *count;
+        *volume = (uint8_t)i;
+        *cycle = open->number;
+        return true;
+    }
+    return false;
+}
+
+void sender_base_read(struct sender *sender, uint64_t number, uint32_t count)
+{
+    struct sender_cycle *cycle = cycle_of(sender, number);
+    CHECK(count <= cycle->base_reading);
+    cycle->base_reading -= count;
+    cycle->base_ready += count;
+}
