@@ -280,10 +280,17 @@ bool receiver_complete(const struct receiver *receiver, uint64_t cycle)
     return true;
 }
 
+void receiver_promote_begin(struct receiver *receiver)
+{
+    CHECK(!receiver->promoting);
+    receiver->promoting = true;
+}
+
 void receiver_promote(struct receiver *receiver, uint64_t cycle, uint64_t wall_us, bool consistent)
 {
     CHECK(receiver->drain == RECEIVER_REST);
     CHECK(receiver_complete(receiver, cycle));
+    receiver->promoting = false;
     receiver->promoted = cycle;
     receiver->promoted_wall_us = wall_us;
     receiver->consistent = consistent;
@@ -302,6 +309,7 @@ void receiver_begin_term(struct receiver *receiver, uint64_t term, uint64_t firs
 {
     CHECK(term > receiver->term);
     CHECK(first > receiver->promoted);
+    CHECK(!receiver->promoting);
     receiver->role = COPY_RECEIVING;
     receiver->term = term;
     receiver->first = first;
@@ -313,6 +321,7 @@ void receiver_begin_term(struct receiver *receiver, uint64_t term, uint64_t firs
 void receiver_fail_over(struct receiver *receiver, uint64_t era)
 {
     CHECK(era > receiver->era);
+    CHECK(!receiver->promoting);
     receiver->era = era;
     receiver->role = COPY_FAILED_OVER;
     discard_all(receiver);

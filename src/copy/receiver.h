@@ -79,7 +79,8 @@ struct receiver {
     uint64_t era, term, first; /* first cycle of the term */
     uint64_t promoted, promoted_wall_us;
     uint64_t memory;
-    uint32_t room; /* slots that may be held */
+    bool promoting; /* see receiver_promote_begin() */
+    uint32_t room;  /* slots that may be held */
     uint32_t held_count;
     uint32_t volume_count;
     const uint64_t *page_counts; /* of each volume, in pages */
@@ -107,7 +108,8 @@ void receiver_restore(struct receiver *receiver, const struct copy_state *state)
 enum receiver_verdict {
     RECEIVER_TAKE,   /* apply it, then receiver_batch_done() */
     RECEIVER_KNOWN,  /* GOOD: it was applied, or its cycle was promoted */
-    RECEIVER_WAIT,   /* the same batch is being applied: answer when that has been answered */
+    RECEIVER_WAIT,   /* judge it again when what is being applied has been: the same batch, or a
+                        promotion of the term before */
     RECEIVER_REFUSE, /* CHECK CONDITION: *why says why; nothing changes */
 };
 
@@ -145,6 +147,10 @@ void receiver_batch_done(struct receiver *receiver, uint8_t half, uint64_t numbe
 
 /* Whether every cycle up to this one, of those not promoted, is complete. */
 bool receiver_complete(const struct receiver *receiver, uint64_t cycle);
+
+/* A promotion was judged well and is on its way to the peer: until it is made, a batch of a newer
+ * term has to wait, because it would discard what is about to be promoted. */
+void receiver_promote_begin(struct receiver *receiver);
 
 /* "Destage up to `cycle`", which must be complete; the decision is in both memories. Then
  * receiver_pop() until it is false. */

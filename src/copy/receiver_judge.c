@@ -47,6 +47,8 @@ enum receiver_verdict receiver_judge(const struct receiver *receiver, const stru
             return refuse(why, "copy batch whose cycle numbers go back");
         if (head->number > COPY_WINDOW)
             return refuse(why, "copy batch too far ahead of those that came");
+        if (receiver->promoting)
+            return RECEIVER_WAIT;
         *new_term = true;
     } else {
         if (head->first != receiver->first)

@@ -4,11 +4,12 @@
 /* One half of a group at the primary: what one of the two controllers knows of the group's cycles,
  * and, at the leader, when to cut and what to promote. The protocol is in docs/remote-copy.md.
  *
- *     sender_written()      a host's write: its slot is pinned in the open cycle   (claims (e),
- * (f)) sender_close()        the cut: by the leader beside its MARK, by the other when it applies
- * it sender_next_batch()   what to send to the second array now sender_answered()     a completion
- * (claim (g)) sender_next_batch()   at the leader, all complete: PROMOTE                   (claim
- * (h)) sender_confirm()      promoted; sender_pop() then names the slots that are given back
+ *     sender_written()     a host's write: its slot is pinned in the open cycle (claims e, f)
+ *     sender_close()       the cut: at the leader beside its MARK, else when MARK is applied
+ *     sender_next_batch()  what to send to the second array now
+ *     sender_answered()    a completion (claim g)
+ *     sender_next_batch()  at the leader, when all is complete: PROMOTE (claim h)
+ *     sender_confirm()     promoted; sender_pop() then names the slots that are given back
  *
  * It knows slots by number, and never looks at one: the controller drives it, and does what it
  * returns. No call needs more than the numbers given to it. */

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Senders and receivers together, under everything that can happen to them, from seeds: after each
+ * promotion the copy is a consistent cut of what hosts did and never an older one than before, and
+ * when the faults are over it becomes what the primary holds. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "copy_world.h"
+
+#include "copy_primary.h"
+
+static void look(void)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *why = receiver_check(&w->second[i].receiver);
+        if (why == NULL && w->half[i].alive)
+            why = sender_check(&w->half[i].sender);
+        if (why != NULL)
+            fail_msg("%s", why);
+    }
+}
+
+static void host_step(struct half *half)
+{
+    uint8_t volume = (uint8_t)below(VOLUMES);
+    if (!half->in || half->owner[volume] != half - w->half || half->moving[volume] ||
+        w->write_count + 1 >= WRITES)
+        return;
+    uint64_t page = below(chance(50) ? 4 : PAGES);
+    if (chance(6))
+        host_discards(half, volume, page, 1 + below((uint32_t)(PAGES - page)) % 8);
+    else
+        host_writes(half, volume, page, chance(50) ? 0xFF : (uint8_t)(1 + below(255)));
+}
+
+static void fault_step(struct half *half)
+{
+    switch (below(9)) {
+    case 0:
+        half_dies(half);
+        break;
+    case 1:
+    case 2:
+        half_returns(half);
+        break;
+    case 3:
+        second_dies();
+        break;
+    case 4:
+        second_returns();
+        break;
+    case 5:
+        if (half->in && chance(30))
+            fall(half, true);
+        break;
+    case 6:
+        give_away(half, (uint8_t)below(VOLUMES));
+        break;
+    case 7:
+        if (chance(20))
+            second_restarts();
+        break;
+    default:
+        if (half->session)
+            sender_detach(&half->sender);
+        half->session = false;
+    }
+}
+
+static void step(bool faults, bool hosts)
+{
+    struct half *half = &w->half[below(2)];
+    w->now_us++;
+    switch (below(9)) {
+    case 0:
+    case 1:
+        if (hosts)
+            host_step(half);
+        break;
+    case 2:
+        for (uint32_t i = below(4); i > 0; i--)
+            stream_step(half);
+        break;
+    case 3:
+        cut(half);
+        report(half);
+        break;
+    case 4:
+        attach(half);
+        send(half);
+        break;
+    case 5:
+        if (hosts)
+            evict(half);
+        rise(half);
+        break;
+    case 6:
+        base_start(half);
+        base_end(half);
+        break;
+    case 7:
+        deliver(faults);
+        break;
+    default:
+        for (uint32_t i = below(4); i > 0; i--)
+            second_stream_step();
+    }
+    if (faults && chance(2))
+        fault_step(half);
+    look();
+}
+
+/* No more faults: everything that is lost comes back, and the copy catches up. */
+static void heal(void)
+{
+    for (int i = 0; i < 20000; i++) {
+        if (i % 64 == 0) {
+            half_returns(&w->half[0]);
+            half_returns(&w->half[1]);
+            second_returns();
+        }
+        step(false, false);
+    }
+    struct second *second = &w->second[w->main];
+    MUST(w->half[0].in && w->half[1].in);
+    if (!second->receiver.consistent)
+        fail_msg("never consistent again");
+    for (int v = 0; v < VOLUMES; v++) {
+        for (int p = 0; p < PAGES; p++) {
+            cells cell;
+            read_page(&w->half[w->half[0].owner[v]], (uint8_t)v, (uint64_t)p, cell);
+            for (int s = 0; s < PAGE_SECTORS; s++) {
+                if (cell[s] != second->visible[v][p][s])
+                    fail_msg("the sites differ: %d/%d/%d is %u here and %u there", v, p, s, cell[s],
+                             second->visible[v][p][s]);
+            }
+        }
+    }
+}
+
+static void world_begin(uint64_t seed)
+{
+    w = calloc(1, sizeof *w);
+    generator_seed(&w->dice, seed);
+    w->memory_number = 1;
+    w->second_paired = true;
+    w->epoch = 1;
+    for (int v = 0; v < VOLUMES; v++)
+        w->page_counts[v] = PAGES;
+    for (int i = 0; i < 2; i++) {
+        second_create(&w->second[i]);
+        half_create(&w->half[i]);
+        w->half[i].in = w->half[i].streaming = true;
+    }
+    for (uint8_t v = 0; v < VOLUMES; v++) {
+        for (int i = 0; i < 2; i++) {
+            w->half[i].owner[v] = v % 2;
+            sender_own(&w->half[i].sender, v, v % 2 == i);
+            regions_mark(&w->half[i].sender.regions, v, 0, PAGES);
+        }
+    }
+    w->half[0].sender.leader = true;
+}
+
+static void world_end(void)
+{
+    for (int i = 0; i < 2; i++) {
+        free(w->half[i].memory);
+        free(w->second[i].memory);
+        for (int b = 0; b < COPY_WINDOW; b++)
+            free(w->half[i].sent[b].bytes);
+    }
+    for (int i = 0; i < FLIGHTS; i++)
+        free(w->flight[i].bytes);
+    free(w);
+}
+
+static void without_faults(void **state)
+{
+    uint32_t consistent = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        world_begin(seed);
+        for (int i = 0; i < 3000; i++)
+            step(false, true);
+        heal();
+        consistent += w->consistent;
+        world_end();
+    }
+    assert_in_range(consistent, 200, UINT32_MAX);
+}
+
+static void with_every_fault(void **state)
+{
+    const char *seeds = getenv("COPY_SEEDS"), *first = getenv("COPY_SEED");
+    uint64_t from = first != NULL ? strtoull(first, NULL, 10) : 1;
+    uint64_t count = seeds != NULL ? strtoull(seeds, NULL, 10) : 60;
+    struct world sum = {0};
+    for (uint64_t seed = from; seed < from + count; seed++) {
+        world_begin(seed);
+        print_message("seed %llu\n", (unsigned long long)seed);
+        for (int i = 0; i < 8000; i++)
+            step(true, true);
+        heal();
+#define ADD(name) sum.name += w->name
+        ADD(promotions), ADD(consistent), ADD(takeovers), ADD(returns), ADD(falls), ADD(restarts);
+        ADD(moves), ADD(second_lost), ADD(wiped), ADD(duplicates), ADD(refused), ADD(folded);
+        ADD(base_sent), ADD(ranges);
+        world_end();
+    }
+    print_message("promotions %u, consistent %u, takeovers %u, returns %u, falls %u, restarts %u, "
+                  "moves %u, lost there %u, wiped %u, known %u, refused %u, folded %u, base %u, "
+                  "ranges %u\n",
+                  sum.promotions, sum.consistent, sum.takeovers, sum.returns, sum.falls,
+                  sum.restarts, sum.moves, sum.second_lost, sum.wiped, sum.duplicates, sum.refused,
+                  sum.folded, sum.base_sent, sum.ranges);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_faults),
+        cmocka_unit_test(with_every_fault),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
