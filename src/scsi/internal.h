@@ -63,6 +63,9 @@ struct scsi_unit {
     /* A nexus that is not the holder may be refused: reservation_check() must look. Kept by
      * scsi_on_state() through reservation_present(), so that the short path asks one bool. */
     bool guarded;
+    /* The nexus that holds it by RESERVE has left, and the record does not say so yet. Written by
+     * manage_reserver_left(); ask reservation_of_spc2(). */
+    bool reserver_left;
     struct record record;
 
     /* Written by scsi_on_service(). */
@@ -105,6 +108,7 @@ struct scsi_access {
 
 struct scsi_nexus {
     bool open;
+    bool leaving;  /* scsi_nexus_leave() */
     uint16_t port; /* relative target port: this controller's */
     uint32_t next_free;
     char name[SCSI_PORT_NAME_SIZE]; /* initiator port name */
@@ -361,6 +365,11 @@ bool attention_on_record(struct scsi *scsi, struct scsi_unit *unit, const struct
  * commands without COMMAND_RESERVED_ITSELF. Only asked when unit->guarded. */
 bool reservation_check(const struct scsi_unit *unit, const struct scsi_access *access,
                        uint16_t flags);
+/* Somebody who is still there holds the unit by RESERVE. */
+static inline bool reservation_of_spc2(const struct scsi_unit *unit)
+{
+    return unit->record.reserved_by.port != 0 && !unit->reserver_left;
+}
 /* Whether anything is reserved, so that reservation_check() could refuse somebody. */
 bool reservation_present(const struct record *record);
 /* The index of a nexus among the registrants; registrant_count when it is not registered. */
@@ -412,5 +421,8 @@ void alua_on_change(struct scsi *scsi, struct scsi_unit *unit);
 /* Look whether something in the unit's record has lapsed; sets scsi->upkeep. Called after
  * scsi_on_state(), scsi_on_service() and scsi_on_controllers(). */
 void manage_look(struct scsi *scsi, struct scsi_unit *unit);
+/* Note whether the unit is held by RESERVE of a nexus here that is leaving. Called when either has
+ * changed. */
+void manage_reserver_left(struct scsi *scsi, struct scsi_unit *unit);
 
 #endif

@@ -51,6 +51,22 @@ static bool lapsed(const struct scsi *scsi, const struct scsi_unit *unit)
     return !(scsi->controllers & 1u << controller);
 }
 
+/* A holder at this controller that is no more, but whose end the record does not know, has left as
+ * well: its release could not be written, and upkeep will. */
+void manage_reserver_left(struct scsi *scsi, struct scsi_unit *unit)
+{
+    const struct record_nexus *holder = &unit->record.reserved_by;
+
+    unit->reserver_left = false;
+    if (holder->port == 0 || holder->port - 1u != scsi->self)
+        return;
+    unit->reserver_left = true;
+    for (uint32_t i = 0; i < scsi->nexus_high; i++)
+        if (scsi->nexuses[i].open && !scsi->nexuses[i].leaving &&
+            record_nexus_is(holder, &scsi->nexuses[i]))
+            unit->reserver_left = false;
+}
+
 void manage_look(struct scsi *scsi, struct scsi_unit *unit)
 {
     if (lapsed(scsi, unit))

@@ -127,7 +127,7 @@ enum scsi_step reservation_in_begin(struct scsi_task *task)
     uint32_t allocation_bytes = get_u16(task->cdb + 7);
 
     /* SPC-2 5.5.1: under RESERVE(6)/(10) everybody is refused, the holder too. */
-    if (task->unit->record.reserved_by.port != 0)
+    if (reservation_of_spc2(task->unit))
         return task_status(task, SCSI_RESERVATION_CONFLICT);
     return task_buffer_in(task, max_u32(allocation_bytes, 1));
 }

@@ -481,8 +481,9 @@ static enum verdict judge(struct out *out)
     bool listed = out->action != REGISTER_AND_MOVE && (out->list[AT_FLAGS] & SPEC_I_PT);
 
     /* SPC-2 5.5.1: under RESERVE(6)/(10) everybody is refused, the holder too. */
-    if (out->draft->reserved_by.port != 0)
+    if (reservation_of_spc2(out->task->unit))
         return conflict(out);
+    out->draft->reserved_by.port = 0; /* whoever had it has left */
     if (listed && out->action != REGISTER)
         return wrong_list(out, AT_FLAGS, 3);
     if (!listed && out->action == REGISTER && out->list_bytes != BASIC_BYTES)

@@ -64,7 +64,7 @@ bool reservation_check(const struct scsi_unit *unit, const struct scsi_access *a
     const struct record *record = &unit->record;
     uint8_t allowing = STANDING_HOLDER;
 
-    if (record->reserved_by.port != 0 && !(access->standing & STANDING_RESERVER) &&
+    if (reservation_of_spc2(unit) && !(access->standing & STANDING_RESERVER) &&
         !(flags & COMMAND_RESERVED_SPC2))
         return false;
     if (record->type == RESERVATION_NONE || (flags & COMMAND_RESERVED_ANY))
@@ -131,7 +131,7 @@ enum scsi_step reservation_reserve_run(struct scsi_task *task)
         return SCSI_DONE;
     if (task->access->standing & STANDING_RESERVER)
         return task_good(task);
-    if (record->reserved_by.port != 0)
+    if (reservation_of_spc2(task->unit))
         return task_status(task, SCSI_RESERVATION_CONFLICT);
     *draft = *record;
     record_nexus_set(&draft->reserved_by, task->nexus);

@@ -135,6 +135,7 @@ bool scsi_on_state(struct scsi *scsi, uint8_t volume, uint32_t version, const vo
     unit->state_length = length;
     unit->state_checksum = checksum;
     unit->guarded = reservation_present(&unit->record);
+    manage_reserver_left(scsi, unit);
     manage_look(scsi, unit);
     return ends || scsi->upkeep;
 }
@@ -202,12 +203,21 @@ struct scsi_nexus *scsi_nexus_open(struct scsi *scsi, const char *port_name,
     scsi->free_nexus = nexus->next_free;
     scsi->nexus_high = max_u32(scsi->nexus_high, (uint32_t)(nexus - scsi->nexuses) + 1);
     nexus->open = true;
+    nexus->leaving = false;
     nexus->port = scsi->self == 0 ? SCSI_PORT_A : SCSI_PORT_B;
     nexus->lun_count = lun_count;
     memcpy(nexus->name, name, sizeof nexus->name);
     nexus->copy.held = false;
     attention_on_open(scsi, nexus);
     return nexus;
+}
+
+void scsi_nexus_leave(struct scsi *scsi, struct scsi_nexus *nexus)
+{
+    CHECK(nexus->open);
+    nexus->leaving = true;
+    for (uint32_t i = 0; i < scsi->config.unit_count; i++)
+        manage_reserver_left(scsi, &scsi->units[i]);
 }
 
 void scsi_nexus_close(struct scsi *scsi, struct scsi_nexus *nexus)
@@ -218,6 +228,8 @@ void scsi_nexus_close(struct scsi *scsi, struct scsi_nexus *nexus)
     for (uint32_t i = 0; i < scsi->config.unit_count; i++)
         if (scsi->units[i].echo_by == nexus)
             scsi->units[i].echo_by = NULL;
+    for (uint32_t i = 0; i < scsi->config.unit_count; i++)
+        manage_reserver_left(scsi, &scsi->units[i]);
     nexus->next_free = scsi->free_nexus;
     scsi->free_nexus = (uint32_t)(nexus - scsi->nexuses);
     while (scsi->nexus_high > 0 && !scsi->nexuses[scsi->nexus_high - 1].open)

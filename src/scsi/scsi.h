@@ -146,6 +146,10 @@ struct scsi_lun_map {
 struct scsi_nexus *scsi_nexus_open(struct scsi *scsi, const char *port_name,
                                    const struct scsi_lun_map *luns, uint32_t lun_count);
 
+/* The session has logged out, or its connection has broken. What it reserved by RESERVE hinders
+ * nobody here from now on, though the record says so only when SCSI_NEXUS_LOSS is through. */
+void scsi_nexus_leave(struct scsi *scsi, struct scsi_nexus *nexus);
+
 /* The session is gone and every one of its tasks has ended or was aborted (I_T nexus loss, SAM-5
  * 6.3.4). Before it, run scsi_manage() with SCSI_NEXUS_LOSS, which gives back what it reserved. */
 void scsi_nexus_close(struct scsi *scsi, struct scsi_nexus *nexus);

@@ -82,7 +82,7 @@ static void finish_if_over(struct iscsi_manage *manage)
         session->loss = NULL;
         session->loss_done = true;
     }
-    if (session && session->closing && !session->clearing)
+    if (session && (session->closing || session->ending) && !session->clearing)
         iscsi_server_dirty(server, session); /* it may have waited for this */
     if (server->upkeep == manage)
         server->upkeep = NULL;

@@ -30,6 +30,8 @@ void iscsi_session_close(struct iscsi_session *session, const char *why)
     } else if (session->nexus) {
         log_say(LOG_INFO, "iSCSI: %s at %s has gone", session->target.initiator_name, session->who);
     }
+    if (session->nexus)
+        scsi_nexus_leave(session->server->scsi, session->nexus);
     if (session->login)
         session->server->counts.logging_in--; /* its memory goes as soon as the kernel lets go */
     session->closing = true;
@@ -302,13 +304,22 @@ static void send_on(struct iscsi_session *session, struct iovec *iov, uint32_t c
     session->sending = true;
 }
 
+/* A host that has heard the answer to its logout may tell another that the volume is free: what it
+ * had reserved is given back before. Bounded by ISCSI_DRAIN_MS. */
+static bool gives_back(struct iscsi_session *session)
+{
+    if (!session->ending || !session->nexus || session->loss_done || session->task_count > 0)
+        return false;
+    return session->loss || (iscsi_manage_loss(session) && !session->loss_done);
+}
+
 void iscsi_session_flush(struct iscsi_session *session)
 {
     if (session->closing) {
         iscsi_session_clear_up(session);
         return;
     }
-    if (session->sending)
+    if (session->sending || gives_back(session))
         return;
     struct iovec *iov;
     uint32_t count = iscsi_target_output(&session->target, &iov);

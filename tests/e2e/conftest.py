@@ -120,6 +120,7 @@ def make_pair(request):
                 pair.check_logs()
     finally:
         maker.remove(keep=failed and bool(os.environ.get("HOLDFAST_KEEP")))
+        request.node.pairs = []  # what their hosts remember is much, and pytest keeps every node
 
 
 @pytest.fixture

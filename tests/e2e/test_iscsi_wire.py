@@ -384,3 +384,23 @@ def test_a_planned_stop_is_announced(make_pair):
     events = [pdu.header[36] for pdu in said if pdu.opcode == ASYNC]
     assert events and events[0] in (1, 2, 3), said
     assert pair.a.wait_exit(20) == 0
+
+
+# ---- the end of a session ----
+
+@pytest.mark.parametrize("leave", [Raw.logout, Raw.close], ids=["logout", "close"])
+def test_what_a_host_had_reserved_is_free_as_soon_as_it_has_left(raw, leave):
+    """RESERVE (6) of one that logs out is over when the answer to the logout comes, at both controllers; of one whose
+    connection ends, when the controller hears of that, which is before it reads what another one says later."""
+    here, there = raw("a", name=f"{ME}.here"), raw("b", name=f"{ME}.there")
+    for _ in range(20):
+        one = raw("a", name=f"{ME}.holder")
+        one.until(RESPONSE, one.command(0, bytes([0x16, 0, 0, 0, 0, 0])))
+        tag = here.command(0, bytes(6))
+        assert here.until(RESPONSE, tag).header[3] == scsihost.CONFLICT
+        leave(one)
+        statuses = [here.write(0, 8, bytes(512))]
+        if leave is Raw.logout:
+            statuses.append(there.write(0, 8, bytes(512)))
+        assert set(statuses) == {scsihost.GOOD}
+        one.close()

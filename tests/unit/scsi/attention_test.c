@@ -318,6 +318,36 @@ static void a_nexus_that_goes_gives_back_what_it_reserved(void **state)
     assert_false(scsi_upkeep(shared.side[A]));
 }
 
+static void one_that_has_left_hinders_nobody_before_its_release_is_written(void **state)
+{
+    const uint8_t reserve_6[6] = {0x16};
+    struct scsi *here = shared.side[A];
+    struct scsi_nexus *left = shared.nexus[A1];
+
+    assert_int_equal(send_in(A1, reserve_6, 6), SCSI_GOOD);
+    scsi_nexus_leave(here, left);
+    assert_int_equal(write_block(B4), SCSI_RESERVATION_CONFLICT); /* it is not known there yet */
+    assert_int_equal(write_block(A2), SCSI_GOOD);
+    assert_int_equal(send_in(A2, reserve_6, 6), SCSI_GOOD);
+    assert_int_equal(write_block(A3), SCSI_RESERVATION_CONFLICT);
+    assert_int_equal(manage(A1, SCSI_NEXUS_LOSS, 0), SCSI_FUNCTION_COMPLETE);
+    assert_int_equal(write_block(A3), SCSI_RESERVATION_CONFLICT); /* A2's is not given back */
+    assert_int_equal(write_block(A2), SCSI_GOOD);
+    scsi_nexus_close(here, left);
+    shared.nexus[A1] = NULL;
+    assert_false(scsi_upkeep(here));
+}
+
+static void a_registration_ends_the_reservation_of_one_that_has_left(void **state)
+{
+    assert_int_equal(send_in(A1, (const uint8_t[6]){0x16}, 6), SCSI_GOOD);
+    scsi_nexus_leave(shared.side[A], shared.nexus[A1]);
+    enroll(A2);
+    assert_int_equal(shared.side[B]->units[VOLUME].record.reserved_by.port, 0);
+    assert_int_equal(write_block(B4), SCSI_GOOD);
+    host_logout(A1);
+}
+
 static void a_registration_outlives_its_nexus(void **state)
 {
     enroll(A1);
@@ -556,6 +586,8 @@ int main(void)
         TEST(each_unit_of_a_target_reset_has_its_own_retries),
         TEST(functions_that_need_no_change_make_none),
         TEST(a_nexus_that_goes_gives_back_what_it_reserved),
+        TEST(one_that_has_left_hinders_nobody_before_its_release_is_written),
+        TEST(a_registration_ends_the_reservation_of_one_that_has_left),
         TEST(a_registration_outlives_its_nexus),
         TEST(what_a_dead_controllers_nexus_had_reserved_lapses),
         TEST(nothing_lapses_for_a_controller_that_does_not_serve),

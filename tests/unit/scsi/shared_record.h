@@ -476,6 +476,7 @@ static inline enum scsi_manage_result manage(enum host host, enum scsi_function 
 /* A session ends as the shell ends it. */
 static inline void host_logout(enum host host)
 {
+    scsi_nexus_leave(shared.side[host_side(host)], shared.nexus[host]);
     assert_int_equal(manage(host, SCSI_NEXUS_LOSS, 0), SCSI_FUNCTION_COMPLETE);
     scsi_nexus_close(shared.side[host_side(host)], shared.nexus[host]);
     shared.nexus[host] = NULL;
