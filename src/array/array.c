@@ -50,7 +50,7 @@ const char *array_config_check(const struct array_config *config)
         if (volume->size_bytes / PAGE_SIZE_BYTES >= 1ull << 40)
             return "a volume must be smaller than 2^40 pages";
     }
-    return NULL;
+    return copy_config_check(config);
 }
 
 /* Store operations that can be asked for between two pumps: one for each thing that may have one
@@ -126,7 +126,8 @@ static uint32_t config_checksum(const struct array_config *config)
     uint8_t times[8];
     put_u32(times, config->lease_ms);
     put_u32(times + 4, config->settle_ms);
-    return crc32c_end(crc32c_more(crc, times, sizeof times));
+    crc = crc32c_more(crc, times, sizeof times);
+    return crc32c_end(copy_config_checksum(config, crc));
 }
 
 struct array *array_create(const struct array_config *config, void *memory, size_t size,

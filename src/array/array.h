@@ -22,6 +22,7 @@
 
 #include "array/status.h"
 #include "backend/backend.h"
+#include "copy/record.h"
 #include "role/register.h"
 #include "volume/volume.h"
 
@@ -52,6 +53,8 @@ struct array_config {
     struct volume_config volumes[VOLUME_LIMIT];
     uint32_t store_count;
     struct store_config stores[STORE_LIMIT];
+    uint32_t group_count; /* of the remote copy; a volume is in at most one */
+    struct group_config groups[GROUP_LIMIT];
 };
 
 /* ---- what it asks for ---- */
@@ -95,6 +98,19 @@ struct ship_action {
     struct host_request request; /* READ, WRITE: at most SHIP_BYTES; TRIM, ZERO: less than 4 GiB */
 };
 
+/* One batch of a group for the second array: the parameter list of a WRITE BUFFER (copy/record.h).
+ * At most COPY_WINDOW of a group are under way; they may be carried out in any order. The bytes
+ * stay as they are until array_on_copy_answered() for that number, array_on_copy_down(), or
+ * actions.copy_reset for the group: what leaves after that may be changed, and its checksums say
+ * so. The same number may be sent again, after a session was lost. */
+struct copy_action {
+    uint8_t group;
+    uint64_t number;
+    const struct iovec *iov; /* head and records first, then the data straight from the slots */
+    uint32_t iov_count;
+    uint32_t length_bytes;
+};
+
 struct operator_reply {
     uint64_t handle;
     bool done; /* false: refused or failed, and nothing changed */
@@ -118,6 +134,13 @@ struct actions {
     const struct ship_action *ships;
     bool ship_reset; /* drop the session that carries ships; array_on_ship_down() follows once
                         nothing of it touches a request's data any more */
+
+    uint32_t copy_count;
+    const struct copy_action *copies; /* sent after what goes to the peer */
+    /* Groups (a bit each) whose session to the second array is to be dropped, and made anew:
+     * array_on_copy_down() follows, and only then array_on_copy_up() again. What was under way in
+     * it is over: no answer to it may follow the array_on_copy_down(). */
+    uint32_t copy_reset;
 
     /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
     uint64_t changed[VOLUME_LIMIT / 64];
@@ -191,6 +214,24 @@ void array_on_ship_down(struct array *array, uint64_t now_us);
 void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,
                       uint64_t detail);
 
+/* ---- the remote copy: groups whose side here is GROUP_PRIMARY ----
+ *
+ * Each controller keeps a session of its own to the second array for each group, whatever its role:
+ * to the controller there whose state has COPY_STATE_HERE. As soon as a session is logged in the
+ * shell reads the state (READ BUFFER) and says array_on_copy_up() with it. A session is also to be
+ * dropped and made anew when it is up and the controller there no longer holds the group. */
+void array_on_copy_up(struct array *array, uint64_t now_us, uint8_t group,
+                      const struct copy_state *state);
+/* The session is lost, or was dropped as actions.copy_reset asked. Nothing when there is none. */
+void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t group);
+/* The status of that batch: GOOD or not. After one that is not good actions.copy_reset follows. */
+void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t group, uint64_t number,
+                            bool good);
+
+/* The time of day, microseconds since 1970, which may jump: only to be shown beside a cut. To be
+ * said before each array_pump() when there are groups; the last one said counts. */
+void array_set_wall(struct array *array, uint64_t wall_us);
+
 /* A volume's state record as it was kept on disk, before the first pump: it counts until a peer or
  * a host brings another one. */
 void array_load_state(struct array *array, uint8_t volume, uint32_t version, const void *bytes,
@@ -228,6 +269,12 @@ void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, 
                          uint8_t to);
 void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle,
                                 bool peer_is_dead);
+
+/* Suspended, a group only notes in its bitmap what hosts write, until it is resumed; the peer hears
+ * of it. Answered at once. */
+enum group_action { GROUP_SUSPEND, GROUP_RESUME };
+void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
+                          enum group_action action);
 
 /* Clean stop: volumes go to the peer if it is well, else everything is destaged; then
  * actions.stopped. */

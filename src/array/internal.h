@@ -372,6 +372,12 @@ void stores_pump(struct array *array);
 uint64_t stores_deadline(const struct array *array);
 bool stores_quiet(const struct array *array); /* no store operation under way */
 
+/* ---- copy.c ---- */
+/* NULL, or what is wrong with the groups of a configuration that is sound but for them. */
+const char *copy_config_check(const struct array_config *config);
+/* What both controllers must have in common about them. */
+uint32_t copy_config_checksum(const struct array_config *config, uint32_t crc);
+
 /* ---- link.c ---- */
 void link_pump(struct array *array);
 uint64_t link_deadline(const struct array *array);

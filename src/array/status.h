@@ -43,6 +43,30 @@ struct destage_status {
     uint64_t backlog_pages; /* dirty now */
 };
 
+enum group_state {
+    GROUP_NOT_HERE,  /* this controller holds nothing of it: it is out, or being filled */
+    GROUP_SUSPENDED, /* by an operator, or because the second array was failed over */
+    GROUP_FALLEN,    /* only noted in the bitmap until the session is up */
+    GROUP_SYNCING,   /* cycles run, and marked regions are still to be sent */
+    GROUP_COPYING,   /* cycles run; what the second array shows is a state of this one */
+    GROUP_STATE_COUNT
+};
+
+struct group_status {
+    enum group_state state;
+    char reason[TRACE_LINE];                /* of the state: a sentence */
+    bool session;                           /* to the second array */
+    bool leader;                            /* this controller cuts and promotes */
+    uint64_t term, open, closed, confirmed; /* cycles; closed: the newest that was cut */
+    uint64_t confirmed_wall_us; /* time of day of the newest cut that the second array has promoted,
+                                   as this controller knows */
+    uint64_t pinned_pages;      /* of this controller, that wait for the second array */
+    uint64_t tagged_pages;      /* of the peer */
+    uint64_t marked_regions;
+    uint64_t cuts, falls, restarts, batches, resends, refused;
+    uint64_t pages_sent, base_pages_sent, bytes_sent; /* answered well */
+};
+
 struct array_status {
     enum role role;
     char reason[TRACE_LINE];
@@ -64,6 +88,8 @@ struct array_status {
     struct stream_status sent, received;
     struct destage_status destage;
     uint32_t volume_count;
+    uint32_t group_count;
+    struct group_status groups[GROUP_LIMIT];    /* the first group_count are filled */
     struct volume_status volumes[VOLUME_LIMIT]; /* the first volume_count are filled */
 };
 

@@ -52,6 +52,9 @@ enum {
     COPY_RANGES = 256,      /* ranges of unconfirmed cycles, of each half */
     COPY_REGIONS = 1 << 18, /* regions of one volume: 32 KiB of bitmap */
     COPY_REGION_PAGES = 16, /* pages of the smallest region */
+    GROUP_LIMIT = 16,       /* groups of one array; a group's number is a bit of a word */
+    GROUP_BASE_PAGES = 1 << 16, /* the most that a group may read of marked regions in a cycle */
+    GROUP_ID_SIZE = 16,         /* of a group's identity, the same at both sites */
 
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */
     TRACE_LINE = 200,
@@ -63,7 +66,8 @@ _Static_assert(BATCH_DATA_BYTES + BATCH_HEADERS * 64 + 256 < (1 << 24),
                "a batch fits WRITE BUFFER's 24-bit parameter list length");
 _Static_assert(COPY_RING > COPY_CLOSED + 1,
                "a takeover's new cycle has a place beside all that are alive");
-_Static_assert(COPY_WINDOW <= 64, "the receiver knows the batches of a window by the bits of a word");
+_Static_assert(COPY_WINDOW <= 64,
+               "the receiver knows the batches of a window by the bits of a word");
 _Static_assert(2 * COPY_RANGES <= COPY_RECORDS, "all ranges of a cycle fit one batch");
 _Static_assert(PAGE_SECTORS == 8, "a page's sector mask is one byte");
 

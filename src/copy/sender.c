@@ -258,7 +258,7 @@ static void begin(struct sender *sender, uint64_t now_us, uint64_t term, uint64_
     CHECK(sender->drain == DRAIN_NONE);
     CHECK(term > sender->term);
     sender->mode = SENDER_CYCLES;
-    sender->term = term;
+    sender->term = sender->run_term = term;
     sender->term_first = first;
     sender->cut_us = now_us;
     sender->consistent = false;
@@ -292,7 +292,7 @@ void sender_join(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t
         open_cycle(sender, number);
         struct sender_cycle *cycle = cycle_of(sender, number);
         cycle->halves = 1;
-        cycle->complete = cycle->held_said = true;
+        cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */
     }
     open_cycle(sender, open);
 }
@@ -346,7 +346,8 @@ void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint
     cycle->halves = halves;
     cycle->pages = cycle->pins.count;
     cycle->cursor = cycle->pins.head;
-    cycle->done = !cycle->moved && nothing_marked_is_left(sender);
+    /* A read that is still under way may return what is written after the cut. */
+    cycle->done = !cycle->moved && cycle->base_reading == 0 && nothing_marked_is_left(sender);
     regions_close(&sender->regions, ring_of(cycle->number));
     if (halves == 1 && !sender->leader)
         cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */

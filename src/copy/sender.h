@@ -93,6 +93,7 @@ struct sender {
     bool paired;   /* the other half takes part in what is cut from now on */
     bool attached; /* a session to the second array */
     uint64_t term;
+    uint64_t run_term;   /* the term in which the group last came from the bitmap */
     uint64_t run_first;  /* first cycle since the group last came from the bitmap */
     uint64_t term_first; /* first cycle of the term */
     uint64_t open, confirmed;
@@ -203,6 +204,13 @@ void sender_restart(struct sender *sender, uint64_t term, bool alone);
 /* To the bitmap: pins are given back, and ranges marked. Then sender_pop() until it is false; the
  * caller marks the page of each. The sessions to the second array must be dropped. */
 void sender_fall(struct sender *sender);
+
+/* Whether the peer's word that it fell, said in `term`, is about the cycles that run here. It is
+ * not when this half came from the bitmap since; a restart in between makes no difference. */
+static inline bool sender_fall_concerns(const struct sender *sender, uint64_t term)
+{
+    return sender->mode == SENDER_CYCLES && term >= sender->run_term;
+}
 
 struct sender_popped {
     uint32_t slot;

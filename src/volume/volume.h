@@ -62,6 +62,26 @@ struct volume_config {
     bool flush_destage;          /* FLUSH and FUA wait for the store even while the mirror is up */
 };
 
+enum group_side {
+    GROUP_PRIMARY, /* hosts write here; what they write is copied to the second array */
+    GROUP_SECOND,  /* this array holds the copy */
+    GROUP_SIDE_COUNT
+};
+
+/* Volumes that the remote copy keeps in the order of their writes (docs/remote-copy.md). */
+struct group_config {
+    char name[VOLUME_NAME_SIZE];
+    uint8_t id[GROUP_ID_SIZE]; /* the same at both sites */
+    uint8_t side;              /* enum group_side */
+    uint32_t volume_count;
+    uint8_t volumes[VOLUME_LIMIT]; /* which ones; a volume's place here is its number between the
+                                      sites */
+    uint32_t budget_pages; /* pages of this controller that may wait for the second array; past it
+                              the group falls back to its bitmap */
+    uint32_t base_pages;   /* pages of marked regions that one cycle carries */
+    uint64_t shortest_us;  /* between two cuts */
+};
+
 struct host_request {
     uint64_t handle; /* the caller's; comes back in the completion */
     enum host_op op;

@@ -84,6 +84,8 @@ static void destage(struct half *half, uint32_t index)
         if (slot->dirty & 1 << s)
             w->store[slot->volume][slot->page][s] = slot->cell[s];
     }
+    TELL_PAGE(slot->volume, slot->page, "%d: destage slot %u dirty %x cell %u\n",
+              (int)(half - w->half), index, slot->dirty, slot->cell[0]);
     slot->dirty = 0;
 }
 
@@ -98,6 +100,7 @@ static void say_write(struct half *half, struct mslot *slot, uint8_t touched, ui
                              .page = slot->page,
                              .fresh = !slot->mirrored,
                              .sectors = touched,
+                             .touched = touched,
                              .cycle = cycle};
     if (header.fresh)
         header.sectors |= slot->dirty | sender_owed(&half->sender, header.slot);
@@ -105,6 +108,7 @@ static void say_write(struct half *half, struct mslot *slot, uint8_t touched, ui
     memcpy(header.cell, slot->cell, sizeof header.cell);
     slot->mirrored = true;
     say(half, &header);
+    slot->said = half->queue_to;
 }
 
 static void drop_session(struct half *half)
@@ -150,6 +154,7 @@ static void fall(struct half *half, bool tell)
     if (sender->mode == SENDER_BITMAP)
         return;
     w->falls++;
+    TELL("%d: falls, open %lu\n", (int)(half - w->half), sender->open);
     sender_fall(sender);
     half_drain(half, DRAIN_FALL);
     drop_session(half);
@@ -158,11 +163,25 @@ static void fall(struct half *half, bool tell)
         say(half, &header);
 }
 
+/* Whether the peer has all that was said up to there, or there is none that could. */
+static bool is_known(const struct half *half, uint32_t said)
+{
+    return !half->streaming || half->queue_from >= said;
+}
+
+static bool being_zeroed(const struct half *half, uint8_t volume, uint64_t page)
+{
+    return half->zeroing.count > 0 && half->zeroing.volume == volume &&
+           page >= half->zeroing.page && page - half->zeroing.page < half->zeroing.count;
+}
+
 static void host_writes(struct half *half, uint8_t volume, uint64_t page, uint8_t sectors)
 {
     struct sender *sender = &half->sender;
     uint32_t index = half->current[volume][page];
     struct mslot *slot = index == NO_INDEX ? NULL : &half->slot[index];
+    if (being_zeroed(half, volume, page))
+        return;
     bool frozen = slot != NULL && sender_frozen(sender, index);
     bool left_over =
         slot != NULL && pins_has(&half->pins, index) && pins_at(&half->pins, index)->tag;
@@ -187,14 +206,16 @@ static void host_writes(struct half *half, uint8_t volume, uint64_t page, uint8_
     uint32_t write = ++w->write_count;
     for (int s = 0; s < PAGE_SECTORS; s++) {
         if (sectors & 1 << s)
-            slot->cell[s] = write;
+            slot->cell[s] = half->view.cell[volume][page][s] = write;
     }
     slot->valid |= sectors;
     slot->dirty |= sectors;
     uint64_t cycle = sender_written(sender, slot_of(half, slot), volume, page, sectors);
+    TELL_PAGE(volume, page, "%d: write %u sectors %x slot %u cycle %lu\n", (int)(half - w->half),
+              write, sectors, slot_of(half, slot), cycle);
     if (half->streaming)
         say_write(half, slot, sectors, cycle, write);
-    if (!peer_of(half)->in) { /* serving alone: durable first */
+    if (!half->mirrors) { /* serving alone: durable first */
         destage(half, slot_of(half, slot));
         acknowledge(write, volume, page, sectors);
     }
@@ -202,20 +223,53 @@ static void host_writes(struct half *half, uint8_t volume, uint64_t page, uint8_
         fall(half, true);
 }
 
+static void announce(struct half *half)
+{
+    struct mheader header = {.type = M_ZEROING,
+                             .volume = half->zeroing.volume,
+                             .page = half->zeroing.page,
+                             .count = half->zeroing.count};
+    say(half, &header);
+    half->zeroing.said = half->queue_to;
+}
+
 static void host_discards(struct half *half, uint8_t volume, uint64_t page, uint64_t count)
 {
-    struct mheader header = {
-        .type = M_RANGE, .volume = volume, .page = page, .count = count, .cycle = 0};
-    if (!sender_range(&half->sender, volume, page, count))
+    if (half->zeroing.count > 0)
         return;
+    half->zeroing = (struct mzeroing){.volume = volume, .page = page, .count = count};
+    announce(half);
+}
+
+static void store_zeroes(const struct half *half)
+{
+    const struct mzeroing *range = &half->zeroing;
+    for (uint64_t p = range->page; p < range->page + range->count; p++)
+        memset(w->store[range->volume][p], 0, sizeof(cells));
+}
+
+/* The store has zeroed the range: its pages go, and the peer hears of it. */
+static void range_done(struct half *half)
+{
+    const struct mzeroing range = half->zeroing;
+    struct mheader header = {.type = M_RANGE,
+                             .volume = range.volume,
+                             .page = range.page,
+                             .count = range.count,
+                             .write = w->write_count + 1};
+    if (!sender_range(&half->sender, range.volume, range.page, range.count))
+        return;
+    half->zeroing.count = 0;
     w->ranges++;
-    header.write = ++w->write_count;
-    w->zero[header.write] = true;
+    w->write_count++;
+    TELL("%d: range %u of %u: %lu + %lu\n", (int)(half - w->half), header.write, range.volume,
+         range.page, range.count);
     if (half->sender.mode == SENDER_CYCLES)
         header.cycle = half->sender.open;
-    for (uint64_t p = page; p < page + count; p++) {
-        uint32_t index = half->current[volume][p];
-        memset(w->store[volume][p], 0, sizeof(cells));
+    for (uint64_t p = range.page; p < range.page + range.count; p++) {
+        uint32_t index = half->current[range.volume][p];
+        w->newest_zero[range.volume][p] = header.write;
+        memset(half->view.cell[range.volume][p], 0, sizeof(cells));
         if (index == NO_INDEX)
             continue;
         if (pins_has(&half->pins, index) && !pins_at(&half->pins, index)->tag &&
@@ -225,8 +279,20 @@ static void host_discards(struct half *half, uint8_t volume, uint64_t page, uint
         put_aside(half, index);
     }
     say(half, &header);
-    for (uint64_t p = page; p < page + count && !peer_of(half)->in; p++)
-        acknowledge(header.write, volume, p, 0xFF);
+    for (uint64_t p = range.page; p < range.page + range.count && !half->mirrors; p++)
+        acknowledge(header.write, range.volume, p, 0xFF);
+}
+
+static void range_step(struct half *half)
+{
+    struct mzeroing *range = &half->zeroing;
+    if (range->count == 0 || !is_known(half, range->said) || w->write_count + 1 >= WRITES)
+        return;
+    if (!range->stored)
+        store_zeroes(half);
+    range->stored = true;
+    if (chance(70))
+        range_done(half);
 }
 
 /* A destaged page gives up its slot. */
@@ -234,14 +300,23 @@ static void evict(struct half *half)
 {
     uint32_t index = below(OWN);
     struct mslot *slot = &half->slot[index];
-    if (!slot->used || slot->superseded || pins_has(&half->pins, index) ||
-        half->owner[slot->volume] != half - w->half)
+    if (!half->in || !slot->used || slot->superseded || pins_has(&half->pins, index) ||
+        !is_known(half, slot->said) || half->owner[slot->volume] != half - w->half)
         return;
     struct mheader header = {.type = M_DROP, .slot = index};
     destage(half, index);
     if (slot->mirrored)
         say(half, &header);
     free_slot(half, index);
+}
+
+/* The open cycle is about to be closed. */
+static void remember_the_cut(struct half *half)
+{
+    struct view *cut = &w->cut[half - w->half][half->sender.open % COPY_RING];
+    *cut = half->view;
+    cut->term = half->sender.term;
+    cut->cycle = half->sender.open;
 }
 
 /* ---- the change stream ---- */
@@ -278,7 +353,7 @@ static void apply_write(struct half *half, const struct mheader *header)
     sender_tagged(&half->sender, index, header->volume, header->page, header->cycle,
                   header->sectors);
     if (header->write != 0 && half->in)
-        acknowledge(header->write, header->volume, header->page, header->sectors);
+        acknowledge(header->write, header->volume, header->page, header->touched);
 }
 
 static void apply_range(struct half *half, const struct mheader *header)
@@ -304,8 +379,14 @@ static void apply(struct half *half, const struct mheader *header)
     case M_WRITE:
         apply_write(half, header);
         break;
+    case M_ZEROING:
+        half->announced = (struct mzeroing){
+            .volume = header->volume, .page = header->page, .count = header->count};
+        break;
     case M_RANGE:
         apply_range(half, header);
+        if (header->write != 0)
+            half->announced.count = 0;
         break;
     case M_DROP:
         if (half->slot[OWN + header->slot].used)
@@ -313,7 +394,11 @@ static void apply(struct half *half, const struct mheader *header)
         release_image(half, OWN + header->slot);
         break;
     case M_MARK:
+        if (sender->mode == SENDER_BITMAP)
+            break; /* this half fell, and the leader has not heard of it */
         MUST(sender_may_close(sender, header->cycle, header->halves));
+        remember_the_cut(half);
+        TELL("%d: mark %lu\n", (int)(half - w->half), sender->open);
         sender_close(sender, w->now_us, 0, header->halves);
         break;
     case M_HELD:
@@ -321,6 +406,8 @@ static void apply(struct half *half, const struct mheader *header)
             MUST(sender_peer_held(sender, header->cycle, header->done));
         break;
     case M_CONFIRM:
+        if (sender->mode == SENDER_BITMAP)
+            break;
         MUST(sender_confirm(sender, header->cycle));
         half_drain(half, DRAIN_CONFIRM);
         break;
@@ -336,7 +423,7 @@ static void apply(struct half *half, const struct mheader *header)
         break;
     case M_FALL:
         from->fall_said = false;
-        if (header->term == sender->term)
+        if (sender_fall_concerns(sender, header->term))
             fall(half, false);
         break;
     case M_MOVE:
@@ -346,6 +433,10 @@ static void apply(struct half *half, const struct mheader *header)
         from->owner[header->volume] = (uint8_t)(half - w->half);
         from->moving[header->volume] = false;
         sender_own(&from->sender, header->volume, false);
+        memcpy(half->view.cell[header->volume], from->view.cell[header->volume],
+               sizeof half->view.cell[0]);
+        half->view.tenure[header->volume] = ++w->tenure;
+        TELL("%d: has %u now\n", (int)(half - w->half), header->volume);
         w->moves++;
         break;
     case M_JOIN:
@@ -360,9 +451,7 @@ static void apply(struct half *half, const struct mheader *header)
             sender->regions.maps[v].marked = from->sender.regions.maps[v].marked;
         break;
     case M_PAIR:
-        half->in = true;
-        half->streaming = true;
-        sender_pair(&from->sender, true);
+        half->in = half->streaming = half->mirrors = true;
         w->returns++;
         break;
     }
@@ -386,6 +475,8 @@ static void cut(struct half *half)
         return;
     struct mheader header = {
         .type = M_MARK, .cycle = sender->open, .halves = sender->paired ? 2 : 1};
+    TELL("%d: cut %lu halves %u\n", (int)(half - w->half), sender->open, header.halves);
+    remember_the_cut(half);
     sender_close(sender, w->now_us, w->now_us, header.halves);
     say(half, &header);
 }
@@ -410,6 +501,7 @@ static void rise(struct half *half)
     sender->leader = true;
     header.term = w->epoch << 16 | ++w->term;
     header.cycle = max_u64(sender->open, w->second[w->main].receiver.promoted) + 1;
+    TELL("%d: begin term %lu cycle %lu\n", (int)(half - w->half), header.term, header.cycle);
     sender_begin(sender, w->now_us, header.term, header.cycle, true);
     sender_pair(sender, other->in);
     say(half, &header);
@@ -693,7 +785,8 @@ static void half_dies(struct half *half)
     half->alive = half->in = half->streaming = half->session = false;
     half->queue_from = half->queue_to;
     left->queue_from = left->queue_to;
-    left->streaming = left->fall_said = false;
+    left->streaming = left->fall_said = left->mirrors = false;
+    TELL("%d: dies\n", (int)(half - w->half));
     w->takeovers += served;
     w->epoch++;
     for (int v = 0; v < VOLUMES; v++) {
@@ -708,6 +801,10 @@ static void half_dies(struct half *half)
         half_drain(left, DRAIN_RESTART);
     }
     drop_session(left);
+    if (left->announced.count > 0) /* the store may have done it, and nobody said so */
+        regions_mark(&left->sender.regions, left->announced.volume, left->announced.page,
+                     left->announced.count);
+    left->announced.count = 0;
     for (uint32_t i = 0; i < SLOTS; i++) {
         struct mslot *slot = &left->slot[i];
         slot->mirrored = false;
@@ -716,9 +813,11 @@ static void half_dies(struct half *half)
     }
     /* What was not mirrored is durable now, and told to its hosts. */
     for (int v = 0; v < VOLUMES; v++) {
+        left->view.tenure[v] = ++w->tenure;
         for (int p = 0; p < PAGES; p++) {
             cells cell;
             read_page(left, (uint8_t)v, (uint64_t)p, cell);
+            memcpy(left->view.cell[v][p], cell, sizeof cell);
             for (int s = 0; s < PAGE_SECTORS; s++) {
                 if (cell[s] != 0 && w->acked_at[cell[s]] == 0)
                     acknowledge(cell[s], (uint8_t)v, (uint64_t)p, (uint8_t)(1 << s));
@@ -799,8 +898,12 @@ static void half_returns(struct half *half)
             say_write(from, slot, slot->valid, cycle, 0);
         }
     }
+    if (from->zeroing.count > 0)
+        announce(from);
     header = (struct mheader){.type = M_PAIR};
     say(from, &header);
+    from->mirrors = true; /* nothing said from here on counts before the peer has it */
+    sender_pair(sender, true);
 }
 
 /* A volume goes to the other half. */
@@ -808,8 +911,13 @@ static void give_away(struct half *half, uint8_t volume)
 {
     struct mheader header = {.type = M_MOVE, .volume = volume};
     if (!half->in || !peer_of(half)->in || half->owner[volume] != half - w->half ||
-        half->moving[volume])
+        half->moving[volume] || (half->zeroing.count > 0 && half->zeroing.volume == volume))
         return;
+    for (uint32_t i = 0; i < OWN; i++) {
+        if (half->slot[i].used && half->slot[i].volume == volume &&
+            !is_known(half, half->slot[i].said))
+            return;
+    }
     for (uint32_t i = 0; i < OWN; i++) {
         if (half->slot[i].used && half->slot[i].volume == volume && !half->slot[i].superseded)
             destage(half, i);

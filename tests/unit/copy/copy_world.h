@@ -23,7 +23,7 @@ enum {
     PAGES = 40,
     OWN = 400,
     SLOTS = 2 * OWN,
-    HELD_SLOTS = 4000,
+    HELD_SLOTS = 1000,
     QUEUE = 4096,
     FLIGHTS = 128,
     BASES = 512,
@@ -36,12 +36,14 @@ typedef uint32_t cells[PAGE_SECTORS]; /* the number of the write whose bytes a s
 struct mslot {
     bool used, superseded, mirrored;
     uint8_t volume, valid, dirty;
+    uint32_t said; /* where its last header stands in the queue */
     uint64_t page;
     cells cell;
 };
 
 enum mtype {
     M_WRITE,
+    M_ZEROING,
     M_DROP,
     M_RANGE,
     M_MARK,
@@ -59,10 +61,26 @@ struct mheader {
     enum mtype type;
     uint32_t slot, write;
     uint8_t volume, sectors, halves;
+    uint8_t touched; /* by the write itself: `sectors` may be more */
     bool fresh, done;
     uint64_t page, count, cycle, term, first, confirmed, open;
     uint16_t generation[VOLUMES];
     cells cell;
+};
+
+/* What hosts of the group would read, as a half knows it: of each volume since it last owned it. */
+struct view {
+    uint64_t term, cycle;
+    uint32_t tenure[VOLUMES]; /* the higher, the later it owned the volume */
+    cells cell[VOLUMES][PAGES];
+};
+
+/* A range that a host zeroes: announced to the peer, then done on the store, then said. */
+struct mzeroing {
+    uint8_t volume;
+    bool stored;
+    uint64_t page, count; /* 0: none */
+    uint32_t said;
 };
 
 struct mbase {
@@ -76,6 +94,7 @@ struct mbase {
 struct half {
     bool alive, in; /* in: serves, or is paired */
     bool streaming; /* its changes go to the peer */
+    bool mirrors;   /* hosts wait for the peer, not for the store */
     bool fall_said; /* its own fall is not known to the peer yet */
     void *memory;
     struct pins pins;
@@ -86,6 +105,7 @@ struct half {
     bool moving[VOLUMES];
     struct mheader queue[QUEUE];
     uint32_t queue_from, queue_to;
+    struct mzeroing zeroing, announced; /* own, the peer's */
     bool session;
     uint32_t session_number;
     uint64_t memory_known;
@@ -95,6 +115,7 @@ struct half {
     } sent[COPY_WINDOW];
     struct mbase base[BASES];
     uint32_t base_count;
+    struct view view;
 };
 
 enum stype { S_HOLD, S_ZERO, S_END, S_BATCH, S_TERM, S_PROMOTE };
@@ -129,11 +150,13 @@ struct flight {
 struct world {
     struct generator dice;
     uint64_t now_us, term, epoch;
+    uint32_t tenure;
     struct half half[2];
+    struct view cut[2][COPY_RING]; /* the halves' views when that cycle was closed */
     cells store[VOLUMES][PAGES];
     uint32_t write_count;
-    uint32_t acked_at[WRITES]; /* writes issued when it was acknowledged, or 0 */
-    bool zero[WRITES];
+    uint32_t acked_at[WRITES];            /* writes issued when it was acknowledged, or 0 */
+    uint32_t newest_zero[VOLUMES][PAGES]; /* ranges issued, acknowledged or not */
     uint32_t newest_acked[VOLUMES][PAGES][PAGE_SECTORS];
     struct second second[2];
     uint8_t main;
@@ -146,7 +169,7 @@ struct world {
     cells shown[VOLUMES][PAGES]; /* when it was last consistent */
     /* What has happened, so that a test can say that it did. */
     uint32_t promotions, consistent, takeovers, returns, falls, restarts, moves, second_lost, wiped,
-        duplicates, refused, folded, base_sent, ranges;
+        duplicates, refused, folded, base_sent, ranges, compared;
 };
 
 static struct world *w;
@@ -166,6 +189,27 @@ static inline uint32_t below(uint32_t bound)
         if (!(condition))                                                                          \
             fail_msg("line %d: %s", __LINE__, #condition);                                         \
     } while (0)
+
+/* COPY_TRACE=volume.page tells what happens to that page, and of cycles. */
+static int trace_volume = -1, trace_page = -1;
+
+#define TELL(...)                                                                                  \
+    do {                                                                                           \
+        if (trace_volume >= 0)                                                                     \
+            printf(__VA_ARGS__);                                                                   \
+    } while (0)
+#define TELL_PAGE(v, p, ...)                                                                       \
+    do {                                                                                           \
+        if (trace_volume == (int)(v) && trace_page == (int)(p))                                    \
+            printf(__VA_ARGS__);                                                                   \
+    } while (0)
+
+static void trace_begin(void)
+{
+    const char *asked = getenv("COPY_TRACE");
+    if (asked != NULL)
+        sscanf(asked, "%d.%d", &trace_volume, &trace_page);
+}
 
 /* ---- the second array ---- */
 
@@ -203,6 +247,8 @@ static void second_drain(struct second *second)
             continue;
         }
         uint32_t *visible = second->visible[popped.volume][popped.page];
+        TELL_PAGE(popped.volume, popped.page, "  there: popped, discard %d sectors %x cell %u\n",
+                  popped.discard, popped.sectors, second->cell[popped.slot][0]);
         uint8_t taken = 0, sectors = popped.sectors;
         for (uint32_t slot = popped.slot; slot != NO_INDEX;) {
             for (int s = 0; s < PAGE_SECTORS && !popped.discard; s++) {
@@ -216,6 +262,38 @@ static void second_drain(struct second *second)
     }
 }
 
+/* The view of the whole group at the cut that the receiver has promoted: NULL when no half knows it
+ * any more. Of each volume the half counts that owned it last. */
+static const cells *volume_at_cut(const struct receiver *receiver, int volume)
+{
+    const struct view *best = NULL;
+    for (int i = 0; i < 2; i++) {
+        const struct view *cut = &w->cut[i][receiver->promoted % COPY_RING];
+        if (cut->term == receiver->term && cut->cycle == receiver->promoted &&
+            (best == NULL || cut->tenure[volume] > best->tenure[volume]))
+            best = cut;
+    }
+    return best == NULL ? NULL : best->cell[volume];
+}
+
+/* The copy is the state at one cut, in every sector. */
+static void compare_with_the_cut(const struct second *second)
+{
+    for (int v = 0; v < VOLUMES; v++) {
+        const cells *cut = volume_at_cut(&second->receiver, v);
+        if (cut == NULL)
+            return;
+        w->compared++;
+        for (int p = 0; p < PAGES; p++) {
+            for (int s = 0; s < PAGE_SECTORS; s++) {
+                if (second->visible[v][p][s] != cut[p][s])
+                    fail_msg("not the cut: %d/%d/%d shows %u, but was %u when cycle %lu was cut", v,
+                             p, s, second->visible[v][p][s], cut[p][s], second->receiver.promoted);
+            }
+        }
+    }
+}
+
 /* The copy is a state in which nothing is missing that came before something it shows. */
 static void look_at_the_copy(const struct second *second)
 {
@@ -224,6 +302,7 @@ static void look_at_the_copy(const struct second *second)
     if (!second->receiver.consistent)
         return;
     w->consistent++;
+    compare_with_the_cut(second);
     for (int v = 0; v < VOLUMES; v++) {
         for (int p = 0; p < PAGES; p++) {
             for (int s = 0; s < PAGE_SECTORS; s++)
@@ -239,7 +318,8 @@ static void look_at_the_copy(const struct second *second)
                     fail_msg("the copy goes back: %d/%d/%d shows %u after %u", v, p, s, shown,
                              w->shown[v][p][s]);
                 w->shown[v][p][s] = max_u32(shown, w->shown[v][p][s]);
-                if (shown < due && w->acked_at[due] < latest && !(shown == 0 && w->zero[due]))
+                if (shown < due && w->acked_at[due] < latest &&
+                    !(shown == 0 && w->newest_zero[v][p] >= due))
                     fail_msg("no cut: %d/%d/%d shows %u, but %u was acknowledged before %u came", v,
                              p, s, shown, due, latest);
             }
@@ -250,12 +330,20 @@ static void look_at_the_copy(const struct second *second)
 static void second_apply(struct second *second, const struct sheader *header)
 {
     struct receiver *receiver = &second->receiver;
+    if (header->type == S_PROMOTE || header->type == S_TERM)
+        TELL("  there %d: %s term %lu cycle %lu flags %x\n", (int)(second - w->second),
+             header->type == S_TERM ? "TERM" : "PROMOTE", header->head.term, header->head.cycle,
+             header->record.flags);
     switch (header->type) {
     case S_TERM:
         receiver_begin_term(receiver, header->head.term, header->head.first);
         second_drain(second);
         break;
     case S_HOLD:
+        TELL_PAGE(header->record.volume, header->record.page,
+                  "  there %d: cycle %lu sectors %x generation %u cells %u %u\n",
+                  (int)(second - w->second), header->head.cycle, header->record.sectors,
+                  header->record.generation, header->cell[0], header->cell[7]);
         if (receiver_holds(receiver, header->head.cycle, &header->record))
             break;
         MUST(second->free_count > 0);

@@ -31,6 +31,7 @@ static void host_step(struct half *half)
     if (!half->in || half->owner[volume] != half - w->half || half->moving[volume] ||
         w->write_count + 1 >= WRITES)
         return;
+    range_step(half);
     uint64_t page = below(chance(50) ? 4 : PAGES);
     if (chance(6))
         host_discards(half, volume, page, 1 + below((uint32_t)(PAGES - page)) % 8);
@@ -112,7 +113,8 @@ static void step(bool faults, bool hosts)
     }
     if (faults && chance(2))
         fault_step(half);
-    look();
+    if (w->now_us % 8 == 0)
+        look();
 }
 
 /* No more faults: everything that is lost comes back, and the copy catches up. */
@@ -146,20 +148,22 @@ static void heal(void)
 static void world_begin(uint64_t seed)
 {
     w = calloc(1, sizeof *w);
+    trace_begin();
     generator_seed(&w->dice, seed);
     w->memory_number = 1;
     w->second_paired = true;
-    w->epoch = 1;
+    w->epoch = w->tenure = 1;
     for (int v = 0; v < VOLUMES; v++)
         w->page_counts[v] = PAGES;
     for (int i = 0; i < 2; i++) {
         second_create(&w->second[i]);
         half_create(&w->half[i]);
-        w->half[i].in = w->half[i].streaming = true;
+        w->half[i].in = w->half[i].streaming = w->half[i].mirrors = true;
     }
     for (uint8_t v = 0; v < VOLUMES; v++) {
         for (int i = 0; i < 2; i++) {
             w->half[i].owner[v] = v % 2;
+            w->half[i].view.tenure[v] = v % 2 == i;
             sender_own(&w->half[i].sender, v, v % 2 == i);
             regions_mark(&w->half[i].sender.regions, v, 0, PAGES);
         }
@@ -191,7 +195,7 @@ static void without_faults(void **state)
         consistent += w->consistent;
         world_end();
     }
-    assert_in_range(consistent, 200, UINT32_MAX);
+    assert_in_range(consistent, 100, UINT32_MAX);
 }
 
 static void with_every_fault(void **state)
@@ -226,5 +230,7 @@ int main(void)
         cmocka_unit_test(without_faults),
         cmocka_unit_test(with_every_fault),
     };
+    if (getenv("COPY_SEED") != NULL)
+        cmocka_set_test_filter("with_every_fault");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
