@@ -14,6 +14,8 @@
 
 #include "copy_primary.h"
 
+static uint64_t seed_now;
+
 static void look(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -31,7 +33,6 @@ static void host_step(struct half *half)
     if (!half->in || half->owner[volume] != half - w->half || half->moving[volume] ||
         w->write_count + 1 >= WRITES)
         return;
-    range_step(half);
     uint64_t page = below(chance(50) ? 4 : PAGES);
     if (chance(6))
         host_discards(half, volume, page, 1 + below((uint32_t)(PAGES - page)) % 8);
@@ -82,6 +83,8 @@ static void step(bool faults, bool hosts)
     case 1:
         if (hosts)
             host_step(half);
+        if (half->in)
+            range_step(half);
         break;
     case 2:
         for (uint32_t i = below(4); i > 0; i--)
@@ -206,7 +209,7 @@ static void with_every_fault(void **state)
     struct world sum = {0};
     for (uint64_t seed = from; seed < from + count; seed++) {
         world_begin(seed);
-        print_message("seed %llu\n", (unsigned long long)seed);
+        seed_now = seed;
         for (int i = 0; i < 8000; i++)
             step(true, true);
         heal();
