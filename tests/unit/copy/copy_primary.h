@@ -822,7 +822,7 @@ static void half_dies(struct half *half)
         if (left->owner[v] != self)
             sender_moved(&left->sender, (uint8_t)v);
         left->owner[v] = self;
-        left->moving[v] = false;
+        left->moving[v] = left->giving[v] = false;
         sender_own(&left->sender, (uint8_t)v, true);
     }
     if (left->sender.mode == SENDER_CYCLES) {
@@ -934,26 +934,34 @@ static void half_returns(struct half *half)
     sender_pair(sender, true);
 }
 
-/* A volume goes to the other half. */
-static void give_away(struct half *half, uint8_t volume)
+static bool may_move(const struct half *half, uint8_t volume)
 {
-    struct mheader header = {.type = M_MOVE, .volume = volume};
-    if (!half->in || !peer_of(half)->in || half->owner[volume] != half - w->half ||
-        half->moving[volume] || (half->zeroing.count > 0 && half->zeroing.volume == volume))
-        return;
+    if (!half->in || half->owner[volume] != half - w->half || !half->giving[volume] ||
+        !peer_of(half)->in || half->moving[volume] ||
+        (half->zeroing.count > 0 && half->zeroing.volume == volume))
+        return false;
     for (uint32_t i = 0; i < OWN; i++) {
         if (half->slot[i].used && half->slot[i].volume == volume &&
             !is_known(half, half->slot[i].said))
-            return;
+            return false;
     }
-    for (uint32_t i = 0; i < OWN; i++) {
-        if (half->slot[i].used && half->slot[i].volume == volume && !half->slot[i].superseded)
+    return true;
+}
+
+/* A volume goes to the other half, once the peer has all that was said about it. */
+static void give_away(struct half *half, uint8_t volume)
+{
+    struct mheader header = {.type = M_MOVE, .volume = volume};
+    if (!may_move(half, volume))
+        return;
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        if (!half->slot[i].used || half->slot[i].volume != volume)
+            continue;
+        if (!half->slot[i].superseded)
             destage(half, i);
+        half->slot[i].mirrored = false;
     }
-    for (uint32_t i = 0; i < OWN; i++) {
-        if (half->slot[i].volume == volume)
-            half->slot[i].mirrored = false;
-    }
+    half->giving[volume] = false;
     half->moving[volume] = true;
     sender_moved(&half->sender, volume);
     say(half, &header);

@@ -103,6 +103,7 @@ struct half {
     struct mslot slot[SLOTS];
     uint32_t current[VOLUMES][PAGES];
     uint8_t owner[VOLUMES];
+    bool giving[VOLUMES]; /* no host writes there until it can move */
     bool moving[VOLUMES];
     struct mheader queue[QUEUE];
     uint32_t queue_from, queue_to;
