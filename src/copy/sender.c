@@ -309,7 +309,8 @@ uint64_t sender_cut_deadline(const struct sender *sender)
         sender_closed_count(sender) >= COPY_CLOSED)
         return UINT64_MAX;
     uint64_t pause_us = sender->config.shortest_us;
-    if (!has_something(&sender->cycle[ring_of(sender->open)]))
+    /* While the copy does not say yet that it is consistent, an empty cycle may carry that. */
+    if (sender->consistent && !has_something(&sender->cycle[ring_of(sender->open)]))
         pause_us = max_u64(pause_us, IDLE_CUT_US);
     return sender->cut_us + pause_us;
 }

@@ -178,6 +178,14 @@ static inline void sender_pair(struct sender *sender, bool paired)
     sender->paired = paired;
 }
 
+/* The peer is lost while the group is in BITMAP: this half leads from here on, also when the peer
+ * returns before the first cycle. sender_restart() with `alone` does the same in CYCLES. */
+static inline void sender_lead(struct sender *sender)
+{
+    sender->leader = true;
+    sender->paired = false;
+}
+
 /* The leader: whether to cut now. */
 bool sender_cut_due(const struct sender *sender, uint64_t now_us);
 /* When it may be due, if nothing else happens; UINT64_MAX: something must. */
