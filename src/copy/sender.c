@@ -96,7 +96,9 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
 
 void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
 {
-    pins_at(sender->pins, heir)->owed |= pins_at(sender->pins, old)->owed;
+    struct pin *elder = pins_at(sender->pins, old);
+    pins_at(sender->pins, heir)->owed |= elder->owed;
+    elder->passed_on = elder->ring != PIN_NONE;
 }
 
 /* The own table takes COPY_RANGES and, after a takeover, as many again that were the peer's; so
@@ -548,7 +550,7 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
     struct pin *pin = pins_at(sender->pins, popped->slot);
     bool covered =
         superseded && heir != NO_INDEX && (popped->owed & ~pins_at(sender->pins, heir)->owed) == 0;
-    if (covered || (superseded && zeroed_since(sender, volume, page, popped))) {
+    if (covered || pin->passed_on || (superseded && zeroed_since(sender, volume, page, popped))) {
         pins_clear(sender->pins, popped->slot);
         return SENDER_DROPPED;
     }

@@ -443,7 +443,6 @@ static void apply(struct half *half, const struct mheader *header)
         half->owner[header->volume] = (uint8_t)(half - w->half);
         from->owner[header->volume] = (uint8_t)(half - w->half);
         from->moving[header->volume] = false;
-        sender_own(&from->sender, header->volume, false);
         memcpy(half->view.cell[header->volume], from->view.cell[header->volume],
                sizeof half->view.cell[0]);
         half->view.tenure[header->volume] = ++w->tenure;
@@ -793,9 +792,8 @@ static void forget_what_may_be_zeroed(struct half *half)
     const struct mzeroing *range = &half->announced;
     for (uint64_t p = range->page; p < range->page + range->count; p++) {
         uint32_t index = half->current[range->volume][p];
-        if (index == NO_INDEX || index >= OWN)
+        if (index == NO_INDEX || half->slot[index].dirty != 0)
             continue;
-        MUST(half->slot[index].dirty == 0);
         sender_unpin(&half->sender, index);
         free_slot(half, index);
     }
@@ -964,6 +962,7 @@ static void give_away(struct half *half, uint8_t volume)
     half->giving[volume] = false;
     half->moving[volume] = true;
     sender_moved(&half->sender, volume);
+    sender_own(&half->sender, volume, false); /* or it would read what the other writes */
     say(half, &header);
 }
 
