@@ -183,8 +183,14 @@ void sender_moved(struct sender *sender, uint8_t volume)
     CHECK(volume < sender->config.volume_count);
     CHECK(sender->generation[volume] < UINT16_MAX);
     sender->generation[volume]++;
-    if (sender->mode == SENDER_CYCLES)
-        cycle_of(sender, sender->open)->moved = true;
+    if (sender->mode == SENDER_BITMAP)
+        return;
+    /* Of a cycle that the other half closed after it gave the volume away, and this one before it
+     * had it, nobody has said that no marked region was left. */
+    for (uint64_t number = sender->confirmed + 1; number <= sender->open; number++) {
+        cycle_of(sender, number)->moved = true;
+        cycle_of(sender, number)->done = false;
+    }
 }
 
 void sender_own(struct sender *sender, uint8_t volume, bool own)

@@ -49,7 +49,7 @@ struct sender_cycle {
     uint8_t halves;        /* that belong to it: 1 when it was cut by a controller alone */
     bool ranges_sent, end_sent, complete;
     bool held_said;       /* the leader has been told that it is complete here */
-    bool moved;           /* a volume changed hands while it was open */
+    bool moved;           /* a volume changed hands since it was opened */
     bool done, peer_done; /* when it was closed no marked region was left */
     bool peer_complete;   /* the leader's: the other half is */
     bool promote_sent;

@@ -816,7 +816,9 @@ static void half_dies(struct half *half)
     TELL("%d: dies\n", (int)(half - w->half));
     w->takeovers += served;
     w->epoch++;
+    bool owned[VOLUMES];
     for (int v = 0; v < VOLUMES; v++) {
+        owned[v] = left->owner[v] == self && !left->moving[v];
         if (left->owner[v] != self)
             sender_moved(&left->sender, (uint8_t)v);
         left->owner[v] = self;
@@ -843,7 +845,8 @@ static void half_dies(struct half *half)
         for (int p = 0; p < PAGES; p++) {
             cells cell;
             read_page(left, (uint8_t)v, (uint64_t)p, cell);
-            memcpy(left->view.cell[v][p], cell, sizeof cell);
+            if (!owned[v])
+                memcpy(left->view.cell[v][p], cell, sizeof cell);
             for (int s = 0; s < PAGE_SECTORS; s++) {
                 if (cell[s] != 0 && w->acked_at[cell[s]] == 0)
                     acknowledge(cell[s], (uint8_t)v, (uint64_t)p, (uint8_t)(1 << s));
