@@ -96,7 +96,9 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
 
 void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
 {
-    pins_at(sender->pins, heir)->owed |= pins_at(sender->pins, old)->owed;
+    struct pin *elder = pins_at(sender->pins, old);
+    pins_at(sender->pins, heir)->owed |= elder->owed;
+    elder->passed_on = elder->ring != PIN_NONE;
 }
 
 /* The own table takes COPY_RANGES and, after a takeover, as many again that were the peer's; so
@@ -181,8 +183,14 @@ void sender_moved(struct sender *sender, uint8_t volume)
     CHECK(volume < sender->config.volume_count);
     CHECK(sender->generation[volume] < UINT16_MAX);
     sender->generation[volume]++;
-    if (sender->mode == SENDER_CYCLES)
-        cycle_of(sender, sender->open)->moved = true;
+    if (sender->mode == SENDER_BITMAP)
+        return;
+    /* Of a cycle that the other half closed after it gave the volume away, and this one before it
+     * had it, nobody has said that no marked region was left. */
+    for (uint64_t number = sender->confirmed + 1; number <= sender->open; number++) {
+        cycle_of(sender, number)->moved = true;
+        cycle_of(sender, number)->done = false;
+    }
 }
 
 void sender_own(struct sender *sender, uint8_t volume, bool own)
@@ -309,7 +317,8 @@ uint64_t sender_cut_deadline(const struct sender *sender)
         sender_closed_count(sender) >= COPY_CLOSED)
         return UINT64_MAX;
     uint64_t pause_us = sender->config.shortest_us;
-    if (!has_something(&sender->cycle[ring_of(sender->open)]))
+    /* While the copy does not say yet that it is consistent, an empty cycle may carry that. */
+    if (sender->consistent && !has_something(&sender->cycle[ring_of(sender->open)]))
         pause_us = max_u64(pause_us, IDLE_CUT_US);
     return sender->cut_us + pause_us;
 }
@@ -547,7 +556,7 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
     struct pin *pin = pins_at(sender->pins, popped->slot);
     bool covered =
         superseded && heir != NO_INDEX && (popped->owed & ~pins_at(sender->pins, heir)->owed) == 0;
-    if (covered || (superseded && zeroed_since(sender, volume, page, popped))) {
+    if (covered || pin->passed_on || (superseded && zeroed_since(sender, volume, page, popped))) {
         pins_clear(sender->pins, popped->slot);
         return SENDER_DROPPED;
     }

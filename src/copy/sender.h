@@ -49,7 +49,7 @@ struct sender_cycle {
     uint8_t halves;        /* that belong to it: 1 when it was cut by a controller alone */
     bool ranges_sent, end_sent, complete;
     bool held_said;       /* the leader has been told that it is complete here */
-    bool moved;           /* a volume changed hands while it was open */
+    bool moved;           /* a volume changed hands since it was opened */
     bool done, peer_done; /* when it was closed no marked region was left */
     bool peer_complete;   /* the leader's: the other half is */
     bool promote_sent;
@@ -176,6 +176,14 @@ void sender_join(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t
 static inline void sender_pair(struct sender *sender, bool paired)
 {
     sender->paired = paired;
+}
+
+/* The peer is lost while the group is in BITMAP: this half leads from here on, also when the peer
+ * returns before the first cycle. sender_restart() with `alone` does the same in CYCLES. */
+static inline void sender_lead(struct sender *sender)
+{
+    sender->leader = true;
+    sender->paired = false;
 }
 
 /* The leader: whether to cut now. */

@@ -28,6 +28,7 @@ enum {
 
 _Static_assert(ISCSI_SHIP_POOL_SIZE / ISCSI_SHIP_PDU_LIMIT >= PDU_ROOM, "the pool lasts as long");
 _Static_assert(ISCSI_SHIP_IOV_LIMIT / ISCSI_SHIP_PDU_LIMIT >= PDU_PIECES, "and the pieces");
+_Static_assert(ISCSI_SHIP_IOV_LIMIT >= ISCSI_SHIP_PDU_PIECES + PDU_PIECES, "for any PDU");
 
 /* Data that were asked for never wait behind a command that waits for the window. */
 enum ship_queue { QUEUE_DATA, QUEUE_COMMANDS, QUEUE_COUNT };
@@ -105,6 +106,7 @@ void iscsi_ship_command(struct iscsi_ship *ship, uint32_t itt,
     task->burst = task->next_burst = (struct iscsi_burst){0};
     task->r2t_offset = task->exp_r2t_sn = 0;
     task->received_bytes = task->exp_data_sn = 0;
+    task->piece = task->piece_used = 0;
     ship->open_count++;
     send_queue(ship, QUEUE_COMMANDS, index);
 }
@@ -431,13 +433,58 @@ static void list_add(struct iscsi_ship *ship, const void *bytes, size_t size)
         (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
 }
 
-/* A PDU with pdu->data_size bytes of `data`. */
+/* How many of the next `most` bytes of a command's data one PDU can hold. */
+static uint32_t pieces_fit(const struct iscsi_ship_task *task, uint32_t most)
+{
+    uint32_t fit = 0, used = task->piece_used;
+
+    if (task->command.out)
+        return most;
+    for (uint32_t i = 0; i < ISCSI_SHIP_PDU_PIECES && fit < most; i++, used = 0)
+        fit += (uint32_t)min_u64(task->command.pieces[task->piece + i].iov_len - used, most - fit);
+    return fit;
+}
+
+/* The next `left` bytes of the command's data, which are sent in order, from `offset` on. Returns
+ * the digest of them all when one is wanted. */
+static uint32_t list_data(struct iscsi_ship *ship, struct iscsi_ship_task *task, uint32_t offset,
+                          uint32_t left, bool digest)
+{
+    const struct iscsi_ship_command *command = &task->command;
+    uint32_t crc = CRC32C_START;
+
+    if (command->out) {
+        const uint8_t *data = (const uint8_t *)command->out + offset;
+
+        list_add(ship, data, left);
+        return digest ? crc32c_more(crc, data, left) : crc;
+    }
+    while (left > 0) {
+        const struct iovec *piece = &command->pieces[task->piece];
+        const uint8_t *data = (const uint8_t *)piece->iov_base + task->piece_used;
+        uint32_t size = (uint32_t)min_u64(piece->iov_len - task->piece_used, left);
+
+        CHECK(size > 0);
+        list_add(ship, data, size);
+        if (digest)
+            crc = crc32c_more(crc, data, size);
+        task->piece_used += size;
+        left -= size;
+        if (task->piece_used == piece->iov_len) {
+            task->piece++;
+            task->piece_used = 0;
+        }
+    }
+    return crc;
+}
+
+/* A PDU with pdu->data_size bytes of the command's data, from `offset` on. */
 static void list_pdu(struct iscsi_ship *ship, uint32_t index, const struct iscsi_pdu *pdu,
-                     const uint8_t *data)
+                     uint32_t offset)
 {
     const bool digest = ship->params.data_digest;
     uint8_t *to = ship->pool + ship->pool_used;
-    uint32_t size = iscsi_header_put(pdu, ship->params.header_digest, to);
+    uint32_t size = iscsi_header_put(pdu, ship->params.header_digest, to), crc;
 
     ship->tasks[index].in_list = true;
     ship->listed[ship->listed_count++] = (uint16_t)index;
@@ -445,11 +492,9 @@ static void list_pdu(struct iscsi_ship *ship, uint32_t index, const struct iscsi
     ship->pool_used += size;
     if (pdu->data_size == 0)
         return;
-    list_add(ship, data, pdu->data_size);
+    crc = list_data(ship, &ship->tasks[index], offset, pdu->data_size, digest);
     to += size;
-    size = iscsi_trailer_put(
-        pdu->data_size, digest,
-        digest ? crc32c_more(CRC32C_START, data, pdu->data_size) : CRC32C_START, to);
+    size = iscsi_trailer_put(pdu->data_size, digest, crc, to);
     if (size > 0)
         list_add(ship, to, size);
     ship->pool_used += size;
@@ -467,6 +512,9 @@ static void generate_command(struct iscsi_ship *ship, uint32_t index)
                             .exp_stat_sn = ship->exp_stat_sn};
 
     iscsi_burst_first(&ship->params, command->out_bytes, &immediate, &unsolicited);
+    immediate = pieces_fit(task, immediate);
+    if (ship->params.initial_r2t)
+        unsolicited = immediate;
     pdu.final = unsolicited == immediate;
     pdu.data_size = immediate;
     pdu.command.read = command->in_bytes > 0;
@@ -483,23 +531,24 @@ static void generate_command(struct iscsi_ship *ship, uint32_t index)
     send_drop_first(ship, QUEUE_COMMANDS);
     if (task->burst.active)
         send_queue(ship, QUEUE_DATA, index);
-    list_pdu(ship, index, &pdu, command->out);
+    list_pdu(ship, index, &pdu, 0);
 }
 
 static void generate_data_out(struct iscsi_ship *ship, uint32_t index)
 {
     struct iscsi_ship_task *task = &ship->tasks[index];
     struct iscsi_pdu pdu;
+    uint32_t most;
 
     if (!task->burst.active) {
         task->burst = task->next_burst;
         task->next_burst.active = false;
     }
-    pdu = iscsi_burst_next(&task->burst, ship->params.peer_data_limit_bytes, task->itt,
-                           ship->exp_stat_sn);
+    most = min_u32(ship->params.peer_data_limit_bytes, task->burst.end - task->burst.at);
+    pdu = iscsi_burst_next(&task->burst, pieces_fit(task, most), task->itt, ship->exp_stat_sn);
     if (!task->burst.active && !task->next_burst.active)
         send_drop_first(ship, QUEUE_DATA);
-    list_pdu(ship, index, &pdu, (const uint8_t *)task->command.out + pdu.data.offset);
+    list_pdu(ship, index, &pdu, pdu.data.offset);
 }
 
 /* Fill the list with what can be sent now. */
@@ -509,7 +558,8 @@ static void generate(struct iscsi_ship *ship)
     ship->iov_count = 0;
     ship->pool_used = 0;
     ship->listed_count = 0;
-    while (ship->state == ISCSI_SHIP_STATE_READY && ship->listed_count < ISCSI_SHIP_PDU_LIMIT) {
+    while (ship->state == ISCSI_SHIP_STATE_READY && ship->listed_count < ISCSI_SHIP_PDU_LIMIT &&
+           ship->iov_count + ISCSI_SHIP_PDU_PIECES + PDU_PIECES <= ISCSI_SHIP_IOV_LIMIT) {
         if (ship->first[QUEUE_DATA] != NO_TASK) {
             generate_data_out(ship, ship->first[QUEUE_DATA]);
             continue;

@@ -20,9 +20,10 @@ enum {
     ISCSI_SHIP_TASK_LIMIT = 256,
     ISCSI_SHIP_SENSE_LIMIT = 252,
     ISCSI_SHIP_SCRATCH_SIZE = ISCSI_TEXT_LIMIT, /* data of small PDUs that came in pieces */
-    ISCSI_SHIP_IOV_LIMIT = 192,                 /* pieces of one output list */
-    ISCSI_SHIP_PDU_LIMIT = 64,                  /* PDUs of one output list */
-    ISCSI_SHIP_POOL_SIZE = 64 * 64,             /* their headers and trailers */
+    ISCSI_SHIP_IOV_LIMIT = 1024,                /* pieces of one output list: sendmsg()'s most */
+    ISCSI_SHIP_PDU_PIECES = 66,     /* of the data of one PDU: 64 pages, and parts at both ends */
+    ISCSI_SHIP_PDU_LIMIT = 64,      /* PDUs of one output list */
+    ISCSI_SHIP_POOL_SIZE = 64 * 64, /* their headers and trailers */
 };
 
 enum iscsi_ship_event {
@@ -43,7 +44,9 @@ enum iscsi_ship_event {
 struct iscsi_ship_command {
     uint8_t lun[8];
     uint8_t cdb[16];
-    const void *out;
+    const void *out;            /* data-out in one piece, or ... */
+    const struct iovec *pieces; /* ... when `out` is NULL: in many, none of them empty, of out_bytes
+                                   together; the list is borrowed like the data */
     uint32_t out_bytes;
     void *in;
     uint32_t in_bytes;
@@ -74,6 +77,7 @@ struct iscsi_ship_task {
     uint16_t next;
     struct iscsi_burst burst, next_burst; /* next: an R2T that came while the other was sent */
     uint32_t r2t_offset, exp_r2t_sn;      /* data are asked for in order */
+    uint32_t piece, piece_used;           /* of the pieces: where the next byte to send stands */
     uint32_t received_bytes, exp_data_sn;
     struct iscsi_ship_done done;
     uint8_t sense[ISCSI_SHIP_SENSE_LIMIT];

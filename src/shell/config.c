@@ -91,12 +91,15 @@ static struct names names_of(struct config *config, enum section_kind kind)
     if (kind == SECTION_VOLUME)
         return (struct names){&config->volume_count, VOLUME_LIMIT, config->volumes[0].name,
                               sizeof config->volumes[0]};
+    if (kind == SECTION_GROUP)
+        return (struct names){&config->group_count, GROUP_LIMIT, config->groups[0].name,
+                              sizeof config->groups[0]};
     CHECK(kind == SECTION_HOST);
     return (struct names){&config->host_count, CONFIG_HOST_LIMIT, config->hosts[0].name,
                           sizeof config->hosts[0]};
 }
 
-/* The index for a new store, volume or host of that name, or of controller a or b; -1 with a
+/* The index for a new store, volume, host or group of that name, or of controller a or b; -1 with a
  * sentence. */
 static int section_index(struct config_read *read, enum section_kind kind, const char *name,
                          char why[TRACE_LINE])
@@ -146,7 +149,7 @@ static struct section *section_open(struct line_reader *reader, const char *titl
         config_report(
             read, reader->line, title, NULL, NULL,
             "no such section; write [array], [controller a], [controller b], [store NAME], "
-            "[volume NAME] or [host NAME]");
+            "[volume NAME], [host NAME] or [group NAME]");
         return NULL;
     }
     int index = section_index(read, (enum section_kind)kind, name, why);
@@ -342,6 +345,8 @@ static void set_defaults(struct config *config)
     }
     for (int i = 0; i < VOLUME_LIMIT; i++)
         config->scsi[i].block_size_bytes = CONFIG_BLOCK_LEAST;
+    for (int i = 0; i < GROUP_LIMIT; i++)
+        config->groups[i].cycle_ms = 100;
 }
 
 static void report_missing_keys(struct config_read *read)
@@ -428,6 +433,7 @@ bool config_secret_shows(const char *path, const struct config *config)
     bool any = config->secret[0];
     for (uint32_t i = 0; i < config->host_count && !any; i++)
         any = config->hosts[i].chap_secret[0];
+    any |= config->group_count > 0;
     return any && stat(path, &file) == 0 && (file.st_mode & S_IROTH);
 }
 

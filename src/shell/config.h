@@ -39,6 +39,9 @@ enum {
     CONFIG_INITIATOR_SIZE = 224, /* an iSCSI name is at most 223 bytes (RFC 7143 4.2.7.1) */
     CONFIG_LUN_LIMIT = 256,      /* LUNs 0 to 255: peripheral addressing (SAM-5 4.7.7.2), which
                                     every host's system knows */
+    CONFIG_GROUP_MEMORY_LEAST = 16 << 20,
+    CONFIG_BANDWIDTH_LEAST = 64 << 10,
+
     CONFIG_BLOCK_LEAST = SECTOR_SIZE,
     CONFIG_BLOCK_MOST = PAGE_SIZE_BYTES,
 
@@ -80,6 +83,8 @@ struct config_controller {
     struct address nbd[CONFIG_NBD_LIMIT];
     uint32_t iscsi_count;                     /* 0: no iSCSI server */
     struct address iscsi[CONFIG_ISCSI_LIMIT]; /* portals: ADDRESS_IP, and none of them is "any" */
+    struct address copy;       /* iSCSI: another array's controllers connect here; ADDRESS_NONE: it
+                                  takes no copies */
     char run[CONFIG_RUN_SIZE]; /* directory of the control socket and the lock file */
     int cpu;                   /* pin to this processor; -1: do not pin */
     uint32_t poll_us;          /* look so long for the next event before sleeping; 0: never */
@@ -123,6 +128,32 @@ struct config_host {
     struct config_lun luns[CONFIG_LUN_LIMIT];
 };
 
+/* One volume of a group and the other array's volume that holds the same. */
+struct config_copy {
+    uint8_t volume;
+    char remote[CONFIG_NAME_SIZE];
+};
+
+/* Volumes that are copied to, or from, another array as one (docs/remote-copy.md). Their order is
+ * their place in the group, the same at both arrays. */
+struct config_group {
+    char name[CONFIG_NAME_SIZE];
+    bool receives;                /* this array holds the copy */
+    char array[CONFIG_NAME_SIZE]; /* the other array's name */
+    uint32_t address_count;       /* where its controllers take copies; at least 1 when we send */
+    struct address addresses[CONTROLLER_COUNT];
+    char secret[CONFIG_SECRET_SIZE];
+    uint32_t volume_count; /* at least 1 */
+    struct config_copy volumes[VOLUME_LIMIT];
+    uint32_t cycle_ms;              /* the shortest */
+    uint64_t memory_bytes;          /* 0: a quarter of the cache */
+    uint64_t bandwidth_bytes;       /* a second, of each controller; 0: no limit */
+    char tls_psk[CONFIG_PATH_SIZE]; /* this one, or the three below, or none: no TLS */
+    char tls_certificate[CONFIG_PATH_SIZE], tls_key[CONFIG_PATH_SIZE],
+        tls_authority[CONFIG_PATH_SIZE];
+    bool expose; /* the copy can be read while it is one */
+};
+
 /* Large (some 2 MiB): make it static or take it from the heap. */
 struct config {
     char name[CONFIG_NAME_SIZE];
@@ -145,6 +176,8 @@ struct config {
     struct config_scsi scsi[VOLUME_LIMIT]; /* of the volumes, in their order */
     uint32_t host_count; /* 0: whoever comes from a loopback address sees every volume */
     struct config_host hosts[CONFIG_HOST_LIMIT];
+    uint32_t group_count; /* 0: nothing is copied to or from another array */
+    struct config_group groups[GROUP_LIMIT];
 };
 
 /* All mistakes of one file, in the order of its lines. Each text is ready to print, without a
@@ -181,6 +214,19 @@ void config_control_path(const struct config *config, int controller, char path[
 /* The host of an initiator's name, or NULL. iSCSI names do not depend on case (RFC 7143 4.2.7.2).
  */
 const struct config_host *config_host_of(const struct config *config, const char *initiator);
+
+/* The group that a volume is in, or NULL. */
+const struct config_group *config_group_of(const struct config *config, uint32_t volume);
+
+/* The memory of a group, also when the file leaves it out. */
+uint64_t config_group_memory(const struct config *config, const struct config_group *group);
+
+/* What of `here` and `there`, the configurations of two arrays, does not fit the other: groups that
+ * only one of them has, roles, volumes, sizes, secrets. Both were accepted. Reports against `here`,
+ * and returns whether all of it fits. No I/O. */
+MUST_CHECK bool config_compare(const struct config *here, const char *here_file,
+                               const struct config *there, const char *there_file,
+                               struct config_errors *errors);
 
 /* The index of the volume of that name, or -1. */
 int config_volume_by_name(const struct config *config, const char *name);

@@ -11,12 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ADDRESS_LIMIT = CONTROLLER_COUNT * (2 + CONFIG_NBD_LIMIT + CONFIG_ISCSI_LIMIT) };
+enum { ADDRESS_LIMIT = CONTROLLER_COUNT * (3 + CONFIG_NBD_LIMIT + CONFIG_ISCSI_LIMIT) };
 
-/* Whether the section is there and that key of it was read without a mistake. */
-static bool has(const struct section *section, uint32_t key)
+bool config_has(const struct section *section, uint32_t key)
 {
     return section && section->key_good[key];
+}
+
+static bool has(const struct section *section, uint32_t key)
+{
+    return config_has(section, key);
 }
 
 static void report_key(struct config_read *read, const struct section *section, uint32_t key,
@@ -103,6 +107,9 @@ static uint32_t gather_addresses(const struct config_read *read, struct place pl
         if (has(section, CONTROLLER_WARDEN))
             places[count++] =
                 (struct place){&controller->warden, section, CONTROLLER_WARDEN, "warden", i};
+        if (has(section, CONTROLLER_COPY))
+            places[count++] =
+                (struct place){&controller->copy, section, CONTROLLER_COPY, "copy", i};
         for (uint32_t j = 0; has(section, CONTROLLER_NBD) && j < controller->nbd_count; j++)
             places[count++] =
                 (struct place){&controller->nbd[j], section, CONTROLLER_NBD, "nbd", i};
@@ -356,4 +363,5 @@ void config_check(struct config_read *read)
     check_volumes(read);
     check_target_name(read);
     check_hosts(read);
+    config_check_groups(read);
 }

@@ -142,6 +142,27 @@ SETTER(iscsi)
     return more == 0;
 }
 
+/* Where another array connects: as for the peer. */
+static bool copy_address(const char *text, struct address *to, char why[TRACE_LINE])
+{
+    struct address address;
+    if (!address_parse(text, &address, why))
+        return false;
+    if (address.kind != ADDRESS_IP)
+        return value_refuse(why,
+                            "the other array connects by TCP; write ADDRESS:PORT or [IPV6]:PORT");
+    if (strcmp(address.host, "0.0.0.0") == 0 || strcmp(address.host, "::") == 0)
+        return value_refuse(why, "\"any\" is no address to connect to; write the one that the "
+                                 "other array reaches");
+    *to = address;
+    return true;
+}
+
+SETTER(copy)
+{
+    return copy_address(text, &read->config->controllers[index].copy, why);
+}
+
 SETTER(run)
 {
     char *run = read->config->controllers[index].run;
@@ -298,6 +319,107 @@ SETTER(volumes)
     return true;
 }
 
+SETTER(role)
+{
+    static const char *const words[] = {"send", "receive", NULL};
+    int word = value_word(text, words, why);
+    read->config->groups[index].receives = word == 1;
+    return word >= 0;
+}
+
+SETTER(array)
+{
+    return value_name(text, read->config->groups[index].array, why);
+}
+
+SETTER(address)
+{
+    struct config_group *group = &read->config->groups[index];
+    struct value_list list = {.at = text};
+    char one[ADDRESS_TEXT_SIZE];
+    int more;
+    group->address_count = 0;
+    while ((more = value_list_next(&list, one, sizeof one, CONTROLLER_COUNT, "addresses", why)) >
+           0) {
+        struct address *to = &group->addresses[group->address_count];
+        if (!copy_address(one, to, why))
+            return false;
+        if (group->address_count > 0 && to->port == group->addresses[0].port &&
+            strcmp(to->host, group->addresses[0].host) == 0)
+            return value_refuse(why, "%.100s stands here twice; write one of each controller", one);
+        group->address_count++;
+    }
+    return more == 0;
+}
+
+SETTER(group_secret)
+{
+    return value_secret(text, read->config->groups[index].secret, why);
+}
+
+SETTER(group_volumes)
+{
+    if (strlen(text) >= CONFIG_LINE_SIZE)
+        return value_refuse(why, "longer than a line");
+    memcpy(read->group_volumes[index], text, strlen(text) + 1);
+    return true;
+}
+
+SETTER(cycle)
+{
+    return value_time(text, &read->config->groups[index].cycle_ms, 10, 3600 * 1000, why);
+}
+
+SETTER(memory)
+{
+    uint64_t bytes;
+    if (!value_size(text, &bytes, why))
+        return false;
+    if (bytes < CONFIG_GROUP_MEMORY_LEAST || bytes > CONFIG_CACHE_MAX)
+        return value_refuse(why, "out of range; write 16M to 1T");
+    read->config->groups[index].memory_bytes = bytes;
+    return true;
+}
+
+SETTER(bandwidth)
+{
+    uint64_t bytes;
+    if (!value_size(text, &bytes, why))
+        return false;
+    if (bytes < CONFIG_BANDWIDTH_LEAST || bytes > CONFIG_CACHE_MAX)
+        return value_refuse(why, "out of range; write 64K to 1T, in bytes a second");
+    read->config->groups[index].bandwidth_bytes = bytes;
+    return true;
+}
+
+SETTER(tls_psk)
+{
+    return value_path(text, read->config->groups[index].tls_psk, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(tls_certificate)
+{
+    return value_path(text, read->config->groups[index].tls_certificate, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(tls_key)
+{
+    return value_path(text, read->config->groups[index].tls_key, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(tls_authority)
+{
+    return value_path(text, read->config->groups[index].tls_authority, CONFIG_PATH_SIZE, why);
+}
+
+SETTER(expose)
+{
+    static const char *const words[] = {"no", "read-only", NULL};
+    int word = value_word(text, words, why);
+    read->config->groups[index].expose = word == 1;
+    return word >= 0;
+}
+
 static const struct key array_keys[] = {
     [ARRAY_NAME] = {.name = "name", .set = set_name, .required = true},
     [ARRAY_SECRET] = {.name = "secret", .set = set_secret, .hidden = true},
@@ -315,6 +437,7 @@ static const struct key controller_keys[] = {
     [CONTROLLER_WARDEN] = {.name = "warden", .set = set_warden, .required = true},
     [CONTROLLER_NBD] = {.name = "nbd", .set = set_nbd, .required = true},
     [CONTROLLER_ISCSI] = {.name = "iscsi", .set = set_iscsi},
+    [CONTROLLER_COPY] = {.name = "copy", .set = set_copy},
     [CONTROLLER_RUN] = {.name = "run", .set = set_run, .required = true},
     [CONTROLLER_CPU] = {.name = "cpu", .set = set_cpu},
     [CONTROLLER_REQUESTS] = {.name = "requests", .set = set_requests},
@@ -341,6 +464,21 @@ static const struct key host_keys[] = {
     [HOST_MUTUAL_SECRET] = {.name = "mutual_secret", .set = set_mutual_secret, .hidden = true},
     [HOST_VOLUMES] = {.name = "volumes", .set = set_volumes, .required = true},
 };
+static const struct key group_keys[] = {
+    [GROUP_ROLE] = {.name = "role", .set = set_role, .required = true},
+    [GROUP_ARRAY] = {.name = "array", .set = set_array, .required = true},
+    [GROUP_ADDRESS] = {.name = "address", .set = set_address},
+    [GROUP_SECRET] = {.name = "secret", .set = set_group_secret, .required = true, .hidden = true},
+    [GROUP_VOLUMES] = {.name = "volumes", .set = set_group_volumes, .required = true},
+    [GROUP_CYCLE] = {.name = "cycle", .set = set_cycle},
+    [GROUP_MEMORY] = {.name = "memory", .set = set_memory},
+    [GROUP_BANDWIDTH] = {.name = "bandwidth", .set = set_bandwidth},
+    [GROUP_TLS_PSK] = {.name = "tls_psk", .set = set_tls_psk},
+    [GROUP_TLS_CERTIFICATE] = {.name = "tls_certificate", .set = set_tls_certificate},
+    [GROUP_TLS_KEY] = {.name = "tls_key", .set = set_tls_key},
+    [GROUP_TLS_AUTHORITY] = {.name = "tls_authority", .set = set_tls_authority},
+    [GROUP_EXPOSE] = {.name = "expose", .set = set_expose},
+};
 
 const struct section_type config_section_types[SECTION_KINDS] = {
     [SECTION_ARRAY] = {"array", array_keys, ARRAY_KEYS},
@@ -348,10 +486,13 @@ const struct section_type config_section_types[SECTION_KINDS] = {
     [SECTION_STORE] = {"store", store_keys, STORE_KEYS},
     [SECTION_VOLUME] = {"volume", volume_keys, VOLUME_KEYS},
     [SECTION_HOST] = {"host", host_keys, HOST_KEYS},
+    [SECTION_GROUP] = {"group", group_keys, GROUP_KEYS},
 };
 _Static_assert(ARRAY_LENGTH(array_keys) == ARRAY_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(controller_keys) == CONTROLLER_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(store_keys) == STORE_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(volume_keys) == VOLUME_KEYS, "every key has its row");
 _Static_assert(ARRAY_LENGTH(host_keys) == HOST_KEYS, "every key has its row");
-_Static_assert((int)ARRAY_KEYS <= (int)KEY_LIMIT, "the longest table fits");
+_Static_assert(ARRAY_LENGTH(group_keys) == GROUP_KEYS, "every key has its row");
+_Static_assert((int)GROUP_KEYS <= (int)KEY_LIMIT, "the longest table fits");
+_Static_assert((int)ARRAY_KEYS <= (int)KEY_LIMIT, "and the next");

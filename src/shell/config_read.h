@@ -16,12 +16,14 @@ enum section_kind {
     SECTION_STORE,
     SECTION_VOLUME,
     SECTION_HOST,
+    SECTION_GROUP,
     SECTION_KINDS
 };
 
 enum {
-    SECTION_LIMIT = 1 + CONTROLLER_COUNT + STORE_LIMIT + VOLUME_LIMIT + CONFIG_HOST_LIMIT,
-    KEY_LIMIT = 12, /* keys of one kind of section */
+    SECTION_LIMIT =
+        1 + CONTROLLER_COUNT + STORE_LIMIT + VOLUME_LIMIT + CONFIG_HOST_LIMIT + GROUP_LIMIT,
+    KEY_LIMIT = 16, /* keys of one kind of section */
     KEY_TEXT = 128, /* bytes of a value kept for a later message */
 };
 
@@ -44,6 +46,7 @@ struct config_read {
     struct section sections[SECTION_LIMIT];
     char volume_store[VOLUME_LIMIT][CONFIG_NAME_SIZE];      /* resolved when all stores are known */
     char host_volumes[CONFIG_HOST_LIMIT][CONFIG_LINE_SIZE]; /* and these when all volumes are */
+    char group_volumes[GROUP_LIMIT][CONFIG_LINE_SIZE];
 };
 
 /* The keys whose place config_check.c names; config.c's tables are in this order. */
@@ -65,6 +68,7 @@ enum {
     CONTROLLER_WARDEN,
     CONTROLLER_NBD,
     CONTROLLER_ISCSI,
+    CONTROLLER_COPY,
     CONTROLLER_RUN,
     CONTROLLER_CPU,
     CONTROLLER_REQUESTS,
@@ -90,6 +94,23 @@ enum {
     HOST_MUTUAL_SECRET,
     HOST_VOLUMES,
     HOST_KEYS
+};
+
+enum {
+    GROUP_ROLE,
+    GROUP_ARRAY,
+    GROUP_ADDRESS,
+    GROUP_SECRET,
+    GROUP_VOLUMES,
+    GROUP_CYCLE,
+    GROUP_MEMORY,
+    GROUP_BANDWIDTH,
+    GROUP_TLS_PSK,
+    GROUP_TLS_CERTIFICATE,
+    GROUP_TLS_KEY,
+    GROUP_TLS_AUTHORITY,
+    GROUP_EXPOSE,
+    GROUP_KEYS
 };
 
 /* Takes the value of one key; false with a sentence. */
@@ -123,5 +144,12 @@ const struct section *config_section(const struct config_read *read, enum sectio
 
 /* Everything that needs more than one key to judge. */
 void config_check(struct config_read *read);
+
+/* ---- between config_check.c and config_group.c ---- */
+
+/* Whether the section is there and that key of it was read without a mistake. */
+bool config_has(const struct section *section, uint32_t key);
+/* Whatever concerns the groups (config_group.c); the volumes are known. */
+void config_check_groups(struct config_read *read);
 
 #endif

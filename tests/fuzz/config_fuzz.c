@@ -42,6 +42,18 @@ static void check_accepted(const struct config *config)
         CHECK(volume->store_offset_bytes <= INT64_MAX - volume->size_bytes);
         CHECK(config_volume_by_name(config, volume->name) == (int)i);
     }
+    for (uint32_t i = 0; i < config->group_count; i++) {
+        const struct config_group *group = &config->groups[i];
+        CHECK(group->volume_count >= 1);
+        CHECK(strlen(group->secret) >= CONFIG_SECRET_MIN);
+        CHECK(strcmp(group->array, config->name) != 0);
+        CHECK(group->receives || group->address_count >= 1);
+        CHECK(config_group_memory(config, group) <= config->cache_bytes / 2);
+        for (uint32_t j = 0; j < group->volume_count; j++) {
+            CHECK(group->volumes[j].volume < config->volume_count);
+            CHECK(config_group_of(config, group->volumes[j].volume) == group);
+        }
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -192,7 +192,7 @@ static void host_writes(struct half *half, uint8_t volume, uint64_t page, uint8_
                 half->current[volume][page] = index;
             return;
         }
-        if (slot != NULL && !left_over && index < OWN) {
+        if (slot != NULL && !left_over) {
             memcpy(heir->cell, slot->cell, sizeof heir->cell);
             heir->valid = slot->valid;
             heir->dirty = slot->dirty;
@@ -241,11 +241,21 @@ static void host_discards(struct half *half, uint8_t volume, uint64_t page, uint
     announce(half);
 }
 
-static void store_zeroes(const struct half *half)
+/* False: one of its pages is being read. From here on hosts may find zeros. */
+static bool store_zeroes(const struct half *half)
 {
     const struct mzeroing *range = &half->zeroing;
-    for (uint64_t p = range->page; p < range->page + range->count; p++)
+    for (uint32_t i = 0; i < half->base_count; i++) {
+        const struct mbase *base = &half->base[i];
+        if (!base->ready && base->volume == range->volume &&
+            base->first < range->page + range->count && range->page < base->first + base->count)
+            return false;
+    }
+    for (uint64_t p = range->page; p < range->page + range->count; p++) {
         memset(w->store[range->volume][p], 0, sizeof(cells));
+        w->newest_zero[range->volume][p] = w->write_count;
+    }
+    return true;
 }
 
 /* The store has zeroed the range: its pages go, and the peer hears of it. */
@@ -270,6 +280,7 @@ static void range_done(struct half *half)
         uint32_t index = half->current[range.volume][p];
         w->newest_zero[range.volume][p] = header.write;
         memset(half->view.cell[range.volume][p], 0, sizeof(cells));
+        memset(w->store[range.volume][p], 0, sizeof(cells)); /* nothing was destaged meanwhile */
         if (index == NO_INDEX)
             continue;
         if (pins_has(&half->pins, index) && !pins_at(&half->pins, index)->tag &&
@@ -288,8 +299,8 @@ static void range_step(struct half *half)
     struct mzeroing *range = &half->zeroing;
     if (range->count == 0 || !is_known(half, range->said) || w->write_count + 1 >= WRITES)
         return;
-    if (!range->stored)
-        store_zeroes(half);
+    if (!range->stored && !store_zeroes(half))
+        return;
     range->stored = true;
     if (chance(70))
         range_done(half);
@@ -313,7 +324,7 @@ static void evict(struct half *half)
 /* The open cycle is about to be closed. */
 static void remember_the_cut(struct half *half)
 {
-    struct view *cut = &w->cut[half - w->half][half->sender.open % COPY_RING];
+    struct view *cut = &w->cut[half - w->half][half->sender.open % CUTS];
     *cut = half->view;
     cut->term = half->sender.term;
     cut->cycle = half->sender.open;
@@ -432,7 +443,6 @@ static void apply(struct half *half, const struct mheader *header)
         half->owner[header->volume] = (uint8_t)(half - w->half);
         from->owner[header->volume] = (uint8_t)(half - w->half);
         from->moving[header->volume] = false;
-        sender_own(&from->sender, header->volume, false);
         memcpy(half->view.cell[header->volume], from->view.cell[header->volume],
                sizeof half->view.cell[0]);
         half->view.tenure[header->volume] = ++w->tenure;
@@ -725,7 +735,7 @@ static void read_page(const struct half *half, uint8_t volume, uint64_t page, ce
 static void base_start(struct half *half)
 {
     struct mbase *base = &half->base[half->base_count];
-    if (!half->in || half->base_count == BASES ||
+    if (!half->in || half->base_count == BASES || half->zeroing.count > 0 ||
         !sender_base_next(&half->sender, 1 + below(16), &base->volume, &base->first, &base->count,
                           &base->cycle))
         return;
@@ -775,6 +785,23 @@ static void half_create(struct half *half)
     memset(half->current, 0xFF, sizeof half->current);
 }
 
+/* What the survivor has of a volume from the time when it last owned it. The store may have zeroed
+ * an announced range of it, so pages there are not believed, and marked instead. */
+static void forget_what_may_be_zeroed(struct half *half)
+{
+    const struct mzeroing *range = &half->announced;
+    for (uint64_t p = range->page; p < range->page + range->count; p++) {
+        uint32_t index = half->current[range->volume][p];
+        if (index == NO_INDEX || half->slot[index].dirty != 0)
+            continue;
+        sender_unpin(&half->sender, index);
+        free_slot(half, index);
+    }
+    if (range->count > 0)
+        regions_mark(&half->sender.regions, range->volume, range->page, range->count);
+    half->announced.count = 0;
+}
+
 static void half_dies(struct half *half)
 {
     struct half *left = peer_of(half);
@@ -789,22 +816,23 @@ static void half_dies(struct half *half)
     TELL("%d: dies\n", (int)(half - w->half));
     w->takeovers += served;
     w->epoch++;
+    bool owned[VOLUMES];
     for (int v = 0; v < VOLUMES; v++) {
+        owned[v] = left->owner[v] == self && !left->moving[v];
         if (left->owner[v] != self)
             sender_moved(&left->sender, (uint8_t)v);
         left->owner[v] = self;
-        left->moving[v] = false;
+        left->moving[v] = left->giving[v] = false;
         sender_own(&left->sender, (uint8_t)v, true);
     }
     if (left->sender.mode == SENDER_CYCLES) {
         sender_restart(&left->sender, w->epoch << 16, true);
         half_drain(left, DRAIN_RESTART);
+    } else {
+        sender_lead(&left->sender);
     }
     drop_session(left);
-    if (left->announced.count > 0) /* the store may have done it, and nobody said so */
-        regions_mark(&left->sender.regions, left->announced.volume, left->announced.page,
-                     left->announced.count);
-    left->announced.count = 0;
+    forget_what_may_be_zeroed(left);
     for (uint32_t i = 0; i < SLOTS; i++) {
         struct mslot *slot = &left->slot[i];
         slot->mirrored = false;
@@ -817,7 +845,8 @@ static void half_dies(struct half *half)
         for (int p = 0; p < PAGES; p++) {
             cells cell;
             read_page(left, (uint8_t)v, (uint64_t)p, cell);
-            memcpy(left->view.cell[v][p], cell, sizeof cell);
+            if (!owned[v])
+                memcpy(left->view.cell[v][p], cell, sizeof cell);
             for (int s = 0; s < PAGE_SECTORS; s++) {
                 if (cell[s] != 0 && w->acked_at[cell[s]] == 0)
                     acknowledge(cell[s], (uint8_t)v, (uint64_t)p, (uint8_t)(1 << s));
@@ -906,28 +935,37 @@ static void half_returns(struct half *half)
     sender_pair(sender, true);
 }
 
-/* A volume goes to the other half. */
-static void give_away(struct half *half, uint8_t volume)
+static bool may_move(const struct half *half, uint8_t volume)
 {
-    struct mheader header = {.type = M_MOVE, .volume = volume};
-    if (!half->in || !peer_of(half)->in || half->owner[volume] != half - w->half ||
-        half->moving[volume] || (half->zeroing.count > 0 && half->zeroing.volume == volume))
-        return;
+    if (!half->in || half->owner[volume] != half - w->half || !half->giving[volume] ||
+        !peer_of(half)->in || half->moving[volume] ||
+        (half->zeroing.count > 0 && half->zeroing.volume == volume))
+        return false;
     for (uint32_t i = 0; i < OWN; i++) {
         if (half->slot[i].used && half->slot[i].volume == volume &&
             !is_known(half, half->slot[i].said))
-            return;
+            return false;
     }
-    for (uint32_t i = 0; i < OWN; i++) {
-        if (half->slot[i].used && half->slot[i].volume == volume && !half->slot[i].superseded)
+    return true;
+}
+
+/* A volume goes to the other half, once the peer has all that was said about it. */
+static void give_away(struct half *half, uint8_t volume)
+{
+    struct mheader header = {.type = M_MOVE, .volume = volume};
+    if (!may_move(half, volume))
+        return;
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        if (!half->slot[i].used || half->slot[i].volume != volume)
+            continue;
+        if (!half->slot[i].superseded)
             destage(half, i);
+        half->slot[i].mirrored = false;
     }
-    for (uint32_t i = 0; i < OWN; i++) {
-        if (half->slot[i].volume == volume)
-            half->slot[i].mirrored = false;
-    }
+    half->giving[volume] = false;
     half->moving[volume] = true;
     sender_moved(&half->sender, volume);
+    sender_own(&half->sender, volume, false); /* or it would read what the other writes */
     say(half, &header);
 }
 

@@ -29,6 +29,7 @@ enum {
     BASES = 512,
     WRITES = 4000,
     BUDGET = 120,
+    CUTS = 16, /* views that are remembered, of each half */
 };
 
 typedef uint32_t cells[PAGE_SECTORS]; /* the number of the write whose bytes a sector holds */
@@ -102,6 +103,7 @@ struct half {
     struct mslot slot[SLOTS];
     uint32_t current[VOLUMES][PAGES];
     uint8_t owner[VOLUMES];
+    bool giving[VOLUMES]; /* no host writes there until it can move */
     bool moving[VOLUMES];
     struct mheader queue[QUEUE];
     uint32_t queue_from, queue_to;
@@ -152,7 +154,7 @@ struct world {
     uint64_t now_us, term, epoch;
     uint32_t tenure;
     struct half half[2];
-    struct view cut[2][COPY_RING]; /* the halves' views when that cycle was closed */
+    struct view cut[2][CUTS]; /* the halves' views when that cycle was closed */
     cells store[VOLUMES][PAGES];
     uint32_t write_count;
     uint32_t acked_at[WRITES];            /* writes issued when it was acknowledged, or 0 */
@@ -268,7 +270,7 @@ static const cells *volume_at_cut(const struct receiver *receiver, int volume)
 {
     const struct view *best = NULL;
     for (int i = 0; i < 2; i++) {
-        const struct view *cut = &w->cut[i][receiver->promoted % COPY_RING];
+        const struct view *cut = &w->cut[i][receiver->promoted % CUTS];
         if (cut->term == receiver->term && cut->cycle == receiver->promoted &&
             (best == NULL || cut->tenure[volume] > best->tenure[volume]))
             best = cut;

@@ -14,6 +14,15 @@
 
 #include "copy_primary.h"
 
+static uint64_t seed_now; /* 0: none is under way */
+
+static int tell_seed(void **state)
+{
+    if (seed_now != 0)
+        print_message("COPY_SEED=%llu\n", (unsigned long long)seed_now);
+    return 0;
+}
+
 static void look(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -29,9 +38,8 @@ static void host_step(struct half *half)
 {
     uint8_t volume = (uint8_t)below(VOLUMES);
     if (!half->in || half->owner[volume] != half - w->half || half->moving[volume] ||
-        w->write_count + 1 >= WRITES)
+        half->giving[volume] || w->write_count + 1 >= WRITES)
         return;
-    range_step(half);
     uint64_t page = below(chance(50) ? 4 : PAGES);
     if (chance(6))
         host_discards(half, volume, page, 1 + below((uint32_t)(PAGES - page)) % 8);
@@ -41,7 +49,8 @@ static void host_step(struct half *half)
 
 static void fault_step(struct half *half)
 {
-    switch (below(9)) {
+    uint8_t volume = (uint8_t)below(VOLUMES);
+    switch (below(10)) {
     case 0:
         half_dies(half);
         break;
@@ -60,9 +69,11 @@ static void fault_step(struct half *half)
             fall(half, true);
         break;
     case 6:
-        give_away(half, (uint8_t)below(VOLUMES));
-        break;
     case 7:
+        half->giving[volume] =
+            half->in && !half->moving[volume] && half->owner[volume] == half - w->half;
+        break;
+    case 8:
         if (chance(20))
             second_restarts();
         break;
@@ -82,6 +93,8 @@ static void step(bool faults, bool hosts)
     case 1:
         if (hosts)
             host_step(half);
+        if (half->in)
+            range_step(half);
         break;
     case 2:
         for (uint32_t i = below(4); i > 0; i--)
@@ -101,6 +114,7 @@ static void step(bool faults, bool hosts)
         rise(half);
         break;
     case 6:
+        give_away(half, (uint8_t)below(VOLUMES));
         base_start(half);
         base_end(half);
         break;
@@ -188,13 +202,14 @@ static void without_faults(void **state)
 {
     uint32_t consistent = 0;
     for (uint64_t seed = 1; seed <= 20; seed++) {
-        world_begin(seed);
+        world_begin(seed_now = seed);
         for (int i = 0; i < 3000; i++)
             step(false, true);
         heal();
         consistent += w->consistent;
         world_end();
     }
+    seed_now = 0;
     assert_in_range(consistent, 100, UINT32_MAX);
 }
 
@@ -205,8 +220,7 @@ static void with_every_fault(void **state)
     uint64_t count = seeds != NULL ? strtoull(seeds, NULL, 10) : 60;
     struct world sum = {0};
     for (uint64_t seed = from; seed < from + count; seed++) {
-        world_begin(seed);
-        print_message("seed %llu\n", (unsigned long long)seed);
+        world_begin(seed_now = seed);
         for (int i = 0; i < 8000; i++)
             step(true, true);
         heal();
@@ -216,6 +230,7 @@ static void with_every_fault(void **state)
         ADD(base_sent), ADD(ranges);
         world_end();
     }
+    seed_now = 0;
     print_message("promotions %u, consistent %u, takeovers %u, returns %u, falls %u, restarts %u, "
                   "moves %u, lost there %u, wiped %u, known %u, refused %u, folded %u, base %u, "
                   "ranges %u\n",
@@ -227,8 +242,8 @@ static void with_every_fault(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_faults),
-        cmocka_unit_test(with_every_fault),
+        cmocka_unit_test_teardown(without_faults, tell_seed),
+        cmocka_unit_test_teardown(with_every_fault, tell_seed),
     };
     if (getenv("COPY_SEED") != NULL)
         cmocka_set_test_filter("with_every_fault");

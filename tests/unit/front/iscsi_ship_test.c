@@ -23,7 +23,15 @@
 
 #define COUNT(rows) (sizeof(rows) / sizeof(rows)[0])
 
-enum { MOST = 70000, WIRE = 1 << 20, READ = 0x28, WRITE = 0x2A, NONE = 0x00, FAULT = 0xC0 };
+enum {
+    PIECES = 1000,
+    MOST = 70000,
+    WIRE = 1 << 20,
+    READ = 0x28,
+    WRITE = 0x2A,
+    NONE = 0x00,
+    FAULT = 0xC0
+};
 
 static struct iscsi_ship ship;
 static struct iscsi_target target;
@@ -43,6 +51,7 @@ static struct one {
     uint32_t length;
     uint8_t bytes[MOST + 16];
     bool busy;
+    struct iovec pieces[PIECES];
 } ones[ISCSI_SHIP_TASK_LIMIT];
 static unsigned done_count;
 
@@ -266,6 +275,20 @@ static void ship_takes(void)
     to_ship.start += taken;
 }
 
+/* The data in pieces of all sizes: fewer and more than one PDU holds. */
+static void cut_in_pieces(struct one *one)
+{
+    uint32_t most = 1 + pick(pick(2) ? 40 : 9000), at = 0;
+
+    for (uint32_t i = 0; at < one->length; i++) {
+        uint32_t left = one->length - at, size = i + 1 == PIECES ? left : 1 + pick(most);
+
+        size = size < left ? size : left;
+        one->pieces[i] = (struct iovec){.iov_base = one->bytes + at, .iov_len = size};
+        at += size;
+    }
+}
+
 static void begin(uint32_t itt, uint8_t op, uint32_t length)
 {
     struct one *one = &ones[itt];
@@ -278,8 +301,13 @@ static void begin(uint32_t itt, uint8_t op, uint32_t length)
         one->bytes[i] = pattern(itt, length, i);
     put_u32(command.cdb + 2, length);
     if (out) {
-        command.out = one->bytes;
         command.out_bytes = length;
+        if (pick(2) && length > 0) {
+            cut_in_pieces(one);
+            command.pieces = one->pieces;
+        } else {
+            command.out = one->bytes;
+        }
     } else {
         command.in = one->bytes;
         command.in_bytes = length;

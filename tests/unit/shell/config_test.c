@@ -202,11 +202,11 @@ static const struct row rows[] = {
      "[volumes]\n",
      {"f:25: [volumes]: no such section; write [array], [controller a], [controller b], [store "
       "NAME], "
-      "[volume NAME] or [host NAME]"}},
+      "[volume NAME], [host NAME] or [group NAME]"}},
     {"# stores and volumes\n",
      "[]\n",
      {"f:25: []: no such section; write [array], [controller a], [controller b], [store NAME], "
-      "[volume NAME] or [host NAME]"}},
+      "[volume NAME], [host NAME] or [group NAME]"}},
     {"# stores and volumes\n",
      "[controller c]\nlink = x\n",
      {"f:25: [controller c]: there are two controllers; write [controller a] or [controller b]"}},
@@ -230,7 +230,7 @@ static const struct row rows[] = {
      "[arry]\n",
      {"f: [array]: missing; both controllers share one file",
       "f:2: [arry]: no such section; write [array], [controller a], [controller b], [store NAME], "
-      "[volume NAME] or [host NAME]"}},
+      "[volume NAME], [host NAME] or [group NAME]"}},
     {"[controller b]\n",
      "[controller a]\n",
      {"f: [controller b]: missing; both controllers share one file",
