@@ -89,6 +89,10 @@ struct pair {
     uint32_t asked[STORE_TRIM + 1];
     uint64_t now_us;
     uint32_t request_count;
+    /* The remote copy's second array, when a test has one: takes what a side gives it; and lets
+     * happen what is due, true when something did. */
+    void (*copies)(int self, const struct actions *actions);
+    bool (*copy_step)(int self);
     bool ships; /* else requests to the other controller's volumes are refused */
     struct seen seen[REQUESTS];
 };
@@ -319,6 +323,8 @@ static inline bool side_perform(int self, const struct actions *actions)
         side->operator_done += actions->operators[i].done;
         side->operator_refused += !actions->operators[i].done;
     }
+    if (pair.copies != NULL)
+        pair.copies(self, actions);
     side->stopped |= actions->stopped;
     side->fence_asked |= actions->fence_peer;
     take_log(side, actions);
@@ -354,6 +360,8 @@ static inline bool side_step(int self)
     if (!side->hold_link)
         side->message_due = false;
     bool shipped = ships_step(self);
+    if (pair.copy_step != NULL)
+        shipped |= pair.copy_step(self);
     bool more = side_perform(self, array_pump(array, pair.now_us));
     const char *why = array_check(array);
     if (why != NULL)

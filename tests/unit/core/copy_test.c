@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The primary side of the remote copy: a pair whose volumes are copied to a second array. What is
+ * promoted there is always a state that hosts could have seen here; nothing is forgotten, whoever
+ * dies; and in the end both sites are the same. */
+
+#include "copy_second.h"
+
+static const struct group_status *group_of(int self)
+{
+    return &status_of(self)->groups[0];
+}
+
+static int set_up_budget(uint32_t budget)
+{
+    pair_defaults();
+    pair.config.slot_count = 512;
+    pair.config.group_count = 1;
+    pair.config.groups[0] = (struct group_config){.name = "g",
+                                                  .id = "identity",
+                                                  .side = GROUP_PRIMARY,
+                                                  .volume_count = COPIED,
+                                                  .volumes = {copied[0], copied[1]},
+                                                  .budget_pages = budget,
+                                                  .base_pages = 256,
+                                                  .shortest_us = 2000};
+    second_create();
+    pair.copies = second_take;
+    pair.copy_step = second_step;
+    pair_create();
+    pair_up();
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_budget(60);
+}
+
+static int tear_down(void **state)
+{
+    second_destroy();
+    return pair_destroy(state);
+}
+
+static void until_consistent(void)
+{
+    for (int i = 0; i < 500; i++) {
+        pass_ms(10);
+        if (second.receiver.consistent && (second.receiver.held_count == 0))
+            return;
+    }
+    fail_msg("never consistent: %s, %s", group_of(A)->reason, group_of(B)->reason);
+}
+
+static void assert_shows(int volume, uint64_t page, uint64_t pages, uint8_t fill)
+{
+    assert_bytes(second.visible[volume] + page * PAGE, pages * PAGE, fill);
+}
+
+/* ---- one thing at a time ---- */
+
+static void what_hosts_write_is_shown_there(void **state)
+{
+    until_consistent();
+    write_now(A, V_A, 3 * PAGE, 2 * PAGE, 0x11);
+    write_now(B, V_B, 9 * PAGE, PAGE, 0x22);
+    pass_ms(50);
+    assert_shows(0, 3, 2, 0x11);
+    assert_shows(1, 9, 1, 0x22);
+    assert_int_equal(group_of(A)->pinned_pages + group_of(B)->pinned_pages, 0);
+    assert_int_equal(group_of(A)->tagged_pages + group_of(B)->tagged_pages, 0);
+    assert_int_equal(group_of(A)->state, GROUP_COPYING);
+    assert_true(group_of(A)->leader != group_of(B)->leader);
+}
+
+static void what_is_on_its_way_does_not_change(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    for (int i = 1; i <= 8; i++) {
+        write_now(A, V_A, 0, PAGE, (uint8_t)i);
+        write_now(B, V_B, 0, PAGE, (uint8_t)(0x80 + i));
+        pass_ms(10);
+    }
+    assert_true(group_of(A)->pinned_pages >= 2);
+    destage_all();
+    second.hold_answers = false; /* each batch is compared with what it was */
+    pass_ms(50);
+    assert_shows(0, 0, 1, 8);
+    assert_shows(1, 0, 1, 0x88);
+    assert_int_equal(group_of(A)->pinned_pages, 0);
+}
+
+static void pinned_pages_stay_while_others_are_read(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    write_now(A, V_A, 0, 20 * PAGE, 0x33);
+    pass_ms(10);
+    destage_all();
+    for (uint64_t page = 100; page < 900; page++)
+        assert_reads(A, V_A, page * PAGE, PAGE, 0);
+    second.hold_answers = false;
+    pass_ms(50);
+    assert_shows(0, 0, 20, 0x33);
+}
+
+static void a_survivor_sends_what_the_dead_one_had_not(void **state)
+{
+    for (int dies = A; dies < PAIR; dies++) {
+        if (dies == B) {
+            tear_down(state);
+            set_up(state);
+        }
+        until_consistent();
+        second.hold_answers = true;
+        write_now(A, V_A, 0, 4 * PAGE, 0x41);
+        pass_ms(10);
+        write_now(A, V_A, 2 * PAGE, 4 * PAGE, 0x42);
+        write_now(B, V_B, 0, 4 * PAGE, 0x43);
+        pass_ms(10);
+        write_now(B, V_B, PAGE, PAGE, 0x44);
+        destage_all();
+        second_lost(dies);
+        kill_side(dies);
+        second.hold_answers = false;
+        until_consistent();
+        pass_ms(100);
+        assert_shows(0, 0, 2, 0x41);
+        assert_shows(0, 2, 4, 0x42);
+        assert_shows(1, 0, 1, 0x43);
+        assert_shows(1, 1, 1, 0x44);
+        assert_shows(1, 2, 2, 0x43);
+        assert_int_equal(group_of(dies ^ 1)->restarts, 1);
+        assert_int_equal(group_of(dies ^ 1)->falls, 0);
+    }
+}
+
+static void return_of(int self)
+{
+    second_lost(self);
+    pair_create_side(self);
+    pair.side[self].up_due = pair.side[self ^ 1].up_due = true;
+    for (int i = 0; i < 1000; i++) {
+        pass_ms(10);
+        if (status_of(A)->role == ROLE_PAIRED && status_of(B)->role == ROLE_PAIRED)
+            return;
+    }
+    fail_msg("never paired again");
+}
+
+static void a_returned_peer_knows_what_is_pending(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    write_now(A, V_A, 0, 4 * PAGE, 0x51);
+    pass_ms(10);
+    destage_all();
+    second_lost(B);
+    kill_side(B);
+    write_now(A, V_A, 2 * PAGE, 4 * PAGE, 0x52);
+    write_now(A, V_B, 7 * PAGE, PAGE, 0x53);
+    pass_ms(20);
+    return_of(B);
+    second_lost(A);
+    kill_side(A);
+    second.hold_answers = false;
+    pass_ms(200);
+    assert_shows(0, 0, 2, 0x51);
+    assert_shows(0, 2, 4, 0x52);
+    assert_shows(1, 7, 1, 0x53);
+}
+
+static void past_the_budget_regions_are_marked_and_sent_later(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    for (uint64_t page = 0; page < 200; page += 10)
+        write_now(A, V_A, page * PAGE, 10 * PAGE, 0x61);
+    pass_ms(100);
+    assert_int_equal(group_of(A)->state, GROUP_FALLEN);
+    assert_int_equal(group_of(B)->state, GROUP_FALLEN);
+    assert_true(group_of(A)->marked_regions > 0);
+    assert_int_equal(group_of(A)->marked_regions, group_of(B)->marked_regions);
+    assert_int_equal(group_of(A)->pinned_pages + group_of(B)->tagged_pages, 0);
+    write_now(A, V_A, 500 * PAGE, PAGE, 0x62);
+    second.hold_answers = false;
+    pass_ms(2000);
+    until_consistent();
+    assert_shows(0, 0, 200, 0x61);
+    assert_shows(0, 500, 1, 0x62);
+    assert_int_equal(group_of(A)->marked_regions + group_of(B)->marked_regions, 0);
+}
+
+static void bits_outlive_the_controller_that_set_them(void **state)
+{
+    until_consistent();
+    array_operator_group(pair.side[B].array, pair.now_us, 1, 0, GROUP_SUSPEND);
+    pass_ms(100);
+    assert_int_equal(group_of(A)->state, GROUP_SUSPENDED);
+    assert_int_equal(group_of(B)->state, GROUP_SUSPENDED);
+    write_now(A, V_A, 20 * PAGE, 4 * PAGE, 0x71);
+    write_now(B, V_B, 1023 * PAGE, 5 * SECTOR_SIZE, 0x72);
+    destage_all();
+    second_lost(A);
+    kill_side(A);
+    return_of(A);
+    pass_ms(2000);
+    second_lost(B);
+    kill_side(B);
+    pass_ms(2000);
+    assert_shows(0, 20, 4, 0);
+    array_operator_group(pair.side[A].array, pair.now_us, 1, 0, GROUP_RESUME);
+    pass_ms(1500);
+    until_consistent();
+    assert_shows(0, 20, 4, 0x71);
+    assert_bytes(second.visible[1] + 1023 * PAGE, 5 * SECTOR_SIZE, 0x72);
+}
+
+static void discarded_pages_are_zero_there_too(void **state)
+{
+    until_consistent();
+    write_now(A, V_A, 0, 40 * PAGE, 0x81);
+    pass_ms(50);
+    assert_shows(0, 0, 40, 0x81);
+    second.hold_answers = true;
+    write_now(A, V_A, 0, 40 * PAGE, 0x82);
+    pass_ms(10);
+    uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
+    settle();
+    assert_ok(trim);
+    write_now(A, V_A, 6 * PAGE, PAGE, 0x83);
+    pass_ms(10);
+    second.hold_answers = false;
+    pass_ms(50);
+    assert_shows(0, 0, 4, 0x82);
+    assert_shows(0, 4, 2, 0);
+    assert_shows(0, 6, 1, 0x83);
+    assert_shows(0, 7, 27, 0);
+    assert_shows(0, 34, 6, 0x82);
+}
+
+/* The store has zeroed a range, and its owner dies before anybody was told. */
+static void what_the_store_discarded_unheard_is_looked_at_again(void **state)
+{
+    write_now(A, V_A, 0, 40 * PAGE, 0x91);
+    until_consistent();
+    destage_all();
+    for (uint64_t page = 100; page < 900; page++) /* none of it stays in the cache */
+        assert_reads(A, V_A, page * PAGE, PAGE, 0);
+    pass_ms(50);
+    assert_shows(0, 0, 40, 0x91);
+    uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 32 * PAGE, 0, 0);
+    for (int i = 0; i < 100 && pair.asked[STORE_TRIM] == 0; i++) {
+        side_step(A);
+        if (pair.asked[STORE_TRIM] == 0)
+            side_step(B);
+    }
+    assert_int_equal(pair.asked[STORE_TRIM], 1);
+    store_move(&pair.side[A].ops[0]);
+    memset(store_at(V_A, 4 * PAGE), 0, 32 * PAGE);
+    assert_false(is_done(trim));
+    second_lost(A);
+    kill_side(A);
+    pass_ms(3000);
+    until_consistent();
+    uint32_t read = ask_read(B, V_A, 0, 40 * PAGE);
+    settle();
+    assert_ok(read);
+    assert_memory_equal(second.visible[0], pair.seen[read].data, 40 * PAGE);
+}
+
+static void a_volume_that_moves_is_followed(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    write_now(A, V_A, 0, 4 * PAGE, 0xA1);
+    pass_ms(10);
+    array_operator_move(pair.side[A].array, pair.now_us, 5, V_A, B);
+    pass_ms(3000);
+    assert_int_equal(array_owner(pair.side[B].array, V_A), 1);
+    write_now(B, V_A, PAGE, PAGE, 0xA2);
+    write_now(B, V_A, 2 * PAGE, SECTOR_SIZE, 0xA3);
+    pass_ms(10);
+    second.hold_answers = false;
+    pass_ms(100);
+    assert_shows(0, 0, 1, 0xA1);
+    assert_shows(0, 1, 1, 0xA2);
+    assert_bytes(second.visible[0] + 2 * PAGE, SECTOR_SIZE, 0xA3);
+    assert_bytes(second.visible[0] + 2 * PAGE + SECTOR_SIZE, PAGE - SECTOR_SIZE, 0xA1);
+    assert_shows(0, 3, 1, 0xA1);
+}
+
+static void what_the_second_array_lost_is_sent_again(void **state)
+{
+    until_consistent();
+    second.hold_answers = true;
+    write_now(A, V_A, 0, 4 * PAGE, 0xB1);
+    write_now(B, V_B, 0, 4 * PAGE, 0xB2);
+    pass_ms(10);
+    second.hold_answers = false;
+    side_step(A); /* held, and not promoted */
+    side_step(B);
+    second_restart();
+    pass_ms(300);
+    until_consistent();
+    pass_ms(50);
+    assert_shows(0, 0, 4, 0xB1);
+    assert_shows(1, 0, 4, 0xB2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_hosts_write_is_shown_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_on_its_way_does_not_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(pinned_pages_stay_while_others_are_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_survivor_sends_what_the_dead_one_had_not, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_returned_peer_knows_what_is_pending, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(past_the_budget_regions_are_marked_and_sent_later, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(bits_outlive_the_controller_that_set_them, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(discarded_pages_are_zero_there_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_store_discarded_unheard_is_looked_at_again, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_volume_that_moves_is_followed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_second_array_lost_is_sent_again, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
