@@ -82,6 +82,7 @@ static struct array *lay_out(const struct array_config *config, struct arena *ar
     struct store_action *store_actions = arena_array(arena, struct store_action, limit);
     struct completion *completions = arena_array(arena, struct completion, config->request_limit);
     uint8_t *states = arena_take(arena, state_bytes_needed(config->volume_count), 64);
+    copy_lay_out(array == NULL ? NULL : &array->copy, config, arena);
     if (array == NULL)
         return NULL;
     array->config = *config;
@@ -153,6 +154,7 @@ struct array *array_create(const struct array_config *config, void *memory, size
             .service_said = ARRAY_UNSERVED,
             .owner = volume->home};
     }
+    copy_create(array);
     ship_create(array);
     struct role_config role = {.self = config->self,
                                .incarnation = config->incarnation,
@@ -172,6 +174,7 @@ void array_begin(struct array *array, uint64_t now_us)
     array->actions = (struct actions){.store = array->store_actions,
                                       .completions = array->completions,
                                       .ships = array->ships.actions,
+                                      .copies = array->copy.actions,
                                       .operators = array->operators,
                                       .log = array->log};
 }
@@ -234,6 +237,8 @@ static uint64_t next_deadline(const struct array *array)
                    array->stopping || array->drop_pending;
     for (uint32_t i = 0; i < array->config.volume_count && !waiting; i++)
         waiting = array->volumes[i].move != MOVE_NONE;
+    if (array->config.group_count > 0)
+        deadline = min_u64(deadline, copy_deadline(array));
     return waiting ? min_u64(deadline, array->now_us + 1000) : deadline;
 }
 
@@ -246,6 +251,7 @@ const struct actions *array_pump(struct array *array, uint64_t now_us)
     host_pump(array);
     duty_pump(array);
     duty_orders(array);
+    copy_pump(array);
     host_pump(array);
     stores_pump(array);
     ship_pump(array);

@@ -21,14 +21,18 @@ static const char *audit_slot(const struct array *array, const struct slot *slot
         return "a dirty sector is not valid";
     if (slot->superseded != (slot_find(table, slot->key) != slot))
         return "a slot is superseded and in the index, or neither";
-    if (slot->superseded && slot->state == SLOT_CLEAN)
+    if (slot->superseded && slot->state == SLOT_CLEAN && !slot->pinned)
         return "a superseded slot is clean";
     if (slot->state == SLOT_CLEAN && slot->dirty)
         return "a clean slot has dirty sectors";
-    if (slot_is_dirty(slot) && !slot->superseded && !slot->dirty)
+    /* The remote copy may send a page that the store has, too. */
+    bool copied = array->volumes[slot_key_volume(slot->key)].group != NO_GROUP &&
+                  (slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING);
+    if (slot_is_dirty(slot) && !slot->superseded && !slot->dirty && !copied)
         return "a dirty slot has no dirty sector";
     if (slot->state == SLOT_CLEAN && !image &&
-        (slot->fetch == 0) != (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
+        (slot->fetch == 0 && !slot->pinned) !=
+            (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
         return "a clean slot is on no replacement queue, or on one while it is fetched";
     if (slot->state == SLOT_DIRTY && slot->list == LIST_NONE)
         return "a dirty slot is on no list";
@@ -171,5 +175,5 @@ const char *array_check(const struct array *array)
     if (why == NULL &&
         array->lists.added != sent->writes + sent->drops + sent->ranges + array->controls_sent)
         why = "a destage sent a message";
-    return why;
+    return why != NULL ? why : copy_check(array);
 }

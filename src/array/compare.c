@@ -77,7 +77,7 @@ static bool compare(struct array *array, struct request *request, uint32_t *carr
             return false;
         }
         replace_on_hit(slot);
-        *carried += slot_is_carried(slot);
+        *carried += slot_is_carried(slot) || copy_frozen(array, slot);
         ++*pages;
         request->done_bytes += size;
     }

@@ -89,10 +89,12 @@ static void move_step(struct array *array, uint32_t index)
         return;
     if (MISTAKE(move_without_drain))
         dirty_pages = 0;
-    bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0;
+    bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0 &&
+                   !copy_reads(array, (uint8_t)index);
     if (drained && lists_filling(&array->lists)->count + lists_filling(&array->lists)->weight <
                        BATCH_HEADERS) {
         volume->move = MOVE_SENT;
+        copy_moved(array, (uint8_t)index);
         send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
     } else if (array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US) {
         move_end(array, volume, false,
@@ -106,6 +108,7 @@ static void moved_away(struct array *array, uint8_t index, uint8_t owner)
     struct volume *volume = &array->volumes[index];
     CHECK(volume->move == MOVE_SENT);
     volume->owner = owner;
+    copy_owner_changed(array, index);
     array->service_stamp++;
     /* All its slots here are clean, and the peer drops its copies as it comes upon them. */
     slot_mirror_forget(&array->table, index);
@@ -120,6 +123,8 @@ void duty_moved_here(struct array *array, uint8_t index)
     if (array->volumes[index].move == MOVE_SENT)
         moved_away(array, index, array->config.self ^ 1);
     array->volumes[index].owner = array->config.self;
+    copy_moved(array, index);
+    copy_owner_changed(array, index);
     array_log(array, LOG_INFO, "volume %s: now served here", array->config.volumes[index].name);
     array->service_stamp++;
     host_resume(array, &array->held);
@@ -177,6 +182,7 @@ static void own_all(struct array *array)
     for (uint32_t i = 0; i < array->config.volume_count; i++) {
         array->volumes[i].tenure += !array_owns(array, (uint8_t)i);
         array->volumes[i].owner = array->config.self;
+        copy_owner_changed(array, (uint8_t)i);
     }
 }
 
@@ -212,6 +218,8 @@ static void lead_pair(struct array *array)
     array->incoming.open = false;
     array->refill = (struct refill){.state = REFILL_NONE};
     send_control(array, HEADER_PAIR, 0, 0, array->role.epoch);
+    for (uint32_t i = 0; i < array->config.group_count; i++)
+        sender_pair(&array->copy.groups[i].sender, true);
     bool home = array->homing || array->config.auto_giveback;
     for (uint32_t i = 0; i < array->config.volume_count && home && !array->stopping; i++) {
         if (array->config.volumes[i].home != array->config.self)
@@ -252,6 +260,7 @@ void duty_orders(struct array *array)
         abort_moves(array, "the peer was lost");
     if (orders & ORDER_REFUSE) {
         leave_mirror(array, "this controller is out");
+        copy_leave(array);
         host_refuse_all(array);
         array->drop_pending = true;
     }
@@ -260,6 +269,7 @@ void duty_orders(struct array *array)
         if (MISTAKE(takeover_forgets_image))
             array->drop_pending = true;
         generation_adopt(&array->destage.generations, &array->table);
+        copy_take_over(array);
         array->homing = false;
         begin_solo(array);
     }
@@ -278,6 +288,7 @@ void duty_orders(struct array *array)
         host_resume(array, &array->held);
     if (orders & ORDER_STOPPED) {
         leave_mirror(array, "stopped");
+        copy_leave(array);
         host_refuse_all(array);
         array->actions.stopped = true;
     }
@@ -311,7 +322,9 @@ static void refill_close(struct array *array)
         refill->cursor = (refill->cursor + 1) % table->half;
         if (slot->fetch != 0 || slot->held)
             continue;
-        if (slot->state == SLOT_CLEAN && slot->waiters == NO_INDEX)
+        if (slot->state == SLOT_CLEAN && slot->pinned)
+            copies += pages_relocate_pinned(array, slot);
+        else if (slot->state == SLOT_CLEAN && slot->waiters == NO_INDEX)
             slot_release(table, slot);
         else if (slot->state == SLOT_DIRTY && !slot->superseded)
             copies += pages_relocate(array, slot);
@@ -327,6 +340,7 @@ static void refill_close(struct array *array)
     send_control(array, HEADER_START, 0, 0, array->role.epoch);
     for (uint32_t i = 0; i < array->config.volume_count; i++)
         send_control(array, HEADER_OWNER, (uint8_t)i, array->volumes[i].owner, 0);
+    copy_refill_begin(array);
     *refill = (struct refill){.state = REFILL_SENDING, .states = 0};
     array_log(array, LOG_INFO, "the peer is back: sending it every dirty page");
 }
@@ -342,6 +356,8 @@ static void refill_send(struct array *array)
             return;
         state_send(array, (uint8_t)refill->states);
     }
+    if (!copy_refill_send(array))
+        return;
     if (MISTAKE(rejoin_without_refill))
         refill->cursor = table->half;
     for (uint32_t i = 0; i < REFILL_STEP && refill->cursor < table->half; i++, refill->cursor++) {
@@ -351,7 +367,8 @@ static void refill_send(struct array *array)
         if (slot->state == SLOT_DESTAGING && !MISTAKE(refill_skips_destaging))
             refill->again =
                 true; /* clean soon; or dirty again after an error, and then it must be sent */
-        if (slot->state != SLOT_DIRTY)
+        bool kept = slot->state == SLOT_CLEAN && slot->pinned && !MISTAKE(refill_skips_pinned);
+        if (slot->state != SLOT_DIRTY && !kept)
             continue;
         if (!lists_have_room(&array->lists, 1, false))
             return;
@@ -506,6 +523,8 @@ void duty_acknowledged(struct array *array, const struct header *header)
         array->leave_answered = array->leave_sent;
         break;
     default:
+        if (header->type >= HEADER_GROUP)
+            copy_acknowledged(array, header);
         break;
     }
 }
@@ -527,6 +546,8 @@ void duty_pump(struct array *array)
         host_resume(array, &array->held);
         if (array_is_solo(array))
             array->solo_cut = generation_cut(&array->destage.generations);
+        if (array_is_solo(array))
+            copy_serve_fresh(array);
     }
     if (array->role.state == ROLE_PAIRED) {
         for (uint32_t i = 0; i < array->config.volume_count; i++) {

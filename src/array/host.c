@@ -274,7 +274,7 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
     }
     /* A new arrival may not pass those that wait for room, unless it needs none. */
     struct slot *slot = pages_find(array, part.key);
-    bool needs_room = slot == NULL || slot->state != SLOT_FILLING;
+    bool needs_room = slot == NULL || slot->state != SLOT_FILLING || copy_frozen(array, slot);
     if (needs_room && array->room_writes.count > 0 && !array->room_turn) {
         wait_for_write_room(array, request);
         return false;

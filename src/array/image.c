@@ -95,6 +95,8 @@ static const char *judge_write(struct judged *judged, const struct header *heade
     if (array_owns(array, header->volume) && array->role.state == ROLE_PAIRED &&
         volume->move != MOVE_SENT)
         return "write header for a volume that this controller owns";
+    if (volume->group == NO_GROUP && (header->cycle != 0 || (header->flags & HEADER_SETTLED)))
+        return "write header of a cycle for a volume without a group";
     uint32_t size = wire_data_bytes(header->sectors);
     if (size > judged->head.data_bytes - *data_at)
         return "write header without its data";
@@ -141,6 +143,20 @@ static const char *judge_state(struct judged *judged, const struct header *heade
     return NULL;
 }
 
+/* What the remote copy says, and the data that belong to it. */
+static const char *judge_copy(const struct judged *judged, const struct header *header,
+                              uint32_t *data_at)
+{
+    uint32_t size = wire_header_data_bytes(header);
+    const uint8_t *data = judged->data + *data_at;
+    if (size > judged->head.data_bytes - *data_at)
+        return "header of the remote copy without its data";
+    if (size > 0 && crc32c(data, size) != header->data_crc)
+        return "data checksum is wrong";
+    *data_at += size;
+    return copy_judge(judged->array, header, data);
+}
+
 static const char *judge_range(struct judged *judged, const struct header *header)
 {
     const struct array *array = judged->array;
@@ -150,6 +166,11 @@ static const char *judge_range(struct judged *judged, const struct header *heade
     if (header->count > RANGE_CHUNK_PAGES || header->page > pages ||
         header->count > pages - header->page)
         return "range header outside its volume";
+    bool grouped = array->volumes[header->volume].group != NO_GROUP;
+    if (!grouped && (header->cycle != 0 || (header->flags & HEADER_NOTED)))
+        return "range header of a cycle for a volume without a group";
+    if (header->flags & HEADER_NOTED)
+        return NULL;
     if (judged->range_count == RANGES_PER_BATCH)
         return "batch with too many ranges";
     judged->ranges[judged->range_count].volume = header->volume;
@@ -182,7 +203,7 @@ static const char *judge_header(struct judged *judged, const struct header *head
                    ? NULL
                    : "owner header of an unknown volume or controller";
     default:
-        return NULL;
+        return header->type >= HEADER_GROUP ? judge_copy(judged, header, data_at) : NULL;
     }
 }
 
@@ -200,6 +221,17 @@ static const char *judge(struct judged *judged)
     return data_at == judged->head.data_bytes ? NULL : "batch with data that no header names";
 }
 
+/* The page has another slot at its owner, or none. */
+static void give_up(struct array *array, struct slot *slot)
+{
+    if (slot_in_image(&array->table, slot))
+        copy_untag(array, slot);
+    if (slot->pinned)
+        pages_put_aside(array, slot); /* of an earlier time as its owner: it sends this itself */
+    else
+        slot_release(&array->table, slot);
+}
+
 static void apply_write(struct array *array, const struct header *header, const uint8_t *data)
 {
     struct slot_table *table = &array->table;
@@ -207,12 +239,10 @@ static void apply_write(struct array *array, const struct header *header, const 
     struct slot *slot = image_slot(array, header->slot);
     if (header->flags & HEADER_FRESH) {
         if (slot->state != SLOT_FREE)
-            slot_release(table, slot);
+            give_up(array, slot);
         struct slot *holder = slot_find(table, key);
-        if (holder != NULL)
-            slot_release(
-                table,
-                holder); /* the page's older slot, or a clean one from when we owned the volume */
+        if (holder != NULL) /* its older slot, or a clean one from when we owned the volume */
+            give_up(array, holder);
         slot = slot_take_image(table, header->slot, key);
     }
     uint8_t *frame = slot_frame(table, slot);
@@ -228,16 +258,20 @@ static void apply_write(struct array *array, const struct header *header, const 
     }
     slot->valid |= header->sectors;
     slot->dirty |= header->sectors;
+    copy_apply_write(array, header, slot);
     array->received.writes++;
 }
 
 static void apply_range(struct array *array, const struct header *header)
 {
+    copy_apply_range(array, header);
+    if (header->flags & HEADER_NOTED)
+        return;
     for (uint64_t page = header->page; page < header->page + header->count; page++) {
         struct slot *slot = slot_find(&array->table, slot_key(header->volume, page));
         if (slot != NULL &&
             (slot_in_image(&array->table, slot) || (slot->state == SLOT_CLEAN && slot->fetch == 0)))
-            slot_release(&array->table, slot);
+            give_up(array, slot);
     }
     array->received.ranges++;
 }
@@ -249,7 +283,7 @@ static void apply_header(struct array *array, const struct header *header)
     case HEADER_DROP:
         slot = image_slot(array, header->slot);
         if (slot->state != SLOT_FREE)
-            slot_release(&array->table, slot);
+            give_up(array, slot);
         array->received.drops++;
         break;
     case HEADER_RANGE:
@@ -257,6 +291,7 @@ static void apply_header(struct array *array, const struct header *header)
         break;
     case HEADER_OWNER:
         array->volumes[header->volume].owner = (uint8_t)header->slot;
+        copy_owner_changed(array, header->volume);
         break;
     case HEADER_READY:
         role_on_ready(&array->role, header->page);
@@ -293,6 +328,8 @@ static void apply(struct judged *judged)
             apply_write(array, &header, data);
         else if (header.type == HEADER_STATE)
             state_apply(array, &header, data);
+        else if (header.type >= HEADER_GROUP)
+            copy_apply(array, &header, data);
         else
             apply_header(array, &header);
         data += wire_header_data_bytes(&header);
@@ -311,6 +348,7 @@ void image_drop_all(struct array *array)
     if (array->table.state_count[0][SLOT_FREE] != half ||
         array->table.state_count[1][SLOT_FREE] != half)
         slot_table_reset(&array->table);
+    copy_forget(array);
 }
 
 /* A stream begins: the survivor fills us, or the joiner that has just come in begins its own. */

@@ -13,6 +13,7 @@
 #define ARRAY_INTERNAL_H
 
 #include "array/array.h"
+#include "array/copy.h"
 #include "cache/replace.h"
 #include "cache/slot.h"
 #include "destage/destage.h"
@@ -55,6 +56,7 @@ struct fetches {
 enum range_state {
     RANGE_FREE,
     RANGE_QUIET,
+    RANGE_ANNOUNCE,
     RANGE_STORE,
     RANGE_FLUSH,
     RANGE_DROP,
@@ -120,6 +122,7 @@ struct volume {
     const struct volume_config *config;
     uint64_t page_count;
     uint8_t owner;
+    uint8_t group, group_place; /* of the remote copy; NO_GROUP: in none */
     uint32_t tenure; /* goes up when the volume is taken over: what was clean before may be old */
     enum move_state move;
     bool move_answer; /* an operator waits */
@@ -159,6 +162,9 @@ enum refill_state { REFILL_NONE, REFILL_CLOSING, REFILL_SENDING, REFILL_READY, R
 struct refill {
     enum refill_state state;
     uint32_t states; /* volumes whose state record has been sent, or need not be */
+    uint32_t group;  /* of the remote copy: before it all ranges and bitmaps have been sent */
+    uint32_t group_range, group_volume;
+    uint32_t group_byte;
     uint32_t cursor;
     bool again; /* something was under way that may have to be sent after all */
 };
@@ -180,6 +186,7 @@ struct array {
     struct incoming incoming;
     struct outgoing outgoing;
     struct refill refill;
+    struct copy copy;
 
     uint32_t batch_marks;
     bool mirroring; /* writes go to the filling list: paired, or solo while refilling */
@@ -360,6 +367,13 @@ void pages_durable(struct array *array, struct slot *slot);
 void pages_keep_clean(struct array *array, struct slot *slot); /* CLEAN, filled: kept for reads */
 void pages_send(struct array *array, struct slot *slot);       /* DIRTY becomes FILLING, whole */
 bool pages_relocate(struct array *array, struct slot *slot);
+/* The same for a slot that is CLEAN and pinned. */
+bool pages_relocate_pinned(struct array *array, struct slot *slot);
+/* A pinned slot, CLEAN or DIRTY, whose page has another slot or was discarded: it stays outside the
+ * index. */
+void pages_put_aside(struct array *array, struct slot *slot);
+/* The remote copy needs the slot no more. */
+void pages_unpinned(struct array *array, struct slot *slot);
 /* Make sure that `slots` slots of our own half are free, and that `pages` may become dirty. */
 bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages);
 
@@ -372,11 +386,11 @@ void stores_pump(struct array *array);
 uint64_t stores_deadline(const struct array *array);
 bool stores_quiet(const struct array *array); /* no store operation under way */
 
-/* ---- copy.c ---- */
-/* NULL, or what is wrong with the groups of a configuration that is sound but for them. */
-const char *copy_config_check(const struct array_config *config);
-/* What both controllers must have in common about them. */
-uint32_t copy_config_checksum(const struct array_config *config, uint32_t crc);
+static inline struct group *copy_group(const struct array *array, uint8_t volume)
+{
+    uint8_t group = array->volumes[volume].group;
+    return group == NO_GROUP ? NULL : &array->copy.groups[group];
+}
 
 /* ---- link.c ---- */
 void link_pump(struct array *array);

@@ -28,6 +28,7 @@ static void seal_write(struct array *array, struct header *header)
     CHECK(slot_key_page(slot->key) == header->page);
     slot_set_state(table, slot, SLOT_TRAVELLING);
     header->sectors = slot->send;
+    copy_seal_write(array, slot, header);
     uint32_t crc = CRC32C_START;
     uint8_t *frame = slot_frame(table, slot);
     for (uint32_t sector = 0; sector < PAGE_SECTORS;) {
@@ -72,7 +73,10 @@ static void seal(struct array *array)
             seal_write(array, &list->headers[i]);
         else if (list->headers[i].type == HEADER_STATE)
             state_seal(array, &list->headers[i]);
+        else if (list->headers[i].type >= HEADER_GROUP)
+            copy_seal_data(array, &list->headers[i]);
     }
+    copy_sealed(array);
     encode(array);
 }
 

@@ -26,7 +26,10 @@ struct slot *pages_find(struct array *array, uint64_t key)
     /* Else it is left over from when the peer owned this volume. Its owner destaged everything
      * before it gave the volume away, and any change since would have come through here: the store
      * holds the same bytes. */
-    slot_release(&array->table, slot);
+    if (slot->pinned)
+        pages_put_aside(array, slot);
+    else
+        slot_release(&array->table, slot);
     return NULL;
 }
 
@@ -81,6 +84,40 @@ bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages)
     return true;
 }
 
+/* Out of the index, while the remote copy still needs it. What it held that the store lacks has
+ * another slot, or was discarded. */
+static void put_aside(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    CHECK(slot->pinned);
+    CHECK(slot->superseded);
+    slot_list_remove(table, slot);
+    slot->dirty = 0;
+    slot->unsafe = slot->failed = slot->held = false;
+    slot_set_mirrored(table, slot, false);
+    if (slot->state != SLOT_CLEAN)
+        slot_set_state(table, slot, SLOT_CLEAN);
+}
+
+void pages_put_aside(struct array *array, struct slot *slot)
+{
+    slot_supersede(&array->table, slot);
+    put_aside(array, slot);
+}
+
+void pages_unpinned(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    bool image = slot_in_image(table, slot);
+    slot->pinned = false;
+    if (slot->state != SLOT_CLEAN)
+        return;
+    if (slot->superseded)
+        slot_release(table, slot);
+    else if (slot->fetch == 0 && !image)
+        replace_insert(&array->replace, table, slot);
+}
+
 /* The page's newest data moves to a fresh slot, because its present one is being carried. */
 static struct slot *replace_carried(struct array *array, struct slot *old)
 {
@@ -99,13 +136,20 @@ static struct slot *replace_carried(struct array *array, struct slot *old)
     } else {
         heir->elder = old->elder;
         old->elder = NO_INDEX;
+        if (old->list == LIST_IMAGE)
+            generation_join(&array->destage.generations, old);
         generation_inherit(&array->destage.generations, old, heir);
     }
+    copy_replaced(array, old, heir);
     if (old->fetch != 0) {
         heir->fetch = old->fetch;
         array->fetches.frame_slot[old->fetch - 1] = slot_index(table, heir);
         old->fetch = 0;
         host_slot_settled(array, old, false); /* its waiters look at the heir */
+    }
+    if (old->state == SLOT_DIRTY || old->state == SLOT_CLEAN) {
+        host_slot_settled(array, old, false);
+        put_aside(array, old); /* only the remote copy needs it */
     }
     TRACE(array, "slot %u supersedes slot %u", slot_index(table, heir), slot_index(table, old));
     return heir;
@@ -121,19 +165,20 @@ static bool in_place(const struct slot *slot)
 
 struct slot *pages_write_slot(struct array *array, struct slot *slot, uint64_t key)
 {
-    if (slot != NULL && in_place(slot))
+    bool frozen = slot != NULL && copy_frozen(array, slot);
+    if (slot != NULL && in_place(slot) && !frozen)
         return slot;
     if (array->mirroring && !lists_have_room(&array->lists, 1, false))
         return NULL;
-    if (slot != NULL && slot->state == SLOT_DIRTY)
+    if (slot != NULL && slot->state == SLOT_DIRTY && !frozen)
         return slot;
-    if (slot != NULL && slot_in_image(&array->table, slot) && !slot_is_carried(slot))
+    if (slot != NULL && slot_in_image(&array->table, slot) && !slot_is_carried(slot) && !frozen)
         return slot; /* adopted: it has its room already */
     if (!dirty_room(array))
         return NULL;
     if (slot == NULL)
         return pages_take(array, key, false);
-    return slot_is_carried(slot) ? replace_carried(array, slot) : slot;
+    return slot_is_carried(slot) || frozen ? replace_carried(array, slot) : slot;
 }
 
 static void add_write_header(struct array *array, struct slot *slot, uint8_t touched)
@@ -141,7 +186,7 @@ static void add_write_header(struct array *array, struct slot *slot, uint8_t tou
     struct slot_table *table = &array->table;
     CHECK(!slot_in_image(table, slot));
     slot->fresh = !slot_is_mirrored(table, slot) && !MISTAKE(fresh_not_said);
-    slot->send = slot->fresh ? slot->dirty : touched;
+    slot->send = slot->fresh ? slot->dirty | copy_owed(array, slot) : touched;
     slot_set_mirrored(table, slot, true);
     slot_set_state(table, slot, SLOT_FILLING);
     struct header header = {.type = HEADER_WRITE,
@@ -161,6 +206,7 @@ void pages_written(struct array *array, struct slot *slot, uint8_t touched)
     slot->valid |= touched;
     slot->dirty |= touched;
     slot->unsafe = true;
+    copy_written(array, slot, touched);
     array->host_pages++;
     generation_join(&array->destage.generations, slot);
     if (in_place(slot)) {
@@ -182,8 +228,9 @@ void pages_written(struct array *array, struct slot *slot, uint8_t touched)
 
 void pages_send(struct array *array, struct slot *slot)
 {
-    CHECK(slot->state == SLOT_DIRTY);
+    CHECK(slot->state == SLOT_DIRTY || (slot->state == SLOT_CLEAN && slot->pinned));
     slot_list_remove(&array->table, slot);
+    slot->settled = !slot->pinned && copy_group(array, slot_key_volume(slot->key)) != NULL;
     add_write_header(array, slot, slot->dirty);
 }
 
@@ -195,7 +242,17 @@ static void back_to_dirty(struct array *array, struct slot *slot)
     if (slot->superseded) {
         host_slot_settled(array, slot, false);
         generation_leave(&array->destage.generations, slot);
-        slot_release(table, slot);
+        if (slot->pinned)
+            put_aside(array, slot);
+        else
+            slot_release(table, slot);
+        return;
+    }
+    if (slot->dirty == 0) { /* it was sent for the remote copy's sake */
+        slot_set_state(table, slot, SLOT_CLEAN);
+        host_slot_settled(array, slot, true);
+        if (slot->fetch == 0)
+            pages_keep_clean(array, slot);
         return;
     }
     slot_set_state(table, slot, SLOT_DIRTY);
@@ -235,12 +292,14 @@ void pages_mirror_void(struct array *array)
     lists_reset(lists, 0);
     slot_mirror_forget_all(&array->table);
     array->mirroring = false;
+    copy_mirror_void(array);
 }
 
 void pages_keep_clean(struct array *array, struct slot *slot)
 {
     slot->dirty_ms = array->volumes[slot_key_volume(slot->key)].tenure;
-    replace_insert(&array->replace, &array->table, slot);
+    if (!slot->pinned || MISTAKE(pinned_given_up))
+        replace_insert(&array->replace, &array->table, slot);
 }
 
 void pages_durable(struct array *array, struct slot *slot)
@@ -255,7 +314,10 @@ void pages_durable(struct array *array, struct slot *slot)
         heir->elder = NO_INDEX;
     if (slot->superseded) {
         host_slot_settled(array, slot, true);
-        slot_release(table, slot);
+        if (slot->pinned)
+            put_aside(array, slot);
+        else
+            slot_release(table, slot);
         return;
     }
     slot_set_state(table, slot, SLOT_CLEAN);
@@ -290,6 +352,30 @@ bool pages_relocate(struct array *array, struct slot *slot)
     slot_set_state(table, heir, SLOT_DIRTY);
     generation_inherit(&array->destage.generations, slot, heir);
     slot_list_append(table, list, heir);
+    copy_relocated(array, slot, heir);
+    host_slot_settled(array, slot, false);
+    slot_release(table, slot);
+    return true;
+}
+
+bool pages_relocate_pinned(struct array *array, struct slot *slot)
+{
+    struct slot_table *table = &array->table;
+    CHECK(slot->state == SLOT_CLEAN);
+    CHECK(slot->pinned);
+    if (slot->fetch != 0 || !make_free(array, false))
+        return false;
+    bool superseded = slot->superseded;
+    if (!superseded)
+        slot_supersede(table, slot);
+    struct slot *heir = slot_take(table, slot->key);
+    if (superseded)
+        slot_supersede(table, heir);
+    memcpy(slot_frame(table, heir), slot_frame(table, slot), PAGE_SIZE_BYTES);
+    heir->valid = slot->valid;
+    heir->frequency = slot->frequency;
+    heir->dirty_ms = slot->dirty_ms;
+    copy_relocated(array, slot, heir);
     host_slot_settled(array, slot, false);
     slot_release(table, slot);
     return true;

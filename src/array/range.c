@@ -105,6 +105,7 @@ static void ask_store(struct array *array, const struct range *range)
 static void drop_page(struct array *array, struct slot *slot)
 {
     slot->held = false;
+    copy_discarded(array, slot);
     if (slot->state == SLOT_FILLING || slot->state == SLOT_TRAVELLING) {
         generation_leave(&array->destage.generations, slot);
         slot_set_mirrored(&array->table, slot, false);
@@ -114,15 +115,31 @@ static void drop_page(struct array *array, struct slot *slot)
     }
     generation_leave(&array->destage.generations, slot);
     host_slot_settled(array, slot, true);
-    slot_release(&array->table, slot);
+    if (slot->pinned)
+        pages_put_aside(array, slot);
+    else
+        slot_release(&array->table, slot);
+}
+
+/* The zeros go through the cache, page by page. */
+static void write_instead(struct array *array, struct request *request, struct range *range)
+{
+    set_held(array, range, false);
+    request->by_write = true;
+    range->state = RANGE_WRITE;
 }
 
 /* Every slot of the range goes. False: the filling list is full, and the request waits. */
 static bool range_drop(struct array *array, struct request *request, struct range *range)
 {
+    uint64_t cycle;
     if (array->mirroring && !lists_have_room(&array->lists, 2, true)) {
         request_queue_append(&array->requests, &array->room_reads, request);
         return false;
+    }
+    if (!copy_range(array, range->volume, range->first, range->end - range->first, &cycle)) {
+        write_instead(array, request, range); /* the remote copy has no place for another range */
+        return true;
     }
     for (uint64_t page = range->first; page < range->end; page++) {
         struct slot *slot = slot_find(&array->table, slot_key(range->volume, page));
@@ -133,7 +150,8 @@ static bool range_drop(struct array *array, struct request *request, struct rang
         struct header header = {.type = HEADER_RANGE,
                                 .volume = range->volume,
                                 .page = range->first,
-                                .count = range->end - range->first};
+                                .count = range->end - range->first,
+                                .cycle = cycle};
         lists_add(&array->lists, &header);
         array->sent.ranges++;
         ship_note_progress(array, request, request->done_bytes + range_bytes(array, range));
@@ -143,6 +161,27 @@ static bool range_drop(struct array *array, struct request *request, struct rang
     return true;
 }
 
+/* Before the store changes anything the peer has to know, when the remote copy may miss it: a
+ * takeover would find zeros there, or not, and nothing that says which. */
+static bool range_announce(struct array *array, struct request *request, struct range *range)
+{
+    bool copied = copy_group(array, range->volume) != NULL && !MISTAKE(zeroing_not_said);
+    if (!copied || !array->mirroring) {
+        range->state = RANGE_STORE;
+        ask_store(array, range);
+        return false;
+    }
+    if (!lists_have_room(&array->lists, 2, true)) {
+        request_queue_append(&array->requests, &array->room_reads, request);
+        return false;
+    }
+    copy_say_zeroing(array, (uint32_t)(range - array->ranges), range->volume, range->first,
+                     range->end - range->first);
+    range->state = RANGE_ANNOUNCE;
+    request_queue_append(&array->requests, &lists_filling(&array->lists)->waiting, request);
+    return false;
+}
+
 /* As far as the range can go now; true when it is over. */
 static bool range_step(struct array *array, struct request *request, struct range *range)
 {
@@ -150,12 +189,16 @@ static bool range_step(struct array *array, struct request *request, struct rang
     case RANGE_QUIET:
         if (!range_is_quiet(array, request, range))
             return false;
+        return range_announce(array, request, range);
+    case RANGE_ANNOUNCE:
         range->state = RANGE_STORE;
         ask_store(array, range);
         return false;
     case RANGE_DROP:
         if (!range_drop(array, request, range))
             return false;
+        if (range->state == RANGE_WRITE)
+            return true;
         if (array->mirroring) {
             range->state = RANGE_MIRROR;
             request_queue_append(&array->requests, &lists_filling(&array->lists)->waiting, request);
@@ -203,9 +246,7 @@ static void range_failed(struct array *array, struct request *request, struct ra
         return;
     }
     array->destage.errors++;
-    set_held(array, range, false);
-    request->by_write = true;
-    range->state = RANGE_WRITE;
+    write_instead(array, request, range);
 }
 
 /* One more page of a range that failed holds zeros in the cache. */

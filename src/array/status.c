@@ -79,6 +79,7 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
                                 .failed_pages = slot_list_count(table, LIST_FAILED),
                                 .in_flight = destage->writing,
                                 .backlog_pages = status->slots_dirty};
+    copy_status(array, status);
     status->volume_count = array->config.volume_count;
     for (uint32_t i = 0; i < array->config.volume_count; i++)
         volume_status(array, i, &status->volumes[i]);

@@ -143,6 +143,8 @@ static void fetch_done(struct array *array, struct fetch_io *io, enum store_resu
             if (slot->state == SLOT_DIRTY)
                 destage_defer(&array->destage, &array->table, slot, array->now_us);
         }
+        if (array->config.group_count > 0)
+            copy_base_fetched(array, slot);
         if (slot->state == SLOT_CLEAN && slot->valid == 0)
             slot_release(&array->table, slot);
         else if (slot->state == SLOT_CLEAN)

@@ -10,9 +10,11 @@
 static const bool legal[SLOT_STATE_COUNT][SLOT_STATE_COUNT] = {
     [SLOT_FREE] = {[SLOT_CLEAN] = true, [SLOT_DIRTY] = true},
     [SLOT_CLEAN] = {[SLOT_FREE] = true, [SLOT_FILLING] = true, [SLOT_DIRTY] = true},
-    [SLOT_FILLING] = {[SLOT_FREE] = true, [SLOT_TRAVELLING] = true, [SLOT_DIRTY] = true},
-    [SLOT_TRAVELLING] = {[SLOT_FREE] = true, [SLOT_DIRTY] = true},
-    [SLOT_DIRTY] = {[SLOT_FREE] = true, [SLOT_FILLING] = true, [SLOT_DESTAGING] = true},
+    [SLOT_FILLING] =
+        {[SLOT_FREE] = true, [SLOT_CLEAN] = true, [SLOT_TRAVELLING] = true, [SLOT_DIRTY] = true},
+    [SLOT_TRAVELLING] = {[SLOT_FREE] = true, [SLOT_CLEAN] = true, [SLOT_DIRTY] = true},
+    [SLOT_DIRTY] =
+        {[SLOT_FREE] = true, [SLOT_CLEAN] = true, [SLOT_FILLING] = true, [SLOT_DESTAGING] = true},
     [SLOT_DESTAGING] = {[SLOT_FREE] = true, [SLOT_CLEAN] = true, [SLOT_DIRTY] = true},
 };
 
@@ -131,7 +133,7 @@ static void slot_give_identity(struct slot_table *table, struct slot *slot, uint
     slot->valid = slot->dirty = slot->send = 0;
     slot->frequency = 0;
     slot->superseded = slot->unsafe = slot->failed = slot->held = slot->fresh = slot->counted =
-        false;
+        slot->pinned = slot->settled = false;
     slot->elder = NO_INDEX;
     CHECK(slot->waiters == NO_INDEX);
     CHECK(slot->fetch == 0);
@@ -172,6 +174,7 @@ void slot_release(struct slot_table *table, struct slot *slot)
     CHECK(slot->waiters == NO_INDEX);
     CHECK(slot->fetch == 0);
     CHECK(!slot->counted);
+    CHECK(!slot->pinned);
     if (!slot->superseded)
         index_remove(table, slot);
     slot_list_remove(table, slot);

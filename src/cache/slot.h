@@ -30,6 +30,9 @@
  *      +---------------- DESTAGING <--------+ |
  *        (superseded)      |__________________|
  *
+ * While the remote copy needs it a superseded slot stays, CLEAN, when nothing else carries it: it
+ * comes there from any state but FREE.
+ *
  * CLEAN       the store has what `valid` marks, durably; the only state that may be given up
  * FILLING     named by a header in the filling list; not mirrored; may be written in place
  * TRAVELLING  named by the active list, on its way to the peer; immutable
@@ -85,7 +88,10 @@ struct slot {
                               durable */
     bool failed : 1;       /* its last store write failed */
     bool held : 1; /* a TRIM or WRITE ZEROES is about to discard it: not to be destaged meanwhile */
-    bool fresh : 1; /* FILLING, TRAVELLING: the header gives the slot a new identity at the peer */
+    bool fresh : 1;  /* FILLING, TRAVELLING: the header gives the slot a new identity at the peer */
+    bool pinned : 1; /* the remote copy needs it: it is neither given up nor released */
+    bool settled : 1; /* FILLING, TRAVELLING: sent only for the mirror's sake; the remote copy knows
+                         of all that it holds */
 };
 
 _Static_assert(sizeof(struct slot) <= 64, "a slot's record fits a cache line");

@@ -58,6 +58,7 @@ void pins_clear(struct pins *pins, uint32_t slot)
     struct pin *pin = pins_at(pins, slot);
     CHECK(pin->ring == PIN_NONE);
     pin->sectors = pin->owed = 0;
+    pin->passed_on = false;
     pin->generation = 0;
 }
 

@@ -22,7 +22,8 @@ struct pin {
     uint8_t ring; /* cycle % COPY_RING, or PIN_NONE: on no list */
     uint8_t sectors;
     uint8_t owed;
-    bool tag;
+    bool tag : 1;
+    bool passed_on : 1;  /* another slot of ours holds and owes all that it owed */
     uint16_t generation; /* of its volume when it was last written in its cycle */
     uint16_t group;
 };

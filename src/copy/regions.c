@@ -144,13 +144,45 @@ void regions_close(struct regions *regions, uint32_t ring)
         regions->maps[i].sent[ring] = regions->maps[i].cursor;
 }
 
+uint64_t regions_confirmed(const struct regions *regions, uint8_t volume, uint32_t ring)
+{
+    const struct region_map *map = map_of(regions, volume);
+    CHECK(ring < COPY_RING);
+    /* One that was sent in part stays marked. */
+    return map->sent[ring] == map->page_count ? map->region_count : map->sent[ring] >> map->shift;
+}
+
 void regions_confirm(struct regions *regions, uint32_t ring)
 {
-    CHECK(ring < COPY_RING);
-    for (uint32_t i = 0; i < regions->volume_count; i++) {
-        struct region_map *map = &regions->maps[i];
-        uint64_t whole = map->sent[ring] >> map->shift; /* one sent in part stays marked */
-        clear_below(map, map->sent[ring] == map->page_count ? map->region_count : whole);
+    for (uint32_t i = 0; i < regions->volume_count; i++)
+        clear_below(&regions->maps[i], regions_confirmed(regions, (uint8_t)i, ring));
+}
+
+uint64_t regions_byte_count(const struct regions *regions, uint8_t volume)
+{
+    return (map_of(regions, volume)->region_count + 7u) / 8;
+}
+
+void regions_get_bytes(const struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,
+                       uint8_t *bytes)
+{
+    const struct region_map *map = map_of(regions, volume);
+    CHECK(from + count <= regions_byte_count(regions, volume));
+    for (uint32_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)(map->bits[(from + i) / 8] >> (from + i) % 8 * 8);
+}
+
+void regions_join_bytes(struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,
+                        const uint8_t *bytes)
+{
+    struct region_map *map = map_of(regions, volume);
+    CHECK(from + count <= regions_byte_count(regions, volume));
+    for (uint64_t region = from * 8; region < min_u64((from + count) * 8, map->region_count);
+         region++) {
+        if (!(bytes[region / 8 - from] & 1u << region % 8))
+            continue;
+        map->marked += !bit(map, region);
+        map->bits[region / 64] |= 1ull << region % 64;
     }
 }
 

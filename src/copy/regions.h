@@ -52,6 +52,18 @@ void regions_rewind(struct regions *regions, uint8_t volume);
 void regions_close(struct regions *regions, uint32_t ring);
 void regions_confirm(struct regions *regions, uint32_t ring);
 
+/* How far the volume's bits are clear once the cycle of place `ring` is confirmed: up to this
+ * region. */
+uint64_t regions_confirmed(const struct regions *regions, uint8_t volume, uint32_t ring);
+
+/* The volume's bitmap as bytes, region i = bit i % 8 of byte i / 8: some of them, and others'
+ * joined to it. */
+uint64_t regions_byte_count(const struct regions *regions, uint8_t volume);
+void regions_get_bytes(const struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,
+                       uint8_t *bytes);
+void regions_join_bytes(struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,
+                        const uint8_t *bytes);
+
 /* Regions before `region` are clear: the peer, which owns the volume, says so. */
 void regions_clear(struct regions *regions, uint8_t volume, uint64_t region);
 

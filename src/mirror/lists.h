@@ -60,11 +60,12 @@ static inline struct list *lists_active(struct lists *lists)
 }
 
 /* Whether `headers` more fit the filling list; writers leave BATCH_HEADERS_FOR_READS to reads. */
-static inline bool lists_have_room(struct lists *lists, uint32_t headers, bool for_read)
+static inline bool lists_have_room(const struct lists *lists, uint32_t headers, bool for_read)
 {
     uint32_t limit =
         BATCH_HEADERS - BATCH_HEADERS_FOR_CONTROL - (for_read ? 0 : BATCH_HEADERS_FOR_READS);
-    return lists_filling(lists)->count + lists_filling(lists)->weight + headers <= limit;
+    const struct list *filling = &lists->list[lists->filling];
+    return filling->count + filling->weight + headers <= limit;
 }
 
 enum { LISTS_STATE_WEIGHT = VOLUME_STATE_BYTES / PAGE_SIZE_BYTES }; /* of a STATE, in headers */

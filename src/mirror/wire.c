@@ -84,36 +84,66 @@ const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct ba
     return NULL;
 }
 
+/* A WRITE's cycle stands in the place of the count that it does not have; a RANGE's in that of the
+ * slot and in the last four bytes. */
 void wire_put_header(uint8_t *bytes, const struct header *header)
 {
+    bool range = header->type == HEADER_RANGE;
     bytes[0] = header->type;
     bytes[1] = header->flags;
     bytes[2] = header->volume;
     bytes[3] = header->sectors;
-    put_u32(bytes + 4, header->slot);
+    put_u32(bytes + 4, range ? (uint32_t)(header->cycle >> 32) : header->slot);
     put_u64(bytes + 8, header->page);
-    put_u64(bytes + 16, header->count);
+    put_u64(bytes + 16, header->type == HEADER_WRITE ? header->cycle : header->count);
     put_u32(bytes + 24, header->data_crc);
-    put_u32(bytes + 28, 0);
+    put_u32(bytes + 28, range ? (uint32_t)header->cycle : 0);
 }
 
-/* Which fields a header's type uses; the others must be zero. */
+/* Which fields a header's type uses, and which flags; the others must be zero. */
 static const struct header_use {
-    bool flags, volume, sectors, slot, page, count, crc;
+    uint8_t flags;
+    bool volume, sectors, slot, page, count, crc;
 } header_uses[HEADER_TYPE_COUNT] = {
-    [HEADER_WRITE] =
-        {.flags = true, .volume = true, .sectors = true, .slot = true, .page = true, .crc = true},
+    [HEADER_WRITE] = {.flags = HEADER_FRESH | HEADER_SETTLED,
+                      .volume = true,
+                      .sectors = true,
+                      .slot = true,
+                      .page = true,
+                      .crc = true},
     [HEADER_DROP] = {.slot = true},
-    [HEADER_RANGE] = {.volume = true, .page = true, .count = true},
+    [HEADER_RANGE] = {.flags = HEADER_NOTED, .volume = true, .page = true, .count = true},
     [HEADER_START] = {.page = true},
     [HEADER_OWNER] = {.volume = true, .slot = true},
     [HEADER_READY] = {.page = true},
     [HEADER_PAIR] = {.page = true},
     [HEADER_MOVE] = {.volume = true, .slot = true},
-    [HEADER_LEAVE] = {.flags = false},
+    [HEADER_LEAVE] = {.flags = 0},
     [HEADER_STATE] = {.volume = true, .page = true, .count = true, .crc = true},
     [HEADER_PROGRESS] = {.slot = true, .page = true},
+    [HEADER_GROUP] = {.flags = HEADER_BEGIN | HEADER_RESTART | HEADER_JOIN,
+                      .volume = true,
+                      .page = true,
+                      .count = true,
+                      .crc = true},
+    [HEADER_MARK] = {.flags = HEADER_BOTH, .volume = true, .page = true, .count = true},
+    [HEADER_HELD] = {.flags = HEADER_DONE, .volume = true, .page = true},
+    [HEADER_CONFIRM] = {.volume = true, .page = true},
+    [HEADER_FALL] = {.volume = true, .slot = true, .page = true},
+    [HEADER_REGIONS] = {.volume = true, .page = true, .count = true},
+    [HEADER_BITMAP] = {.volume = true, .page = true, .count = true, .crc = true},
+    [HEADER_ZEROING] = {.volume = true, .slot = true, .page = true, .count = true},
 };
+
+static const char *check_group(const struct header *header)
+{
+    bool joins = header->flags == HEADER_JOIN;
+    if (header->flags != HEADER_BEGIN && header->flags != HEADER_RESTART && !joins)
+        return "group header that begins in no way, or in several";
+    if (!joins && (header->data_crc != 0 || header->page == 0))
+        return "group header with a field set that its flag does not have";
+    return joins && header->count > WIRE_DATA_BYTES ? "group header of an impossible length" : NULL;
+}
 
 const char *wire_get_header(const uint8_t *bytes, struct header *header)
 {
@@ -125,12 +155,20 @@ const char *wire_get_header(const uint8_t *bytes, struct header *header)
                               .page = get_u64(bytes + 8),
                               .count = get_u64(bytes + 16),
                               .data_crc = get_u32(bytes + 24)};
+    uint32_t last = get_u32(bytes + 28);
     if (header->type == 0 || header->type >= HEADER_TYPE_COUNT)
         return "header of unknown type";
-    if (get_u32(bytes + 28) != 0)
+    if (header->type == HEADER_RANGE) {
+        header->cycle = (uint64_t)header->slot << 32 | last;
+        header->slot = last = 0;
+    } else if (header->type == HEADER_WRITE) {
+        header->cycle = header->count;
+        header->count = 0;
+    }
+    if (last != 0)
         return "header with reserved bytes set";
     const struct header_use *use = &header_uses[header->type];
-    if ((!use->flags && header->flags) || (header->flags & ~HEADER_FRESH))
+    if (header->flags & ~use->flags)
         return "header with unknown flags";
     if ((!use->volume && header->volume) || (!use->sectors && header->sectors) ||
         (!use->slot && header->slot) || (!use->page && header->page) ||
@@ -138,12 +176,14 @@ const char *wire_get_header(const uint8_t *bytes, struct header *header)
         return "header with a field set that its type does not have";
     if (use->sectors && header->sectors == 0)
         return "write header without sectors";
-    if (use->count && header->count == 0)
+    if (use->count && header->count == 0 && header->type != HEADER_MARK)
         return "header without the count that its type has";
     if (header->type == HEADER_STATE &&
         (header->count > VOLUME_STATE_BYTES || header->page == 0 || header->page > UINT32_MAX))
         return "state header of an impossible length or version";
-    return NULL;
+    if (header->type == HEADER_BITMAP && header->count > WIRE_DATA_BYTES)
+        return "bitmap header of an impossible length";
+    return header->type == HEADER_GROUP ? check_group(header) : NULL;
 }
 
 void wire_put_hello(uint8_t bytes[HELLO_SIZE], const struct hello *hello)

@@ -55,12 +55,34 @@ enum header_type {
                           the data */
     HEADER_PROGRESS = 11, /* the receiver's shipped request with tag `slot` has been carried out up
                              to byte `page`, by this batch and those before it */
+    /* The remote copy (docs/remote-copy.md). In the first five `volume` is the group's place in the
+     * configuration. */
+    HEADER_GROUP = 12,   /* cycles run under term `page`; the flag says how they began */
+    HEADER_MARK = 13,    /* cycle `page` is closed; count = the time of day of the cut */
+    HEADER_HELD = 14,    /* the sender's part of cycle `page` is held by the second array */
+    HEADER_CONFIRM = 15, /* cycle `page` was promoted */
+    HEADER_FALL = 16,    /* to the bitmap, from term `page`; slot = why, chosen by its sender */
+    HEADER_REGIONS = 17, /* bits of the volume's regions before `page` are clear; count = term */
+    HEADER_BITMAP = 18,  /* `count` bytes of the volume's bitmap from byte `page` on, which follow
+                            among the data */
+    HEADER_ZEROING = 19, /* the store is about to discard or zero this range of the volume; slot =
+                            one of RANGE_OPS places, which holds only the last that was said */
     HEADER_TYPE_COUNT
 };
 
 enum {
-    HEADER_FRESH = 1
-}; /* WRITE: the slot's identity is new; else the sectors join what it holds */
+    HEADER_FRESH = 1,   /* WRITE: the slot's identity is new; else the sectors join what it holds */
+    HEADER_SETTLED = 2, /* WRITE: nothing of it waits for the remote copy */
+    HEADER_NOTED = 1,   /* RANGE: of the past; only noted, and no slot is given up for it */
+    HEADER_BOTH = 1,    /* MARK: both controllers have a part in the cycle */
+    HEADER_DONE = 1,    /* HELD: no marked region was left at the sender when it was closed */
+    HEADER_BEGIN = 1,   /* GROUP: from the bitmap, with cycle `count` */
+    HEADER_RESTART = 2, /* GROUP: all that was unconfirmed joins cycle `count` */
+    HEADER_JOIN = 4,    /* GROUP: as `count` bytes say, which follow among the data */
+};
+enum {
+    WIRE_DATA_BYTES = PAGE_SIZE_BYTES, /* the most that a GROUP or a BITMAP carries */
+};
 enum { BATCH_STOPPING = 1 }; /* the sender is on its way to a clean stop */
 enum {
     HELLO_STOPPING = 1,
@@ -87,6 +109,7 @@ struct header {
     uint32_t slot;
     uint64_t page;
     uint64_t count;
+    uint64_t cycle; /* WRITE, RANGE: of the remote copy; 0: none */
     uint32_t data_crc;
 };
 
@@ -125,9 +148,11 @@ static inline uint32_t wire_data_bytes(uint8_t sectors)
 /* Bytes of the batch's data that belong to the header; it must be sound. */
 static inline uint32_t wire_header_data_bytes(const struct header *header)
 {
-    return header->type == HEADER_WRITE   ? wire_data_bytes(header->sectors)
-           : header->type == HEADER_STATE ? (uint32_t)header->count
-                                          : 0;
+    bool carries = header->type == HEADER_STATE || header->type == HEADER_BITMAP ||
+                   (header->type == HEADER_GROUP && (header->flags & HEADER_JOIN));
+    return header->type == HEADER_WRITE ? wire_data_bytes(header->sectors)
+           : carries                    ? (uint32_t)header->count
+                                        : 0;
 }
 
 #endif

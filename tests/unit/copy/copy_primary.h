@@ -129,14 +129,7 @@ static void half_drain(struct half *half, enum sender_drain how)
         if (how == DRAIN_RESTART) {
             enum sender_fate fate =
                 sender_keep(sender, &popped, slot->volume, slot->page, slot->superseded, heir);
-            for (int s = 0; s < PAGE_SECTORS && fate == SENDER_FOLDED; s++) {
-                struct mslot *newer = &half->slot[heir];
-                if (!(popped.owed & ~newer->valid & 1 << s))
-                    continue;
-                newer->cell[s] = slot->cell[s];
-                newer->valid |= 1 << s;
-            }
-            w->folded += fate == SENDER_FOLDED;
+            w->given_up += fate == SENDER_DROPPED;
             if (fate == SENDER_KEPT)
                 continue;
         } else if (how == DRAIN_FALL) {
@@ -443,7 +436,6 @@ static void apply(struct half *half, const struct mheader *header)
         half->owner[header->volume] = (uint8_t)(half - w->half);
         from->owner[header->volume] = (uint8_t)(half - w->half);
         from->moving[header->volume] = false;
-        sender_own(&from->sender, header->volume, false);
         memcpy(half->view.cell[header->volume], from->view.cell[header->volume],
                sizeof half->view.cell[0]);
         half->view.tenure[header->volume] = ++w->tenure;
@@ -793,14 +785,13 @@ static void forget_what_may_be_zeroed(struct half *half)
     const struct mzeroing *range = &half->announced;
     for (uint64_t p = range->page; p < range->page + range->count; p++) {
         uint32_t index = half->current[range->volume][p];
-        if (index == NO_INDEX || index >= OWN)
+        if (index == NO_INDEX || half->slot[index].dirty != 0)
             continue;
-        MUST(half->slot[index].dirty == 0);
         sender_unpin(&half->sender, index);
         free_slot(half, index);
     }
     if (range->count > 0)
-        regions_mark(&half->sender.regions, range->volume, range->page, range->count);
+        sender_mark(&half->sender, range->volume, range->page, range->count);
     half->announced.count = 0;
 }
 
@@ -818,7 +809,9 @@ static void half_dies(struct half *half)
     TELL("%d: dies\n", (int)(half - w->half));
     w->takeovers += served;
     w->epoch++;
+    bool owned[VOLUMES];
     for (int v = 0; v < VOLUMES; v++) {
+        owned[v] = left->owner[v] == self && !left->moving[v];
         if (left->owner[v] != self)
             sender_moved(&left->sender, (uint8_t)v);
         left->owner[v] = self;
@@ -845,7 +838,8 @@ static void half_dies(struct half *half)
         for (int p = 0; p < PAGES; p++) {
             cells cell;
             read_page(left, (uint8_t)v, (uint64_t)p, cell);
-            memcpy(left->view.cell[v][p], cell, sizeof cell);
+            if (!owned[v])
+                memcpy(left->view.cell[v][p], cell, sizeof cell);
             for (int s = 0; s < PAGE_SECTORS; s++) {
                 if (cell[s] != 0 && w->acked_at[cell[s]] == 0)
                     acknowledge(cell[s], (uint8_t)v, (uint64_t)p, (uint8_t)(1 << s));
@@ -964,6 +958,7 @@ static void give_away(struct half *half, uint8_t volume)
     half->giving[volume] = false;
     half->moving[volume] = true;
     sender_moved(&half->sender, volume);
+    sender_own(&half->sender, volume, false); /* or it would read what the other writes */
     say(half, &header);
 }
 

@@ -21,12 +21,13 @@ static int set_up(void **state)
 
 /* Written from the diagram in slot.h, not from the code. F C I T D G = FREE .. DESTAGING. */
 static const char *const legal_steps[SLOT_STATE_COUNT] = {
-    [SLOT_FREE] = "CD",       /* slot_take; slot_take_image */
-    [SLOT_CLEAN] = "FID",     /* release; write while mirroring; write while solo */
-    [SLOT_FILLING] = "FTD",   /* superseded and released; sealed; mirror lost */
-    [SLOT_TRAVELLING] = "FD", /* superseded and released; acknowledged or mirror lost */
-    [SLOT_DIRTY] = "FIG",     /* discarded; written or refilled; picked */
-    [SLOT_DESTAGING] = "FCD", /* superseded and durable; durable; store error */
+    [SLOT_FREE] = "CD",   /* slot_take; slot_take_image */
+    [SLOT_CLEAN] = "FID", /* release; write while mirroring; write while solo */
+    /* To CLEAN: superseded, and the remote copy still needs it. */
+    [SLOT_FILLING] = "FCTD",   /* superseded and released; sealed; mirror lost */
+    [SLOT_TRAVELLING] = "FCD", /* superseded and released; acknowledged or mirror lost */
+    [SLOT_DIRTY] = "FCIG",     /* discarded; written or refilled; picked */
+    [SLOT_DESTAGING] = "FCD",  /* superseded and durable; durable; store error */
 };
 
 static bool step_is_legal(int from, int to)
@@ -70,7 +71,7 @@ static void every_step_outside_the_diagram_stops_the_process(void **state)
             tried = tried + 1;
         }
     }
-    assert_int_equal(tried, 20);
+    assert_int_equal(tried, 17);
 }
 
 static void the_halves_are_counted_apart(void **state)

@@ -216,7 +216,7 @@ enum { FLAGS = 1, VOLUME = 2, SECTORS = 4, SLOT = 8, PAGE = 16, COUNT = 32, CRC 
 static const int may_carry[HEADER_TYPE_COUNT] = {
     [HEADER_WRITE] = FLAGS | VOLUME | SECTORS | SLOT | PAGE | CRC,
     [HEADER_DROP] = SLOT,
-    [HEADER_RANGE] = VOLUME | PAGE | COUNT,
+    [HEADER_RANGE] = FLAGS | VOLUME | PAGE | COUNT,
     [HEADER_START] = PAGE,
     [HEADER_OWNER] = VOLUME | SLOT,
     [HEADER_READY] = PAGE,
@@ -225,12 +225,27 @@ static const int may_carry[HEADER_TYPE_COUNT] = {
     [HEADER_LEAVE] = 0,
     [HEADER_STATE] = VOLUME | PAGE | COUNT | CRC,
     [HEADER_PROGRESS] = SLOT | PAGE,
+    [HEADER_GROUP] = FLAGS | VOLUME | PAGE | COUNT,
+    [HEADER_MARK] = FLAGS | VOLUME | PAGE | COUNT,
+    [HEADER_HELD] = FLAGS | VOLUME | PAGE,
+    [HEADER_CONFIRM] = VOLUME | PAGE,
+    [HEADER_FALL] = VOLUME | SLOT | PAGE,
+    [HEADER_REGIONS] = VOLUME | PAGE | COUNT,
+    [HEADER_BITMAP] = VOLUME | PAGE | COUNT | CRC,
+    [HEADER_ZEROING] = VOLUME | SLOT | PAGE | COUNT,
 };
 
 /* Whether the type has a count, which must then not be zero. */
 static bool counts(unsigned type)
 {
-    return type == HEADER_RANGE || type == HEADER_STATE;
+    return type == HEADER_RANGE || type == HEADER_STATE || type == HEADER_GROUP ||
+           type == HEADER_REGIONS || type == HEADER_BITMAP || type == HEADER_ZEROING;
+}
+
+/* The fields whose places WRITE and RANGE use for their cycle. */
+static int cycle_places(unsigned type)
+{
+    return type == HEADER_WRITE ? COUNT : type == HEADER_RANGE ? SLOT : 0;
 }
 
 static void each_type_carries_its_own_fields_and_no_other(void **state)
@@ -238,15 +253,20 @@ static void each_type_carries_its_own_fields_and_no_other(void **state)
     for (uint8_t type = 1; type < HEADER_TYPE_COUNT; type++) {
         struct header least = {.type = type,
                                .sectors = type == HEADER_WRITE ? 1 : 0,
-                               .page = type == HEADER_STATE ? 1 : 0,
+                               .flags = type == HEADER_GROUP ? HEADER_BEGIN : 0,
+                               .page = type == HEADER_STATE || type == HEADER_GROUP ? 1 : 0,
                                .count = counts(type) ? 1 : 0};
         /* A state record's version and length have bounds of their own. */
         uint64_t page = type == HEADER_STATE ? UINT32_MAX : UINT64_C(1) << 63;
-        uint64_t count = type == HEADER_STATE ? VOLUME_STATE_BYTES : UINT64_C(1) << 63;
+        uint64_t count = type == HEADER_STATE    ? VOLUME_STATE_BYTES
+                         : type == HEADER_BITMAP ? WIRE_DATA_BYTES
+                                                 : UINT64_C(1) << 63;
         for (int field = 0; field <= CRC; field = field ? field * 2 : FLAGS) {
             uint8_t bytes[HEADER_SIZE];
             struct header header = least, back;
-            header.flags = field & FLAGS ? HEADER_FRESH : 0;
+            if (field & cycle_places(type))
+                continue;
+            header.flags = field & FLAGS ? 1 : least.flags;
             header.volume = field & VOLUME ? 1 : 0;
             header.sectors |= field & SECTORS ? 0x80 : 0;
             header.slot = field & SLOT ? 1 : 0;
@@ -257,11 +277,35 @@ static void each_type_carries_its_own_fields_and_no_other(void **state)
             const char *why = wire_get_header(bytes, &back);
             if ((field & ~may_carry[type]) == 0)
                 assert_null(why);
+            else if (type == HEADER_GROUP && field == CRC)
+                assert_string_equal(why,
+                                    "group header with a field set that its flag does not have");
             else if (field == FLAGS)
                 assert_string_equal(why, "header with unknown flags");
             else
                 assert_string_equal(why, "header with a field set that its type does not have");
         }
+    }
+}
+
+static void a_cycle_takes_the_places_that_its_type_leaves(void **state)
+{
+    static const uint8_t types[] = {HEADER_WRITE, HEADER_RANGE};
+    for (size_t i = 0; i < ARRAY_LENGTH(types); i++) {
+        uint8_t bytes[HEADER_SIZE];
+        struct header header = {.type = types[i],
+                                .volume = 3,
+                                .page = 7,
+                                .slot = types[i] == HEADER_WRITE ? 9 : 0,
+                                .sectors = types[i] == HEADER_WRITE ? 1 : 0,
+                                .count = types[i] == HEADER_RANGE ? 5 : 0,
+                                .cycle = UINT64_C(0x0123456789ABCDEF)};
+        struct header back;
+        wire_put_header(bytes, &header);
+        assert_null(wire_get_header(bytes, &back));
+        assert_int_equal(back.cycle, header.cycle);
+        assert_int_equal(back.count, header.count);
+        assert_int_equal(back.slot, header.slot);
     }
 }
 
@@ -272,15 +316,16 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
     for (unsigned type = 0; type < 256; type++) {
         memset(bytes, 0, sizeof bytes);
         bytes[0] = (uint8_t)type;
+        bytes[1] = type == HEADER_GROUP ? HEADER_BEGIN : 0;
         bytes[3] = type == HEADER_WRITE;
-        bytes[15] = type == HEADER_STATE;
+        bytes[15] = type == HEADER_STATE || type == HEADER_GROUP;
         bytes[23] = counts(type);
         const char *why = wire_get_header(bytes, &back);
         if (type == 0 || type >= HEADER_TYPE_COUNT)
             assert_string_equal(why, "header of unknown type");
         else
             assert_null(why);
-        for (unsigned at = 28; at < 32 && why == NULL; at++) {
+        for (unsigned at = 28; at < 32 && why == NULL && type != HEADER_RANGE; at++) {
             bytes[at] = 1;
             assert_string_equal(wire_get_header(bytes, &back), "header with reserved bytes set");
             bytes[at] = 0;
@@ -291,6 +336,28 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
     wire_put_header(bytes, &(struct header){.type = HEADER_RANGE});
     assert_string_equal(wire_get_header(bytes, &back),
                         "header without the count that its type has");
+    static const struct {
+        struct header header;
+        const char *why;
+    } groups[] = {
+        {{.type = HEADER_GROUP, .page = 1, .count = 1},
+         "group header that begins in no way, or in several"},
+        {{.type = HEADER_GROUP, .flags = HEADER_BEGIN | HEADER_JOIN, .page = 1, .count = 1},
+         "group header that begins in no way, or in several"},
+        {{.type = HEADER_GROUP, .flags = HEADER_RESTART, .count = 1},
+         "group header with a field set that its flag does not have"},
+        {{.type = HEADER_GROUP, .flags = HEADER_JOIN, .count = WIRE_DATA_BYTES + 1},
+         "group header of an impossible length"},
+        {{.type = HEADER_BITMAP, .count = WIRE_DATA_BYTES + 1},
+         "bitmap header of an impossible length"},
+        {{.type = HEADER_WRITE, .flags = 4, .sectors = 1}, "header with unknown flags"},
+        {{.type = HEADER_RANGE, .flags = 2, .count = 1}, "header with unknown flags"},
+        {{.type = HEADER_HELD, .flags = 2}, "header with unknown flags"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(groups); i++) {
+        wire_put_header(bytes, &groups[i].header);
+        assert_string_equal(wire_get_header(bytes, &back), groups[i].why);
+    }
     static const struct header states[] = {
         {.type = HEADER_STATE, .page = 0, .count = 1},
         {.type = HEADER_STATE, .page = UINT64_C(1) << 32, .count = 1},
@@ -301,7 +368,7 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
         assert_string_equal(wire_get_header(bytes, &back),
                             "state header of an impossible length or version");
     }
-    for (uint8_t flags = 2; flags != 0; flags = (uint8_t)(flags << 1)) {
+    for (uint8_t flags = 4; flags != 0; flags = (uint8_t)(flags << 1)) {
         wire_put_header(bytes,
                         &(struct header){.type = HEADER_WRITE, .sectors = 1, .flags = flags});
         assert_string_equal(wire_get_header(bytes, &back), "header with unknown flags");
@@ -407,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_wrong_head_checksum_is_named),
         cmocka_unit_test(counts_are_bounded_before_they_are_believed),
         cmocka_unit_test(each_type_carries_its_own_fields_and_no_other),
+        cmocka_unit_test(a_cycle_takes_the_places_that_its_type_leaves),
         cmocka_unit_test(headers_that_say_nothing_or_too_much_are_refused),
         cmocka_unit_test(a_hello_stands_as_the_page_says_and_reads_back),
         cmocka_unit_test(any_flipped_bit_of_a_hello_is_refused),

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The sessions to the second array, and what leaves in them: batches of records, whose data go
+ * straight from the frames of slots that nobody changes. A batch that is sent again has the bytes
+ * that it had. */
+
+#include "array/internal.h"
+#include "base/crc32c.h"
+#include "base/mistake.h"
+
+enum { FAR_AWAY = 62 }; /* bits: no term or cycle that is really in use comes near it */
+
+void copy_forget_batches(struct group *group)
+{
+    for (int i = 0; i < COPY_WINDOW; i++)
+        group->buffers[i].number = 0;
+}
+
+static struct group *group_at(struct array *array, uint8_t group)
+{
+    CHECK(group < array->config.group_count);
+    return &array->copy.groups[group];
+}
+
+static const char *unfit(const struct group *group, const struct copy_state *state)
+{
+    if (memcmp(state->group, group->config->id, COPY_ID_SIZE) != 0)
+        return "the second array answers for another group";
+    if (!(state->flags & COPY_STATE_HERE))
+        return "this controller of the second array does not hold the group";
+    if (state->room_pages == 0 || state->window == 0)
+        return "the second array has no room for it";
+    if (state->term >> FAR_AWAY || state->promoted >> FAR_AWAY)
+        return "the second array names an impossible term or cycle";
+    return NULL;
+}
+
+void array_on_copy_up(struct array *array, uint64_t now_us, uint8_t number,
+                      const struct copy_state *state)
+{
+    array_begin(array, now_us);
+    struct group *group = group_at(array, number);
+    CHECK(!group->up);
+    const char *why = unfit(group, state);
+    group->up = true;
+    group->resetting = false;
+    if (why != NULL) {
+        array_log(array, LOG_WARNING, "group %s: %s", group->config->name, why);
+        copy_drop_session(array, group);
+        return;
+    }
+    group->state = *state;
+    TRACE(array, "group %s session up", group->config->name);
+    if (state->role != COPY_FAILED_OVER || group->suspended)
+        return;
+    group->suspended = true;
+    copy_fall(array, group, "the second array was failed over", true);
+    group->fall_unsaid = array->mirroring;
+}
+
+void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t number)
+{
+    array_begin(array, now_us);
+    struct group *group = group_at(array, number);
+    if (group->sender.attached)
+        sender_detach(&group->sender);
+    group->up = group->resetting = false;
+    TRACE(array, "group %s session down", group->config->name);
+}
+
+static void count_answer(struct group *group, struct copy_buffer *buffer)
+{
+    group->batches++;
+    group->pages_sent += buffer->pages;
+    group->base_pages_sent += buffer->base;
+    group->bytes_sent += buffer->length_bytes;
+    buffer->number = 0;
+}
+
+void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t index, uint64_t number,
+                            bool good)
+{
+    array_begin(array, now_us);
+    struct group *group = group_at(array, index);
+    struct copy_buffer *buffer = &group->buffers[number % COPY_WINDOW];
+    if (!group->up || !group->sender.attached || buffer->number != number)
+        return;
+    TRACE(array, "group %s batch %llu answered %d", group->config->name, (unsigned long long)number,
+          good);
+    if (!good) {
+        group->refused++;
+        copy_drop_session(array, group);
+        return;
+    }
+    count_answer(group, buffer);
+    uint64_t promoted = sender_answered(&group->sender, number);
+    if (promoted == 0)
+        return;
+    bool confirmed = copy_confirm(array, group, promoted);
+    CHECK(confirmed);
+}
+
+/* ---- encoding ---- */
+
+static void add_data(struct copy_buffer *buffer, void *data, uint32_t size)
+{
+    struct iovec *last = &buffer->iov[buffer->iov_count - 1];
+    buffer->length_bytes += size;
+    if (buffer->iov_count > 1 && (uint8_t *)last->iov_base + last->iov_len == (uint8_t *)data) {
+        last->iov_len += size; /* neighbouring frames leave as one piece */
+        return;
+    }
+    buffer->iov[buffer->iov_count++] = (struct iovec){.iov_base = data, .iov_len = size};
+}
+
+static void add_page(struct copy_buffer *buffer, uint32_t at, struct record *record, uint8_t *frame)
+{
+    uint32_t crc = CRC32C_START;
+    for (uint32_t sector = 0; sector < PAGE_SECTORS;) {
+        uint32_t end = sector;
+        while (end < PAGE_SECTORS && record->sectors & 1u << end)
+            end++;
+        if (end > sector) {
+            uint32_t size = (end - sector) * SECTOR_SIZE;
+            crc = crc32c_more(crc, frame + sector * SECTOR_SIZE, size);
+            add_data(buffer, frame + sector * SECTOR_SIZE, size);
+        }
+        sector = end + 1;
+    }
+    record->crc = crc32c_end(crc);
+    record_put(buffer->bytes + COPY_HEAD_SIZE + (size_t)at * COPY_RECORD_SIZE, record);
+}
+
+static uint32_t put_pages(struct array *array, const struct sender_batch *batch,
+                          struct copy_buffer *buffer)
+{
+    uint32_t index = batch->first;
+    for (uint32_t i = 0; i < batch->count; i++, index = pins_next(&array->copy.pins, index)) {
+        const struct slot *slot = slot_at(&array->table, index);
+        const struct pin *pin = pins_at(&array->copy.pins, index);
+        CHECK(slot->pinned);
+        CHECK((pin->sectors & ~slot->valid) == 0);
+        struct record record = {.type = RECORD_PAGE,
+                                .volume = array->volumes[slot_key_volume(slot->key)].group_place,
+                                .sectors = pin->sectors,
+                                .generation = pin->generation,
+                                .page = slot_key_page(slot->key)};
+        add_page(buffer, i, &record, slot_frame(&array->table, slot));
+    }
+    buffer->pages = batch->count;
+    return batch->count;
+}
+
+static uint32_t put_base(const struct array *array, struct group *group,
+                         const struct sender_batch *batch, struct copy_buffer *buffer)
+{
+    uint32_t places[COPY_RECORDS];
+    uint32_t count = copy_base_take(group, batch, places);
+    CHECK(count == batch->count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct base_page *page = &group->base.pages[places[i]];
+        const struct volume *volume = &array->volumes[group->config->volumes[page->volume]];
+        struct record record = {.type = RECORD_PAGE,
+                                .flags = RECORD_BASE,
+                                .volume = page->volume,
+                                .sectors = page_mask(volume, page->page),
+                                .page = page->page};
+        add_page(buffer, i, &record, group->base.frames + (size_t)places[i] * PAGE_SIZE_BYTES);
+    }
+    buffer->base = count;
+    return count;
+}
+
+static uint32_t put_ranges(const struct sender *sender, const struct sender_batch *batch,
+                           uint8_t *records)
+{
+    uint32_t count = 0;
+    const struct sender_range *range = sender_range_at(sender, batch->cycle, 0);
+    while (range != NULL && count < COPY_RECORDS) {
+        record_put(records + (size_t)count++ * COPY_RECORD_SIZE,
+                   &(struct record){.type = RECORD_ZERO,
+                                    .volume = range->volume,
+                                    .generation = range->generation,
+                                    .page = range->page,
+                                    .count = range->count});
+        range = sender_range_at(sender, batch->cycle, (uint32_t)(range - sender->ranges) + 1);
+    }
+    CHECK(count == batch->count);
+    return count;
+}
+
+static uint32_t put_records(struct array *array, struct group *group,
+                            const struct sender_batch *batch, struct copy_buffer *buffer)
+{
+    uint8_t *records = buffer->bytes + COPY_HEAD_SIZE;
+    struct record record = {.type = RECORD_PROMOTE,
+                            .flags = batch->consistent ? RECORD_CONSISTENT : 0};
+    switch (batch->kind) {
+    case SEND_PAGES:
+        return put_pages(array, batch, buffer);
+    case SEND_BASE:
+        return put_base(array, group, batch, buffer);
+    case SEND_RANGES:
+        return put_ranges(&group->sender, batch, records);
+    case SEND_END:
+        record = (struct record){.type = RECORD_END,
+                                 .generation = batch->halves,
+                                 .page = batch->pages,
+                                 .count = batch->base,
+                                 .crc = batch->ranges};
+        break;
+    default:
+        break;
+    }
+    record_put(records, &record);
+    return 1;
+}
+
+static void encode(struct array *array, struct group *group, const struct sender_batch *batch,
+                   struct copy_buffer *buffer)
+{
+    const struct sender *sender = &group->sender;
+    buffer->number = batch->number;
+    buffer->iov_count = 1;
+    buffer->length_bytes = buffer->pages = buffer->base = 0;
+    uint32_t records = put_records(array, group, batch, buffer);
+    struct copy_head head = {.half = array->config.self,
+                             .era = group->state.era,
+                             .term = sender->term,
+                             .cycle = batch->cycle,
+                             .number = batch->number,
+                             .first = sender->term_first,
+                             .wall_us = batch->wall_us,
+                             .record_count = records,
+                             .data_bytes = buffer->length_bytes};
+    memcpy(head.group, group->config->id, COPY_ID_SIZE);
+    record_put_head(buffer->bytes, &head);
+    uint32_t size = COPY_HEAD_SIZE + records * COPY_RECORD_SIZE;
+    buffer->iov[0] = (struct iovec){.iov_base = buffer->bytes, .iov_len = size};
+    buffer->length_bytes += size;
+}
+
+void copy_send(struct array *array, struct group *group)
+{
+    struct sender_batch batch;
+    while (sender_next_batch(&group->sender, &batch)) {
+        struct copy_buffer *buffer = &group->buffers[batch.number % COPY_WINDOW];
+        bool again = buffer->number == batch.number;
+        group->resends += again;
+        if (!again)
+            encode(array, group, &batch, buffer);
+        CHECK(array->actions.copy_count < array->config.group_count * COPY_WINDOW);
+        array->copy.actions[array->actions.copy_count++] =
+            (struct copy_action){.group = (uint8_t)(group - array->copy.groups),
+                                 .number = batch.number,
+                                 .iov = buffer->iov,
+                                 .iov_count = buffer->iov_count,
+                                 .length_bytes = buffer->length_bytes};
+        TRACE(array, "group %s sends batch %llu of cycle %llu kind %d", group->config->name,
+              (unsigned long long)batch.number, (unsigned long long)batch.cycle, (int)batch.kind);
+    }
+}
