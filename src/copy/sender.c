@@ -101,6 +101,38 @@ void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
     elder->passed_on = elder->ring != PIN_NONE;
 }
 
+static void place_range(struct sender *sender, const struct sender_range *from)
+{
+    struct sender_range *range = sender->ranges;
+    while (range->cycle != 0)
+        range++;
+    *range = *from;
+    sender->range_count[from->tag]++;
+    if (sender->drain == DRAIN_NONE) /* else drain_end() counts */
+        cycle_of(sender, from->cycle)->ranges[from->tag]++;
+}
+
+static void forget_range(struct sender *sender, struct sender_range *range)
+{
+    sender->range_count[range->tag]--;
+    if (sender->drain == DRAIN_NONE)
+        cycle_of(sender, range->cycle)->ranges[range->tag]--;
+    range->cycle = 0;
+}
+
+/* One end of a range that was cut; without a place for it its pages are marked. */
+static void keep_part(struct sender *sender, const struct sender_range *whole, uint64_t first,
+                      uint64_t end)
+{
+    struct sender_range part = *whole;
+    part.page = first;
+    part.count = end - first;
+    if (sender->range_count[part.tag] < 2 * COPY_RANGES)
+        place_range(sender, &part);
+    else
+        regions_mark(&sender->regions, part.volume, first, end - first);
+}
+
 /* The own table takes COPY_RANGES and, after a takeover, as many again that were the peer's; so
  * does that of the tags, because such a table is sent to a peer that returns. */
 static bool add_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count,
@@ -108,17 +140,12 @@ static bool add_range(struct sender *sender, uint8_t volume, uint64_t page, uint
 {
     if (sender->range_count[tag] >= (tag ? 2u : 1u) * COPY_RANGES)
         return false;
-    struct sender_range *range = sender->ranges;
-    while (range->cycle != 0)
-        range++;
-    *range = (struct sender_range){.cycle = cycle,
-                                   .page = page,
-                                   .count = count,
-                                   .generation = sender->generation[volume],
-                                   .volume = volume,
-                                   .tag = tag};
-    sender->range_count[tag]++;
-    cycle_of(sender, cycle)->ranges[tag]++;
+    place_range(sender, &(struct sender_range){.cycle = cycle,
+                                               .page = page,
+                                               .count = count,
+                                               .generation = sender->generation[volume],
+                                               .volume = volume,
+                                               .tag = tag});
     return true;
 }
 
@@ -196,7 +223,7 @@ void sender_moved(struct sender *sender, uint8_t volume)
 void sender_own(struct sender *sender, uint8_t volume, bool own)
 {
     CHECK(volume < sender->config.volume_count);
-    if (own && !sender->own[volume])
+    if (own != sender->own[volume])
         regions_rewind(&sender->regions, volume);
     sender->own[volume] = own;
 }
@@ -423,7 +450,7 @@ void sender_restart(struct sender *sender, uint64_t term, bool alone)
     sender->confirmed = sender->open;
     open_cycle(sender, sender->open + 1);
     sender->term_first = sender->open;
-    cycle_of(sender, sender->open)->moved = true; /* the peer's volumes are this half's now */
+    cycle_of(sender, sender->open)->moved = !alone; /* a MOVE may be on its way */
     if (alone) {
         sender->leader = true;
         sender->paired = false;
@@ -534,18 +561,31 @@ static bool zeroed_since(const struct sender *sender, uint8_t volume, uint64_t p
     return false;
 }
 
-/* `heir` sends what the older slot owed as well. When its own turn to be popped has not come yet it
- * takes that along. */
-static void fold(struct sender *sender, uint32_t heir, uint8_t owed)
+/* Pages [first, end) leave the range; what is left of it may need one more place. */
+static void cut_range(struct sender *sender, struct sender_range *range, uint64_t first,
+                      uint64_t end)
 {
-    struct pin *pin = pins_at(sender->pins, heir);
-    pin->owed |= owed;
-    if (pin->ring == PIN_NONE) {
-        pin->sectors = 0;
-        pin_slot(sender, cycle_of(sender, sender->open), heir, false);
+    const struct sender_range whole = *range;
+    uint64_t whole_end = whole.page + whole.count;
+    if (whole.page >= end || first >= whole_end)
+        return;
+    forget_range(sender, range);
+    if (whole.page < first)
+        keep_part(sender, &whole, whole.page, first);
+    if (whole_end > end)
+        keep_part(sender, &whole, end, whole_end);
+}
+
+void sender_mark(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count)
+{
+    CHECK(sender->mode == SENDER_BITMAP || sender->confirmed + 1 == sender->open);
+    regions_mark(&sender->regions, volume, page, count);
+    regions_rewind(&sender->regions, volume);
+    for (uint32_t i = 0; i < SENDER_RANGES; i++) {
+        struct sender_range *range = &sender->ranges[i];
+        if (range->cycle != 0 && range->volume == volume)
+            cut_range(sender, range, page, page + count);
     }
-    if (pin->ring == ring_of(sender->open))
-        pin->sectors |= owed;
 }
 
 enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *popped,
@@ -560,12 +600,10 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
         pins_clear(sender->pins, popped->slot);
         return SENDER_DROPPED;
     }
-    if (superseded && sender->drain_alone && heir != NO_INDEX) {
+    if (superseded && sender->drain_alone) {
         pins_clear(sender->pins, popped->slot);
-        fold(sender, heir, popped->owed);
-        if (pins_at(sender->pins, heir)->generation == 0)
-            pins_at(sender->pins, heir)->generation = sender->generation[volume];
-        return SENDER_FOLDED;
+        sender_mark(sender, volume, page, 1);
+        return SENDER_DROPPED;
     }
     pin->sectors = pin->owed = popped->owed;
     pin_slot(sender, cycle_of(sender, sender->open), popped->slot,

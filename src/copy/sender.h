@@ -233,15 +233,18 @@ bool sender_pop(struct sender *sender, struct sender_popped *popped);
 
 enum sender_fate {
     SENDER_KEPT,    /* it joins the new cycle */
-    SENDER_DROPPED, /* something newer says all that it said */
-    SENDER_FOLDED,  /* its heir now owes what it owed: the caller copies the owed sectors that the
-                       heir does not hold. It is then needed no more */
+    SENDER_DROPPED, /* it is needed no more: what it said is said by something newer, or marked */
 };
 
 /* After a restart: what becomes of the popped slot. `superseded`: the page's newest slot is `heir`
  * (NO_INDEX: it has none). */
 enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *popped,
                              uint8_t volume, uint64_t page, bool superseded, uint32_t heir);
+
+/* What the store holds of these pages, or the page's newest slot, has to be sent, whatever the
+ * table of ranges says: after a takeover, of a range that the peer had announced and not yet said.
+ */
+void sender_mark(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count);
 
 bool sender_over_budget(const struct sender *sender);
 

@@ -155,6 +155,25 @@ static void check_tls(struct config_read *read, const struct section *section)
         }
 }
 
+/* One listener takes the copies of all groups, so they prove themselves in one way. */
+static void check_same_tls(struct config_read *read, uint32_t index, const struct section *section)
+{
+    const struct config_group *group = &read->config->groups[index];
+    for (uint32_t i = 0; i < index && group->receives; i++) {
+        const struct config_group *other = &read->config->groups[i];
+        if (!other->receives || (strcmp(other->tls_psk, group->tls_psk) == 0 &&
+                                 strcmp(other->tls_certificate, group->tls_certificate) == 0 &&
+                                 strcmp(other->tls_key, group->tls_key) == 0 &&
+                                 strcmp(other->tls_authority, group->tls_authority) == 0))
+            continue;
+        config_report(read, section->line, section->title, NULL, NULL,
+                      "other TLS files than [group %.63s]; what this array receives comes to one "
+                      "place, write the same",
+                      other->name);
+        return;
+    }
+}
+
 /* All groups together may hold half of the cache: the rest is for hosts. */
 static void check_memory(struct config_read *read)
 {
@@ -195,6 +214,7 @@ void config_check_groups(struct config_read *read)
             check_volumes(read, i, section);
         check_addresses(read, &config->groups[i], section);
         check_tls(read, section);
+        check_same_tls(read, i, section);
     }
     check_memory(read);
 }

@@ -90,6 +90,60 @@ void socket_no_delay(int descriptor)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+/* The last number of a file of /proc/sys/net/ipv4/tcp_?mem: how far the kernel's tuning goes. */
+static uint32_t tuned_most(const char *path)
+{
+    unsigned least, usual, most = 0;
+    FILE *file = fopen(path, "re");
+    if (file && fscanf(file, "%u %u %u", &least, &usual, &most) != 3)
+        most = 0;
+    if (file)
+        fclose(file);
+    return most;
+}
+
+/* One direction. */
+static uint32_t widen(int descriptor, int name, int forced, const char *tuning, uint32_t wished)
+{
+    int got = 0, half = (int)(wished / 2); /* the kernel doubles it, for its overhead */
+    socklen_t size = sizeof got;
+    uint32_t tuned = tuned_most(tuning);
+    if (tuned >= wished)
+        return tuned;
+    /* A probe: to have set the size of a socket ends its tuning for good. */
+    int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (probe >= 0) {
+        if (setsockopt(probe, SOL_SOCKET, forced, &half, sizeof half) < 0)
+            setsockopt(probe, SOL_SOCKET, name, &half, sizeof half);
+        getsockopt(probe, SOL_SOCKET, name, &got, &size);
+        close(probe);
+    }
+    if (got <= 0 || (uint32_t)got <= tuned)
+        return tuned;
+    if (setsockopt(descriptor, SOL_SOCKET, forced, &half, sizeof half) < 0)
+        setsockopt(descriptor, SOL_SOCKET, name, &half, sizeof half);
+    return (uint32_t)got;
+}
+
+void socket_widen(int descriptor, uint32_t wished_bytes, uint32_t *send_bytes,
+                  uint32_t *receive_bytes)
+{
+    *send_bytes =
+        widen(descriptor, SO_SNDBUF, SO_SNDBUFFORCE, "/proc/sys/net/ipv4/tcp_wmem", wished_bytes);
+    *receive_bytes =
+        widen(descriptor, SO_RCVBUF, SO_RCVBUFFORCE, "/proc/sys/net/ipv4/tcp_rmem", wished_bytes);
+}
+
+void socket_watch(int descriptor)
+{
+    int on = 1, silent_ms = SOCKET_SILENT_MS, every_s = SOCKET_SILENT_MS / 3000, tries = 3;
+    setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof silent_ms);
+    setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &every_s, sizeof every_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
+}
+
 void socket_peer_text(int descriptor, char text[ADDRESS_TEXT_SIZE])
 {
     struct sockaddr_storage who;

@@ -24,6 +24,18 @@ int socket_for(const struct address *address, int flags);
 /* TCP: small messages leave at once. No effect on UNIX sockets. */
 void socket_no_delay(int descriptor);
 
+/* A connection over a long way, before it connects or listens (the window's scale is chosen then,
+ * RFC 7323 2.2): as much room each way as the kernel lets us have, up to `wished_bytes`. Where its
+ * own tuning may give more than a fixed size, it is left to that. Tells what there can be, as the
+ * kernel counts: data and its own overhead. */
+void socket_widen(int descriptor, uint32_t wished_bytes, uint32_t *send_bytes,
+                  uint32_t *receive_bytes);
+
+/* TCP over a long way: the kernel ends the connection when nothing sent was answered for
+ * SOCKET_SILENT_MS, or nothing at all came when it asked. */
+enum { SOCKET_SILENT_MS = 15000 };
+void socket_watch(int descriptor);
+
 /* Who is at the other end, for a log line. */
 void socket_peer_text(int descriptor, char text[ADDRESS_TEXT_SIZE]);
 

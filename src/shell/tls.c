@@ -308,6 +308,18 @@ static void judge(struct tls *tls, int result)
     }
 }
 
+bool tls_peer_is(const struct tls *tls, const char *name)
+{
+    const struct tls_context *context = SSL_get_app_data(tls->ssl);
+    if (tls->state != TLS_READY)
+        return false;
+    if (context->psk_bytes > 0)
+        return true;
+    X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+    return certificate &&
+           X509_check_host(certificate, name, 0, X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
+}
+
 size_t tls_place(struct tls *tls, uint8_t **place)
 {
     char *at = NULL;

@@ -38,8 +38,9 @@ struct tls_files {
 struct tls_context;
 
 /* Reads the files, once for many connections. `peer`: the name that must stand in the other end's
- * certificate (a DNS name of its subjectAltName, else its common name; no wildcards); not used with
- * a pre-shared key. NULL, or a sentence in `why` that says which file is wrong and how. */
+ * certificate (a DNS name of its subjectAltName, else its common name; no wildcards); empty: the
+ * owner asks tls_peer_is() when it knows whom it expects. Not used with a pre-shared key. NULL, or
+ * a sentence in `why` that says which file is wrong and how. */
 const char *tls_context_make(struct tls_context **context, const struct tls_files *files,
                              const char *peer, char why[TRACE_LINE]);
 void tls_context_free(struct tls_context *context);
@@ -66,6 +67,9 @@ struct tls {
 MUST_CHECK bool tls_start(struct tls *tls, struct tls_context *context, bool server);
 /* All of it is given back; also after a tls_start() that failed, or of a zeroed struct. */
 void tls_end(struct tls *tls);
+
+/* In TLS_READY: that name stands in the other end's certificate, or a pre-shared key proved it. */
+bool tls_peer_is(const struct tls *tls, const char *name);
 
 /* Where the network's next bytes go: *place, so many at most; 0: read first. */
 size_t tls_place(struct tls *tls, uint8_t **place);

@@ -129,14 +129,7 @@ static void half_drain(struct half *half, enum sender_drain how)
         if (how == DRAIN_RESTART) {
             enum sender_fate fate =
                 sender_keep(sender, &popped, slot->volume, slot->page, slot->superseded, heir);
-            for (int s = 0; s < PAGE_SECTORS && fate == SENDER_FOLDED; s++) {
-                struct mslot *newer = &half->slot[heir];
-                if (!(popped.owed & ~newer->valid & 1 << s))
-                    continue;
-                newer->cell[s] = slot->cell[s];
-                newer->valid |= 1 << s;
-            }
-            w->folded += fate == SENDER_FOLDED;
+            w->given_up += fate == SENDER_DROPPED;
             if (fate == SENDER_KEPT)
                 continue;
         } else if (how == DRAIN_FALL) {
@@ -798,7 +791,7 @@ static void forget_what_may_be_zeroed(struct half *half)
         free_slot(half, index);
     }
     if (range->count > 0)
-        regions_mark(&half->sender.regions, range->volume, range->page, range->count);
+        sender_mark(&half->sender, range->volume, range->page, range->count);
     half->announced.count = 0;
 }
 

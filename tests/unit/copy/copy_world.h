@@ -171,7 +171,7 @@ struct world {
     cells shown[VOLUMES][PAGES]; /* when it was last consistent */
     /* What has happened, so that a test can say that it did. */
     uint32_t promotions, consistent, takeovers, returns, falls, restarts, moves, second_lost, wiped,
-        duplicates, refused, folded, base_sent, ranges, compared;
+        duplicates, refused, given_up, base_sent, ranges, compared;
 };
 
 static struct world *w;

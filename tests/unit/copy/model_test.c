@@ -226,17 +226,17 @@ static void with_every_fault(void **state)
         heal();
 #define ADD(name) sum.name += w->name
         ADD(promotions), ADD(consistent), ADD(takeovers), ADD(returns), ADD(falls), ADD(restarts);
-        ADD(moves), ADD(second_lost), ADD(wiped), ADD(duplicates), ADD(refused), ADD(folded);
+        ADD(moves), ADD(second_lost), ADD(wiped), ADD(duplicates), ADD(refused), ADD(given_up);
         ADD(base_sent), ADD(ranges);
         world_end();
     }
     seed_now = 0;
     print_message("promotions %u, consistent %u, takeovers %u, returns %u, falls %u, restarts %u, "
-                  "moves %u, lost there %u, wiped %u, known %u, refused %u, folded %u, base %u, "
+                  "moves %u, lost there %u, wiped %u, known %u, refused %u, given up %u, base %u, "
                   "ranges %u\n",
                   sum.promotions, sum.consistent, sum.takeovers, sum.returns, sum.falls,
                   sum.restarts, sum.moves, sum.second_lost, sum.wiped, sum.duplicates, sum.refused,
-                  sum.folded, sum.base_sent, sum.ranges);
+                  sum.given_up, sum.base_sent, sum.ranges);
 }
 
 int main(void)

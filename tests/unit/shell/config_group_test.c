@@ -78,7 +78,7 @@ static const char second[] = "[array]\nname = second\n"
                              "volumes = data2:data, log\nexpose = read-only\ntls_psk = /k/psk\n"
                              "[group misc]\nrole = receive\narray = first\n"
                              "secret = another twelve letters\nvolumes = rest\n"
-                             "tls_certificate = /k/crt\ntls_key = /k/key\ntls_authority = /k/ca\n";
+                             "tls_psk = /k/psk\n";
 
 static bool parse(const char *text, struct config *to)
 {
@@ -289,6 +289,15 @@ static void a_receiver_needs_a_place_to_listen_at(void **state)
     free(text);
 }
 
+static void all_that_is_received_comes_by_the_same_tls(void **state)
+{
+    char *text = changed(second, "tls_psk = /k/psk\n", "");
+    assert_false(parse(text, &config));
+    assert_int_equal(errors.total, 1);
+    assert_non_null(strstr(errors.text[0], "[group misc]: other TLS files than [group db]"));
+    free(text);
+}
+
 static void no_message_shows_a_secret(void **state)
 {
     char *text = changed(first, "secret = twelve letters and more",
@@ -323,12 +332,21 @@ static void two_arrays_are_compared(void **state)
         {"[group db]", "[group web]", "f: [db]: there is no such group in g"},
         {"array = first", "array = third", "f: [db] array: there it is third's, not this array's"},
     };
-    assert_true(parse(first, &config));
+    char *here =
+        changed(first, "tls_certificate = /k/crt\ntls_key = /k/key\ntls_authority = /k/ca\n",
+                "tls_psk = /k/psk\n");
+    assert_true(parse(here, &config));
+    free(here);
     assert_true(parse(second, &other));
     assert_true(config_compare(&config, "f", &other, "g", &errors));
     assert_true(config_compare(&other, "g", &config, "f", &errors));
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         char *text = changed(second, pairs[i].find, pairs[i].replace);
+        if (pairs[i].replace[0] == '\0') { /* in both groups */
+            char *more = changed(text, pairs[i].find, "");
+            free(text);
+            text = more;
+        }
         if (strstr(pairs[i].replace, "role = send")) {
             char *more = changed(text, "expose = read-only\n", "");
             free(text);
@@ -349,6 +367,7 @@ int main(void)
         cmocka_unit_test(a_good_file_gives_what_it_says),
         cmocka_unit_test(every_mistake_has_its_message),
         cmocka_unit_test(a_receiver_needs_a_place_to_listen_at),
+        cmocka_unit_test(all_that_is_received_comes_by_the_same_tls),
         cmocka_unit_test(no_message_shows_a_secret),
         cmocka_unit_test(two_arrays_are_compared),
     };

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What both ends of a session between two arrays have to agree on before a byte is sent: names,
+ * secrets and the group's identity, all from the configuration alone, and the two SCSI commands. */
+
+#ifndef SHELL_COPY_NAMES_H
+#define SHELL_COPY_NAMES_H
+
+#include "copy/record.h"
+#include "front/iscsi_chap.h"
+#include "shell/config.h"
+#include "shell/tls.h"
+
+enum {
+    COPY_NAME_BYTES = 224, /* an iSCSI name (RFC 7143 4.2.7.1) */
+    COPY_COMMANDS = 64, /* the command window: a group's batches, and questions about its state */
+    COPY_OP_WRITE_BUFFER = 0x3B, /* SPC-4 6.49 */
+    COPY_OP_READ_BUFFER = 0x3C,  /* SPC-4 6.15 */
+    COPY_MODE_DATA = 0x02,
+    COPY_BUFFER_BATCH = 2,
+    COPY_BUFFER_STATE = 3,
+    COPY_STATUS_GOOD = 0x00,
+    COPY_STATUS_CHECK_CONDITION = 0x02,
+    COPY_STATUS_TASK_SET_FULL = 0x28,
+    COPY_SENSE_BYTES = 18,
+};
+
+_Static_assert((int)COPY_COMMANDS > (int)COPY_WINDOW, "a question fits beside the batches");
+
+/* For one group and one controller of the sending array. */
+struct copy_names {
+    char target[COPY_NAME_BYTES];    /* iqn...:RECEIVING-ARRAY.copy */
+    char initiator[COPY_NAME_BYTES]; /* iqn...:SENDING-ARRAY.a:GROUP */
+    /* CHAP both ways: one configured secret becomes one for each end of each session. */
+    char initiator_secret[ISCSI_CHAP_DERIVED_SIZE], target_secret[ISCSI_CHAP_DERIVED_SIZE];
+};
+
+/* `half`: of the sending array. False: the library has no SHA-256. */
+MUST_CHECK bool copy_names_make(struct copy_names *names, const struct iscsi_crypto *crypto,
+                                const struct config *config, const struct config_group *group,
+                                int half);
+
+/* The group's identity: a digest of its name, both arrays' names, and of each place the volumes'
+ * names and size. So two arrays whose files do not agree are two different groups to each other,
+ * and nothing is copied to a wrong place. The same at both sites, whichever sends. */
+MUST_CHECK bool copy_identity(uint8_t id[COPY_ID_SIZE], const struct iscsi_crypto *crypto,
+                              const struct config *config, const struct config_group *group);
+
+/* The group's TLS, as its keys say: *context NULL when there is none. `peer` as in
+ * tls_context_make(). NULL, or a sentence. */
+const char *copy_tls(struct tls_context **context, const struct config_group *group,
+                     const char *peer, char why[TRACE_LINE]);
+
+void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes);
+void copy_cdb_state(uint8_t cdb[16]);
+
+enum copy_command { COPY_COMMAND_BATCH, COPY_COMMAND_STATE, COPY_COMMAND_NONE };
+/* Foreign bytes: which of the two, and how long its data are. */
+enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes);
+
+#endif

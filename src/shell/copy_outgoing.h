@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* A controller's session to the second array, for one group: it logs in at whichever of the two
+ * controllers there holds the group (COPY_STATE_HERE), carries batches as WRITE BUFFER commands,
+ * up to COPY_WINDOW at a time, answered in any order, and begins again after a loss. It asks for
+ * the state every COPY_ASK_MS, and leaves a controller that no longer holds the group.
+ *
+ *     connect -> log in -> READ BUFFER: HERE? -> up(state)  ... answered() ...  down()
+ *        ^                        | no: the other controller                      |
+ *        +------------------------+-------- back-off ------------------------------+
+ */
+
+#ifndef SHELL_COPY_OUTGOING_H
+#define SHELL_COPY_OUTGOING_H
+
+#include "front/iscsi_ship.h"
+#include "shell/copy_names.h"
+#include "shell/stream.h"
+
+enum {
+    COPY_RETRY_LEAST_MS = 50,
+    COPY_RETRY_MOST_MS = 2000,
+    COPY_LOGIN_MS = 10000, /* connect, TLS, login and the first answer */
+    COPY_ASK_MS = 1000,
+    COPY_SILENT_MS = 30000, /* nothing moves either way although something is under way */
+};
+
+/* What it tells its owner, from the loop, never from inside a call. A table, with `context`. */
+struct copy_outgoing_user {
+    void (*up)(void *context, const struct copy_state *state);
+    /* Nothing of the batches under way is touched any more, and none of them is answered. */
+    void (*down)(void *context);
+    void (*answered)(void *context, uint64_t number, bool good);
+};
+
+struct copy_outgoing_counts {
+    bool up;
+    uint32_t address; /* of the group's: where it is, or tries */
+    uint32_t in_flight;
+    uint64_t logins, batches, sent_bytes; /* bytes: over the wire */
+    uint64_t round_trip_us;  /* of the newest answered question, some of it spent in queues */
+    struct copy_state state; /* the newest answer; memory 0: none yet */
+    char error[TRACE_LINE];  /* why it is not up; empty: it is */
+};
+
+struct copy_outgoing {
+    /* Read by the owner. */
+    struct copy_outgoing_counts counts;
+
+    /* Its own. */
+    const struct config_group *group;
+    const struct copy_outgoing_user *user;
+    void *context;
+    struct loop *loop;
+    struct stream stream;
+    struct iscsi_ship session;
+    struct iscsi_login_config login;
+    struct iscsi_crypto crypto;
+    struct copy_names names;
+    struct tls_context *tls;
+    uint8_t id[COPY_ID_SIZE];
+    uint8_t answer[COPY_STATE_SIZE];
+    uint64_t numbers[COPY_WINDOW]; /* by task tag; 0: free */
+    bool asking, up, elsewhere;
+    uint64_t since_us, asked_us, sent_before;
+    uint32_t retry_ms, address, tried; /* tried: addresses in a row that do not hold the group */
+    struct timer retry, sweep;
+    char said[TRACE_LINE];
+};
+
+/* Begins to connect. `config` and the group are borrowed for good. NULL, or a sentence. */
+const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
+                                const struct config *config, const struct config_group *group,
+                                int self, const struct copy_outgoing_user *user, void *context,
+                                char why[TRACE_LINE]);
+
+/* One batch, while up: `number` is not zero and not under way. Everything is borrowed until it is
+ * answered, or until down() or copy_outgoing_reset(). After a loss that down() has not told of yet
+ * nothing is sent. */
+void copy_outgoing_send(struct copy_outgoing *out, uint64_t number, const struct iovec *iov,
+                        uint32_t iov_count, uint32_t length_bytes);
+
+/* Drop the session and make a new one; down() follows. */
+void copy_outgoing_reset(struct copy_outgoing *out);
+
+/* Once a turn of the loop. */
+void copy_outgoing_flush(struct copy_outgoing *out);
+
+#endif
