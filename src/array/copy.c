@@ -309,19 +309,6 @@ bool copy_range(struct array *array, uint8_t volume, uint64_t page, uint64_t cou
 
 /* ---- giving back ---- */
 
-/* The newer slot of the page takes the bytes that only the older one has. */
-static void fold(struct array *array, const struct slot *from, struct slot *heir, uint8_t owed)
-{
-    const uint8_t *bytes = slot_frame(&array->table, from);
-    uint8_t *into = slot_frame(&array->table, heir);
-    for (uint32_t sector = 0; sector < PAGE_SECTORS; sector++) {
-        if (owed & ~heir->valid & 1u << sector)
-            memcpy(into + sector * SECTOR_SIZE, bytes + sector * SECTOR_SIZE, SECTOR_SIZE);
-    }
-    heir->valid |= owed;
-    set_pinned(array, heir);
-}
-
 /* After a restart: whether the slot stays pinned. */
 static bool keep(struct array *array, struct group *group, struct slot *slot,
                  const struct sender_popped *popped)
@@ -331,8 +318,6 @@ static bool keep(struct array *array, struct group *group, struct slot *slot,
     uint8_t place = array->volumes[slot_key_volume(slot->key)].group_place;
     enum sender_fate fate = sender_keep(&group->sender, popped, place, slot_key_page(slot->key),
                                         slot->superseded, index);
-    if (fate == SENDER_FOLDED)
-        fold(array, slot, heir, popped->owed);
     return fate == SENDER_KEPT;
 }
 
@@ -479,15 +464,14 @@ void copy_take_over(struct array *array)
         group->fall_unsaid = false;
         if (group->sender.mode == SENDER_CYCLES)
             copy_restart(array, group, copy_next_term(array, group), true);
-        group->sender.leader = true;
-        group->sender.paired = false;
+        else
+            sender_lead(&group->sender);
     }
     for (uint32_t i = 0; i < ARRAY_LENGTH(copy->zeroings); i++) {
         struct zeroing *zeroing = &copy->zeroings[i];
         if (zeroing->count > 0)
-            regions_mark(&copy_group(array, zeroing->volume)->sender.regions,
-                         array->volumes[zeroing->volume].group_place, zeroing->page,
-                         zeroing->count);
+            sender_mark(&copy_group(array, zeroing->volume)->sender,
+                        array->volumes[zeroing->volume].group_place, zeroing->page, zeroing->count);
         zeroing->count = 0;
     }
 }

@@ -278,4 +278,31 @@ static inline void second_lost(int self)
     second.up[self] = second.reset_due[self] = second.down_due[self] = false;
 }
 
+static inline const struct group_status *group_of(int self)
+{
+    return &status_of(self)->groups[0];
+}
+
+/* The pair, its group and the second array; slots of each controller's cache. */
+static inline int set_up_copy(uint32_t slots, uint32_t budget)
+{
+    pair_defaults();
+    pair.config.slot_count = slots;
+    pair.config.group_count = 1;
+    pair.config.groups[0] = (struct group_config){.name = "g",
+                                                  .id = "identity",
+                                                  .side = GROUP_PRIMARY,
+                                                  .volume_count = COPIED,
+                                                  .volumes = {copied[0], copied[1]},
+                                                  .budget_pages = budget,
+                                                  .base_pages = 256,
+                                                  .shortest_us = 2000};
+    second_create();
+    pair.copies = second_take;
+    pair.copy_step = second_step;
+    pair_create();
+    pair_up();
+    return 0;
+}
+
 #endif

@@ -7,36 +7,10 @@
 
 #include "copy_second.h"
 
-static const struct group_status *group_of(int self)
-{
-    return &status_of(self)->groups[0];
-}
-
-static int set_up_budget(uint32_t budget)
-{
-    pair_defaults();
-    pair.config.slot_count = 512;
-    pair.config.group_count = 1;
-    pair.config.groups[0] = (struct group_config){.name = "g",
-                                                  .id = "identity",
-                                                  .side = GROUP_PRIMARY,
-                                                  .volume_count = COPIED,
-                                                  .volumes = {copied[0], copied[1]},
-                                                  .budget_pages = budget,
-                                                  .base_pages = 256,
-                                                  .shortest_us = 2000};
-    second_create();
-    pair.copies = second_take;
-    pair.copy_step = second_step;
-    pair_create();
-    pair_up();
-    return 0;
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    return set_up_budget(60);
+    return set_up_copy(512, 60);
 }
 
 static int tear_down(void **state)
