@@ -57,6 +57,8 @@ static int run_status(const struct call *call);
 static int run_move(const struct call *call);
 static int run_stop(const struct call *call);
 static int run_accept_loss(const struct call *call);
+static int run_group_suspend(const struct call *call);
+static int run_group_resume(const struct call *call);
 
 static const struct command commands[] = {
     {"run", "", 0, 0, OPTION_CONFIG | OPTION_CONTROLLER, 0, "be one controller, in the foreground",
@@ -92,6 +94,14 @@ static const struct command commands[] = {
      "--peer-is-dead says that the other controller cannot be reached and certainly does not run\n"
      "any more. If it does run, both would write to the stores, and data is destroyed.\n",
      run_accept_loss},
+    {"group suspend", "NAME", 1, 1, OPTIONS_ASK, 10, "stop copying a group to the other array",
+     "What hosts write is only noted from now on; when the group is resumed, what differs is "
+     "sent.\n"
+     "The other array keeps the last state that it has. `status` shows every group.\n",
+     run_group_suspend},
+    {"group resume", "NAME", 1, 1, OPTIONS_ASK, 10, "copy a suspended group again",
+     "Copies what has changed since the group was suspended, then goes on in cycles.\n",
+     run_group_resume},
 };
 
 /* ---- help ---- */
@@ -288,6 +298,8 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
     }
     if (!call.command && strcmp(argv[1], "volume") == 0)
         return usage(NULL, "volume has one command", "volume move NAME a|b");
+    if (!call.command && strcmp(argv[1], "group") == 0)
+        return usage(NULL, "group has two commands", "group suspend NAME, group resume NAME");
     if (!call.command)
         return usage(NULL, "no such command", argv[1]);
     call.timeout_ms = call.command->timeout_s * 1000;
@@ -513,4 +525,33 @@ static int run_accept_loss(const struct call *call)
     json_t *request =
         json_pack("{sssb}", "command", "accept-loss", "peer_is_dead", (int)call->peer_is_dead);
     return ask_and_print(call, &targets, 0, request, &reached);
+}
+
+/* Either controller tells the other: the first that takes it is enough. */
+static int act_on_group(const struct call *call, const char *action)
+{
+    struct targets targets;
+    int result = find_targets(call, &targets);
+    if (result != CLI_DONE)
+        return result;
+    result = CLI_FAILED;
+    for (uint32_t i = 0; i < targets.count && result != CLI_DONE; i++) {
+        json_t *request =
+            json_pack("{ssssss}", "command", "group", "group", call->names[0], "action", action);
+        if (!request)
+            return usage(call->command, "not the name of a group", call->names[0]);
+        bool reached;
+        result = ask_and_print(call, &targets, i, request, &reached);
+    }
+    return result;
+}
+
+static int run_group_suspend(const struct call *call)
+{
+    return act_on_group(call, "suspend");
+}
+
+static int run_group_resume(const struct call *call)
+{
+    return act_on_group(call, "resume");
 }

@@ -303,6 +303,38 @@ static void show_volumes(FILE *out, const json_t *status)
     }
 }
 
+static void show_groups(FILE *out, const json_t *status)
+{
+    size_t index;
+    json_t *group;
+    json_array_foreach(json_object_get(status, "groups"), index, group)
+    {
+        const json_t *link = json_object_get(group, "link");
+        char name[LINE_BYTES], array[LINE_BYTES], sent[SHOW_SHORT], pinned[SHOW_SHORT],
+            budget[SHOW_SHORT];
+        if (index == 0)
+            fputc('\n', out);
+        labelled(out, "group", "%s to array %s: %s%s%s", cut(name, words(group, "name"), 40),
+                 cut(array, words(group, "array"), 40),
+                 words(group, "state") ? words(group, "state") : "?",
+                 words(group, "reason") ? ": " : "",
+                 words(group, "reason") ? words(group, "reason") : "");
+        show_size(pinned, number(group, "pinned_pages") * 4096);
+        show_size(budget, number(group, "budget_pages") * 4096);
+        labelled(out, "",
+                 "cycle %" PRIu64 " confirmed, %" PRIu64 " open; %s of %s wait here; %" PRIu64
+                 " regions differ",
+                 number(group, "confirmed_cycle"), number(group, "open_cycle"), pinned, budget,
+                 number(group, "marked_regions"));
+        show_size(sent, number(link, "sent_bytes"));
+        labelled(out, "", "session %s %s%s, %s sent%s%s", yes(link, "up") ? "up to" : "DOWN to",
+                 words(link, "address") ? words(link, "address") : "?",
+                 yes(link, "encrypted") ? ", encrypted" : "", sent,
+                 words(link, "error") ? "; last error: " : "",
+                 words(link, "error") ? words(link, "error") : "");
+    }
+}
+
 static void show_stream(FILE *out, const char *label, const json_t *stream)
 {
     static const char *const keys[] = {"batches", "headers", "writes",  "drops",
@@ -374,6 +406,7 @@ void show_status(FILE *out, const json_t *status)
     show_cache(out, status);
     show_iscsi(out, status);
     show_volumes(out, status);
+    show_groups(out, status);
     show_streams(out, status);
     show_destage(out, status);
 }

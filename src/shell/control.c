@@ -39,6 +39,7 @@ static const struct command {
     {"move", CONTROL_MOVE, {"volume", "to", NULL}},
     {"stop", CONTROL_STOP, {NULL}},
     {"accept-loss", CONTROL_ACCEPT_LOSS, {"peer_is_dead", NULL}},
+    {"group", CONTROL_GROUP, {"group", "action", NULL}},
 };
 
 static bool takes_key(const struct command *command, const char *key)
@@ -67,19 +68,35 @@ static bool parse_move(const json_t *root, struct control_request *request, char
     return true;
 }
 
+static bool parse_group(const json_t *root, struct control_request *request, char why[TRACE_LINE])
+{
+    const char *group = json_string_value(json_object_get(root, "group"));
+    const char *action = json_string_value(json_object_get(root, "action"));
+    if (!group || !action)
+        return refuse(why, "group needs \"group\" and \"action\", both strings");
+    if (*group == '\0' || strlen(group) >= sizeof request->group)
+        return refuse(why, "the name of a group has 1 to %zu bytes", sizeof request->group - 1);
+    if (strcmp(action, "suspend") != 0 && strcmp(action, "resume") != 0)
+        return refuse(why, "the action is \"suspend\" or \"resume\"");
+    memcpy(request->group, group, strlen(group) + 1);
+    request->resume = strcmp(action, "resume") == 0;
+    return true;
+}
+
 static bool parse_object(json_t *root, struct control_request *request, char why[TRACE_LINE])
 {
     if (!json_is_object(root))
         return refuse(why, "a request is a JSON object");
     const char *name = json_string_value(json_object_get(root, "command"));
     if (!name)
-        return refuse(why, "a request names its \"command\": status, move, stop or accept-loss");
+        return refuse(why,
+                      "a request names its \"command\": status, move, stop, accept-loss or group");
     const struct command *command = NULL;
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
         if (strcmp(commands[i].name, name) == 0)
             command = &commands[i];
     if (!command)
-        return refuse(why, "no such command; there are status, move, stop and accept-loss");
+        return refuse(why, "no such command; there are status, move, stop, accept-loss and group");
     const char *key;
     json_t *value;
     json_object_foreach(root, key, value) if (!takes_key(command, key)) return refuse(
@@ -87,6 +104,8 @@ static bool parse_object(json_t *root, struct control_request *request, char why
     request->command = command->command;
     if (command->command == CONTROL_MOVE)
         return parse_move(root, request, why);
+    if (command->command == CONTROL_GROUP)
+        return parse_group(root, request, why);
     const json_t *dead = json_object_get(root, "peer_is_dead");
     if (dead && !json_is_boolean(dead))
         return refuse(why, "\"peer_is_dead\" is true or false");
@@ -376,6 +395,65 @@ static json_t *format_iscsi(const struct config *config, const struct control_ex
     return object;
 }
 
+static json_t *format_group_link(const struct config_group *group,
+                                 const struct copy_outgoing_counts *counts)
+{
+    json_t *object = json_object();
+    put(object, "up", json_boolean(counts->up));
+    put(object, "address", text(group->addresses[counts->address].text, false));
+    put(object, "encrypted", json_boolean(group->tls_psk[0] || group->tls_certificate[0]));
+    put_number(object, "logins", counts->logins);
+    put_number(object, "in_flight", counts->in_flight);
+    put_number(object, "sent_bytes", counts->sent_bytes);
+    put_number(object, "round_trip_us", counts->round_trip_us);
+    put(object, "error", text(counts->error, true));
+    return object;
+}
+
+static json_t *format_group(const struct config *config, uint32_t index,
+                            const struct copy_outgoing_counts *counts,
+                            const struct group_status *status)
+{
+    static const char *const states[GROUP_STATE_COUNT] = {
+        [GROUP_NOT_HERE] = "not here", [GROUP_SUSPENDED] = "suspended", [GROUP_FALLEN] = "fallen",
+        [GROUP_SYNCING] = "syncing",   [GROUP_COPYING] = "copying",
+    };
+    const struct config_group *group = &config->groups[index];
+    json_t *object = json_object(), *volumes = json_array();
+    put(object, "name", text(group->name, false));
+    put(object, "array", text(group->array, false));
+    put(object, "state", text(states[status->state], false));
+    put(object, "reason", text(status->reason, false));
+    put(object, "leader", json_boolean(status->leader));
+    put_number(object, "term", status->term);
+    put_number(object, "open_cycle", status->open);
+    put_number(object, "closed_cycle", status->closed);
+    put_number(object, "confirmed_cycle", status->confirmed);
+    put_number(object, "confirmed_wall_us", status->confirmed_wall_us);
+    put_number(object, "pinned_pages", status->pinned_pages);
+    put_number(object, "tagged_pages", status->tagged_pages);
+    put_number(object, "budget_pages", config_group_memory(config, group) / PAGE_SIZE_BYTES);
+    put_number(object, "marked_regions", status->marked_regions);
+    put_number(object, "cuts", status->cuts);
+    put_number(object, "falls", status->falls);
+    put_number(object, "restarts", status->restarts);
+    put_number(object, "batches", status->batches);
+    put_number(object, "resends", status->resends);
+    put_number(object, "refused", status->refused);
+    put_number(object, "pages_sent", status->pages_sent);
+    put_number(object, "base_pages_sent", status->base_pages_sent);
+    put_number(object, "bytes_sent", status->bytes_sent);
+    put(object, "link", format_group_link(group, counts));
+    for (uint32_t i = 0; i < group->volume_count; i++) {
+        json_t *volume = json_object();
+        put(volume, "name", text(config->volumes[group->volumes[i].volume].name, false));
+        put(volume, "remote", text(group->volumes[i].remote, false));
+        json_array_append_new(volumes, volume);
+    }
+    put(object, "volumes", volumes);
+    return object;
+}
+
 /* What stands at the top of a status. */
 static void put_head(json_t *root, const struct config *config, const struct control_extra *extra,
                      const struct array_status *status)
@@ -440,6 +518,11 @@ char *control_format_status(const struct config *config, const struct control_ex
                               format_volume(config, i, &extra->volumes[i], &extra->iscsi.volumes[i],
                                             &status->volumes[i]));
     put(root, "volumes", volumes);
+    json_t *groups = json_array();
+    for (uint32_t i = 0; i < status->group_count; i++)
+        json_array_append_new(groups,
+                              format_group(config, i, &extra->groups[i], &status->groups[i]));
+    put(root, "groups", groups);
     json_t *reply = json_object();
     put(reply, "ok", json_true());
     put(reply, "status", root);

@@ -86,6 +86,25 @@ static void move_volume(struct control_connection *connection,
                         (uint8_t)volume, request->to);
 }
 
+static void act_on_group(struct control_connection *connection,
+                         const struct control_request *request)
+{
+    struct controller *controller = connection->server->controller;
+    uint32_t group = 0;
+    while (group < controller->config->group_count &&
+           strcmp(controller->config->groups[group].name, request->group) != 0)
+        group++;
+    if (group == controller->config->group_count) {
+        char text[TRACE_LINE];
+        snprintf(text, sizeof text, "there is no group %s", request->group);
+        answer(connection, control_format_reply(false, text));
+        return;
+    }
+    connection->asked = true;
+    array_operator_group(controller->array, controller->loop.now_us, connection->handle,
+                         (uint8_t)group, request->resume ? GROUP_RESUME : GROUP_SUSPEND);
+}
+
 static void perform(struct control_connection *connection, const struct control_request *request)
 {
     struct controller *controller = connection->server->controller;
@@ -104,6 +123,9 @@ static void perform(struct control_connection *connection, const struct control_
         connection->asked = true;
         array_operator_accept_loss(controller->array, controller->loop.now_us, connection->handle,
                                    request->peer_is_dead);
+        break;
+    case CONTROL_GROUP:
+        act_on_group(connection, request);
         break;
     }
 }

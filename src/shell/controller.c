@@ -70,6 +70,8 @@ static void perform(struct controller *self, const struct actions *actions)
         link_reply(&self->link, actions->reply_good);
     if (actions->send_wanted)
         link_send(&self->link, &actions->send);
+    if (actions->copy_count > 0)
+        copy_groups_send(self->groups, actions->copies, actions->copy_count);
     if (actions->ship_count > 0)
         ship_send(self->ship, actions->ships, actions->ship_count);
     iscsi_server_changed(self->iscsi, actions->changed);
@@ -108,9 +110,11 @@ static uint64_t burst(void *context)
     struct controller *self = context;
     for (int round = 0; round < CONTROLLER_BURST_ROUNDS; round++) {
         self->loop.now_us = loop_clock_us();
+        copy_groups_wall(self->groups);
         const struct actions *actions = array_pump(self->array, self->loop.now_us);
         uint64_t deadline_us = actions->deadline_us;
         bool reset = actions->link_reset, ship_again = actions->ship_reset;
+        uint32_t copies_again = actions->copy_reset;
         perform(self, actions);
         /* From here on the core may be called again. */
         bool again = link_go_on(&self->link);
@@ -119,6 +123,8 @@ static uint64_t burst(void *context)
         if (ship_again)
             ship_reset(self->ship);
         ship_flush(self->ship);
+        copy_groups_reset(self->groups, copies_again);
+        copy_groups_flush(self->groups);
         again |= ship_again;
         again |= nbd_server_flush(&self->nbd);
         tell_role(self);
@@ -264,6 +270,8 @@ static void fill_extra(struct controller *self)
         shown->size_bytes = store->size_bytes;
         memcpy(shown->error, store->error, sizeof shown->error);
     }
+    for (uint32_t i = 0; i < self->config->group_count; i++)
+        copy_groups_counts(self->groups, i, &extra->groups[i]);
     for (uint32_t i = 0; i < self->config->volume_count; i++) {
         extra->volumes[i].read_iops = self->read_iops[i];
         extra->volumes[i].write_iops = self->write_iops[i];
@@ -334,7 +342,9 @@ static const char *create_array(struct controller *self, char why[TRACE_LINE])
     memcpy(made->volumes, config->volumes, config->volume_count * sizeof made->volumes[0]);
     for (uint32_t i = 0; i < config->store_count; i++)
         made->stores[i] = self->stores.store[i].config;
-    const char *wrong = array_config_check(made);
+    const char *wrong = copy_groups_fill(config, made, why);
+    if (!wrong)
+        wrong = array_config_check(made);
     if (wrong)
         return wrong;
     self->memory_size = array_memory_size(made);
@@ -406,6 +416,9 @@ static const char *start(struct controller *self, char why[TRACE_LINE])
     if (!wrong)
         wrong = link_start(&self->link, &self->loop, self->array, self->ship, self->config,
                            self->self, why);
+    if (!wrong)
+        wrong = copy_groups_start(&self->groups, &self->loop, self->array, self->config, self->self,
+                                  why);
     if (!wrong)
         wrong = nbd_server_start(&self->nbd, &self->loop, self->array, &self->stores, self->config,
                                  self->self, why);

@@ -8,6 +8,7 @@
 
 #include "array/array.h"
 #include "shell/control_server.h"
+#include "shell/copy_groups.h"
 #include "shell/iscsi_server.h"
 #include "shell/link.h"
 #include "shell/nbd_server.h"
@@ -42,6 +43,7 @@ struct controller {
     struct stores stores;
     struct register_thread reg;
     struct ship *ship;
+    struct copy_groups *groups; /* NULL: none is configured */
     struct link link;
     struct watch watch;
     struct nbd_server nbd;

@@ -26,8 +26,12 @@ static const struct request_row request_rows[] = {
     {"{\"command\":\"status\"}", NULL, {.command = CONTROL_STATUS}},
     {"{\"command\":\"status\"}\n", NULL, {.command = CONTROL_STATUS}},
     {"{\"command\":\"stop\"}", NULL, {.command = CONTROL_STOP}},
-    {"{\"command\":\"move\",\"volume\":\"v\",\"to\":\"b\"}", NULL, {CONTROL_MOVE, "v", 1, false}},
-    {"{\"to\":\"a\",\"volume\":\"v\",\"command\":\"move\"}", NULL, {CONTROL_MOVE, "v", 0, false}},
+    {"{\"command\":\"move\",\"volume\":\"v\",\"to\":\"b\"}",
+     NULL,
+     {.command = CONTROL_MOVE, .volume = "v", .to = 1}},
+    {"{\"to\":\"a\",\"volume\":\"v\",\"command\":\"move\"}",
+     NULL,
+     {.command = CONTROL_MOVE, .volume = "v"}},
     {"{\"command\":\"accept-loss\"}", NULL, {.command = CONTROL_ACCEPT_LOSS}},
     {"{\"command\":\"accept-loss\",\"peer_is_dead\":false}",
      NULL,
@@ -35,11 +39,28 @@ static const struct request_row request_rows[] = {
     {"{\"command\":\"accept-loss\",\"peer_is_dead\":true}",
      NULL,
      {.command = CONTROL_ACCEPT_LOSS, .peer_is_dead = true}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"suspend\"}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db"}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"resume\"}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .resume = true}},
+    {"{\"command\":\"group\",\"group\":\"db\"}",
+     "group needs \"group\" and \"action\", both strings",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"stop\"}",
+     "the action is \"suspend\" or \"resume\"",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"\",\"action\":\"resume\"}",
+     "the name of a group has 1 to 63 bytes",
+     {0}},
     {"[]", "a request is a JSON object", {0}},
-    {"{}", "a request names its \"command\": status, move, stop or accept-loss", {0}},
-    {"{\"command\":7}", "a request names its \"command\": status, move, stop or accept-loss", {0}},
+    {"{}", "a request names its \"command\": status, move, stop, accept-loss or group", {0}},
+    {"{\"command\":7}",
+     "a request names its \"command\": status, move, stop, accept-loss or group",
+     {0}},
     {"{\"command\":\"format\"}",
-     "no such command; there are status, move, stop and accept-loss",
+     "no such command; there are status, move, stop, accept-loss and group",
      {0}},
     {"{\"command\":\"stop\",\"now\":true}", "stop does not take \"now\"", {0}},
     {"{\"command\":\"stop\",\"command\":\"status\"}",
@@ -75,6 +96,8 @@ static void each_request_is_taken_or_refused_with_its_sentence(void **state)
         assert_string_equal(request.volume, row->request.volume);
         assert_int_equal(request.to, row->request.to);
         assert_int_equal(request.peer_is_dead, row->request.peer_is_dead);
+        assert_string_equal(request.group, row->request.group);
+        assert_int_equal(request.resume, row->request.resume);
     }
 }
 
@@ -124,7 +147,9 @@ static void fill(void)
         "b]\nlink=10.0.0.2:1\nwarden=10.0.0.2:2\nnbd=10.0.0.2:3\niscsi=10.0.0.2:4\nrun=/b\n"
         "[store s]\npath=/p\xff\n[volume v0]\nstore=s\nsize=1M\n[volume "
         "v1]\nstore=s\noffset=1M\nsize=2M\nowner=b\n"
-        "flush=destage\n";
+        "flush=destage\n"
+        "[group g]\nrole=send\narray=far\naddress=10.0.1.1:5,10.0.1.2:5\nsecret=letters of g, "
+        "many\nvolumes=v1:w1,v0\nmemory=32M\ntls_psk=/k\n";
     if (!config_parse("f", file, sizeof file - 1, &config, &errors))
         fail_msg("%s", errors.text[0]);
 
@@ -183,6 +208,34 @@ static void fill(void)
     status.destage.joined_pages = 24;
     status.destage.host_pages = 25;
     status.destage.errors = 26;
+    extra.groups[0] = (struct copy_outgoing_counts){.up = true,
+                                                    .address = 1,
+                                                    .in_flight = 71,
+                                                    .logins = 72,
+                                                    .sent_bytes = 73,
+                                                    .round_trip_us = 74};
+    status.group_count = 1;
+    status.groups[0] = (struct group_status){.state = GROUP_COPYING,
+                                             .reason = "it runs",
+                                             .session = true,
+                                             .leader = true,
+                                             .term = 80,
+                                             .open = 81,
+                                             .closed = 82,
+                                             .confirmed = 83,
+                                             .confirmed_wall_us = 84,
+                                             .pinned_pages = 85,
+                                             .tagged_pages = 86,
+                                             .marked_regions = 87,
+                                             .cuts = 88,
+                                             .falls = 89,
+                                             .restarts = 90,
+                                             .batches = 91,
+                                             .resends = 92,
+                                             .refused = 93,
+                                             .pages_sent = 94,
+                                             .base_pages_sent = 95,
+                                             .bytes_sent = 96};
     status.destage.failed_pages = 27;
     status.destage.in_flight = 28;
     status.destage.backlog_pages = 29;
@@ -266,7 +319,15 @@ static const char expected[] =
     "\"commands\":62,\"read_bytes\":63,\"write_bytes\":64,\"reservation_conflicts\":65,"
     "\"check_conditions\":66,\"busy\":67},\"read_latency_us\":{\"count\":0,\"p50\":0,\"p99\":0,"
     "\"p999\":0},"
-    "\"write_latency_us\":{\"count\":1000,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu}}]}}\n";
+    "\"write_latency_us\":{\"count\":1000,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu}}],"
+    "\"groups\":[{\"name\":\"g\",\"array\":\"far\",\"state\":\"copying\",\"reason\":\"it runs\","
+    "\"leader\":true,\"term\":80,\"open_cycle\":81,\"closed_cycle\":82,\"confirmed_cycle\":83,"
+    "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"budget_pages\":8192,"
+    "\"marked_regions\":87,\"cuts\":88,\"falls\":89,\"restarts\":90,\"batches\":91,"
+    "\"resends\":92,\"refused\":93,\"pages_sent\":94,\"base_pages_sent\":95,\"bytes_sent\":96,"
+    "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
+    "\"in_flight\":71,\"sent_bytes\":73,\"round_trip_us\":74,\"error\":null},"
+    "\"volumes\":[{\"name\":\"v1\",\"remote\":\"w1\"},{\"name\":\"v0\",\"remote\":\"v0\"}]}]}}\n";
 
 static const char *naa_of(const char *volume, char digits[33])
 {
@@ -296,6 +357,7 @@ static void a_status_has_every_key_and_its_number(void **state)
     char *line = control_format_status(&config, &extra, &status);
     assert_string_equal(line, wanted);
     assert_null(strstr(line, config.secret));
+    assert_null(strstr(line, config.groups[0].secret));
     free(line);
     free(wanted);
 }
@@ -340,6 +402,21 @@ static void the_largest_status_fits_its_bound(void **state)
         extra.iscsi.shown[i] = (struct iscsi_shown){.host = config.volumes[0].name};
         memset(extra.iscsi.shown[i].initiator, 'i', CONFIG_INITIATOR_SIZE - 1);
         memset(extra.iscsi.shown[i].address, 'a', ADDRESS_TEXT_SIZE - 1);
+    }
+    /* Every volume is in one group. */
+    status.group_count = config.group_count = GROUP_LIMIT;
+    for (int i = 0; i < GROUP_LIMIT; i++) {
+        memset(&status.groups[i], 0x7f, sizeof status.groups[i]);
+        status.groups[i].state = GROUP_COPYING;
+        status.groups[i].leader = true;
+        memset(status.groups[i].reason, '"', TRACE_LINE);
+        status.groups[i].reason[TRACE_LINE - 1] = '\0';
+        memset(config.groups[i].name, 'n', CONFIG_NAME_SIZE - 1);
+        memset(config.groups[i].array, 'n', CONFIG_NAME_SIZE - 1);
+        memset(extra.groups[i].error, '"', TRACE_LINE - 1);
+        config.groups[i].volume_count = VOLUME_LIMIT / GROUP_LIMIT;
+        for (int j = 0; j < VOLUME_LIMIT / GROUP_LIMIT; j++)
+            memset(config.groups[i].volumes[j].remote, 'n', CONFIG_NAME_SIZE - 1);
     }
     char *line = control_format_status(&config, &extra, &status);
     assert_true(strlen(line) < CONTROL_REPLY_BYTES);
