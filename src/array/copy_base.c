@@ -170,16 +170,22 @@ void copy_base_fetched(struct array *array, const struct slot *slot)
     }
 }
 
-uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, uint32_t *places)
+static uint32_t take(struct base_pages *base, const struct sender_batch *batch, uint64_t number,
+                     uint32_t *places)
 {
-    struct base_pages *base = &group->base;
     uint32_t count = 0;
     for (uint32_t i = 0; i < base->count && count < batch->count; i++) {
         struct base_page *page = &base->pages[i];
-        if (page->cycle != batch->cycle || !page->ready || page->batch != 0)
+        if (page->cycle != batch->cycle || !page->ready || page->batch != number)
             continue;
         page->batch = batch->number;
         places[count++] = i;
     }
     return count;
+}
+
+uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, uint32_t *places)
+{
+    uint32_t count = take(&group->base, batch, batch->number, places); /* it is sent again */
+    return count > 0 ? count : take(&group->base, batch, 0, places);
 }

@@ -373,6 +373,17 @@ static bool nothing_marked_is_left(const struct sender *sender)
     return true;
 }
 
+/* A read that is still under way may return what is written after the cut: also one for an earlier
+ * cycle, which this cut's state then stands on. */
+static bool nothing_is_read(const struct sender *sender)
+{
+    for (uint64_t number = sender->confirmed + 1; number <= sender->open; number++) {
+        if (sender->cycle[ring_of(number)].base_reading > 0)
+            return false;
+    }
+    return true;
+}
+
 void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint8_t halves)
 {
     CHECK(sender->drain == DRAIN_NONE);
@@ -382,8 +393,7 @@ void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint
     cycle->halves = halves;
     cycle->pages = cycle->pins.count;
     cycle->cursor = cycle->pins.head;
-    /* A read that is still under way may return what is written after the cut. */
-    cycle->done = !cycle->moved && cycle->base_reading == 0 && nothing_marked_is_left(sender);
+    cycle->done = !cycle->moved && nothing_is_read(sender) && nothing_marked_is_left(sender);
     regions_close(&sender->regions, ring_of(cycle->number));
     if (halves == 1 && !sender->leader)
         cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */

@@ -13,6 +13,18 @@
 
 enum { FLIGHTS = 4 * COPY_WINDOW, ROOM = 4096, COPIED = 2, LAST_PAGES = VOLUME_BYTES / PAGE };
 
+/* With COPY_TRACE in the environment a test tells its story. */
+static inline bool second_tells(void)
+{
+    return getenv("COPY_TRACE") != NULL;
+}
+
+#define TELL(...)                                                                                  \
+    do {                                                                                           \
+        if (second_tells())                                                                        \
+            printf(__VA_ARGS__);                                                                   \
+    } while (0)
+
 static const uint8_t copied[COPIED] = {V_A, V_B};
 
 struct flight {
@@ -102,6 +114,8 @@ static inline void flatten(const struct copy_action *action, uint8_t *bytes)
 
 static inline void second_take(int self, const struct actions *actions)
 {
+    for (uint32_t i = 0; i < actions->log_count; i++)
+        TELL("%llu %c: %s\n", (unsigned long long)pair.now_us, 'a' + self, actions->log[i].text);
     for (uint32_t i = 0; i < actions->copy_count; i++) {
         const struct copy_action *action = &actions->copies[i];
         int at = 0;
@@ -287,6 +301,7 @@ static inline const struct group_status *group_of(int self)
 static inline int set_up_copy(uint32_t slots, uint32_t budget)
 {
     pair_defaults();
+    pair.config.trace = second_tells();
     pair.config.slot_count = slots;
     pair.config.group_count = 1;
     pair.config.groups[0] = (struct group_config){.name = "g",
