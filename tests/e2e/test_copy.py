@@ -140,7 +140,7 @@ class Transactions:
 
     def end(self):
         self.ending = True
-        self.thread.join(10)
+        self.thread.join(2)
 
 
 PAGES = SIZE // 4096
