@@ -101,8 +101,8 @@ struct ship_action {
 /* One batch of a group for the second array: the parameter list of a WRITE BUFFER (copy/record.h).
  * At most COPY_WINDOW of a group are under way; they may be carried out in any order. The bytes
  * stay as they are until array_on_copy_answered() for that number, array_on_copy_down(), or
- * actions.copy_reset for the group: what leaves after that may be changed, and its checksums say
- * so. The same number may be sent again, after a session was lost. */
+ * the call whose pump says actions.copy_reset for the group: what leaves after that may be changed,
+ * and its checksums say so. The same number may be sent again, after a session was lost. */
 struct copy_action {
     uint8_t group;
     uint64_t number;

@@ -125,6 +125,9 @@ static const char *audit_copy(const struct array *from, const struct slot *slot,
         return "a slot counts as mirrored, but the peer's image does not hold its page";
     if (slot_is_dirty(slot) && (slot->dirty & ~copy->valid))
         return "a slot counts as mirrored, but the peer's image lacks some of its sectors";
+    if (slot->pinned &&
+        (pins_at(&from->copy.pins, slot_index(&from->table, slot))->owed & ~copy->valid))
+        return "the peer's image lacks a sector that an unconfirmed cycle owes";
     const uint8_t *here = slot_frame(&from->table, slot), *there = slot_frame(&to->table, copy);
     for (uint32_t sector = 0; sector < PAGE_SECTORS; sector++) {
         if ((slot->valid & copy->valid & 1u << sector) &&
@@ -148,6 +151,9 @@ const char *array_check_mirror(const struct array *from, const struct array *to,
         const struct slot *copy = &to->table.slots[to->table.half + i];
         bool mirrored = slot->state != SLOT_FREE && slot_is_mirrored(&from->table, slot);
         uint8_t volume = slot_key_volume(copy->key);
+        if (slot->pinned && !slot->superseded && !mirrored &&
+            array_owns(from, slot_key_volume(slot->key)) && !moved[slot_key_volume(slot->key)])
+            return "a pinned slot is not mirrored";
         if (mirrored) {
             const char *why = audit_copy(from, slot, to, copy);
             if (why != NULL)

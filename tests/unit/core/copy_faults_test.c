@@ -8,6 +8,7 @@
  * When the faults are over the two sites become the same. */
 
 #include "base/generator.h"
+#include "base/mistake.h"
 #include "copy_second.h"
 
 enum { SPOTS = 40, SPOT_BASE = LAST_PAGES - 8, WRITES = REQUESTS, STEPS = 4000 };
@@ -28,6 +29,7 @@ static struct {
     uint32_t newest_acked[COPIED][LAST_PAGES][PAGE_SECTORS];
     uint32_t newest_zero[COPIED][LAST_PAGES];
     uint32_t shown[COPIED][LAST_PAGES][PAGE_SECTORS];
+    bool moved[VOLUME_LIMIT]; /* since the pair was formed */
     bool busy[COPIED][LAST_PAGES];
     struct doing doing[64];
     uint32_t kills, returns, moves, consistent, refused;
@@ -271,6 +273,7 @@ static void returns(int self)
     pair_create_side(self);
     pair.side[self].up_due = pair.side[self ^ 1].up_due = pair.side[self ^ 1].down_due = true;
     world.returns++;
+    memset(world.moved, 0, sizeof world.moved);
 }
 
 static void moves(void)
@@ -281,6 +284,7 @@ static void moves(void)
         return;
     array_operator_move(pair.side[self].array, pair.now_us, 5, copied[volume], (uint8_t)!self);
     world.moves++;
+    world.moved[copied[volume]] = true;
 }
 
 static void fault(void)
@@ -321,6 +325,19 @@ static void fault(void)
     }
 }
 
+/* What is owed to the second array stands in both memories, whenever nothing is on its way. */
+static void look_at_the_mirror(void)
+{
+    for (int self = A; self < PAIR; self++) {
+        if (pair.side[A].dead || pair.side[B].dead)
+            return;
+        const char *why =
+            array_check_mirror(pair.side[self].array, pair.side[self ^ 1].array, world.moved);
+        if (why != NULL)
+            fail_msg("array_check_mirror from %c: %s", 'a' + self, why);
+    }
+}
+
 static void step(bool faults)
 {
     int self = (int)below(PAIR);
@@ -340,6 +357,7 @@ static void step(bool faults)
             array_operator_group(pair.side[self].array, pair.now_us, 7, 0, GROUP_RESUME);
     }
     collect();
+    look_at_the_mirror();
 }
 
 static void heal(void)
@@ -379,12 +397,31 @@ static void sites_are_the_same(void)
     }
 }
 
+/* In a build with -Dmistakes=true the one that COPY_MISTAKE names is made. */
+static void make_a_mistake(void)
+{
+    static const struct {
+        const char *name;
+        enum mistake mistake;
+    } mistakes[] = {
+#define ROW(name, text) {#name, MISTAKE_##name},
+        MISTAKE_LIST(ROW)
+#undef ROW
+    };
+    const char *name = getenv("COPY_MISTAKE");
+    for (size_t i = 0; name != NULL && i < ARRAY_LENGTH(mistakes); i++) {
+        if (strcmp(mistakes[i].name, name) == 0)
+            assert_true(mistake_make(mistakes[i].mistake));
+    }
+}
+
 static void a_life(uint64_t seed, uint32_t slots, uint32_t budget, bool faults)
 {
     memset(&world, 0, sizeof world);
     generator_seed(&world.dice, seed);
     set_up_copy(slots, budget);
     second.promoted = look_at_the_copy;
+    memset(world.moved, true, sizeof world.moved); /* each went to its home */
     for (int i = 0; i < STEPS; i++)
         step(faults);
     heal();
@@ -415,6 +452,7 @@ static void without_faults(void **state)
 
 static void with_every_fault(void **state)
 {
+    make_a_mistake();
     uint64_t first = number_of("COPY_SEED", 1), count = number_of("COPY_SEEDS", 12);
     for (uint64_t seed = first; seed < first + count; seed++)
         a_life(seed, seed % 5 == 0 ? 160 : 512, seed % 5 == 0 ? 20 : 60, true);
