@@ -26,7 +26,7 @@ _holdfast() {
     --timeout) return ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run check status volume stop accept-loss --help --version" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "run check status volume group stop accept-loss --help --version" -- "$current")
         return
     fi
     # The words before this one: which configuration, and how many names.
@@ -50,6 +50,12 @@ _holdfast() {
         0) words="move" ;;
         1) words="$(_holdfast_volumes "$config") --config --controller --socket --timeout --help" ;;
         2) words="a b --config --controller --socket --timeout --help" ;;
+        *) words="--config --controller --socket --timeout --help" ;;
+        esac
+        ;;
+    group)
+        case $names in
+        0) words="suspend resume" ;;
         *) words="--config --controller --socket --timeout --help" ;;
         esac
         ;;

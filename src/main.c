@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct config config;
+static struct config config, other;
 static struct config_errors errors;
 
 _Static_assert((int)CLI_SOCKET_SIZE == (int)ADDRESS_PATH_SIZE, "both are sun_path");
@@ -25,15 +25,18 @@ static void on_failed_check(const char *expression, const char *file, int line)
             expression);
 }
 
-static bool load(const char *path)
+static bool report(const char *path)
 {
-    if (config_load(path, &config, &errors))
-        return true;
     for (uint32_t i = 0; i < errors.count; i++)
         fprintf(stderr, "%s\n", errors.text[i]);
     if (errors.total > errors.count)
         fprintf(stderr, "%s: and %u more mistakes\n", path, errors.total - errors.count);
     return false;
+}
+
+static bool load(const char *path)
+{
+    return config_load(path, &config, &errors) || report(path);
 }
 
 static bool on_sockets(const char *path, char sockets[CLI_CONTROLLERS][CLI_SOCKET_SIZE])
@@ -45,9 +48,13 @@ static bool on_sockets(const char *path, char sockets[CLI_CONTROLLERS][CLI_SOCKE
     return true;
 }
 
-static int on_check(const char *path)
+static int on_check(const char *path, const char *other_path)
 {
     if (!load(path))
+        return CLI_FAILED;
+    if (other_path &&
+        !((config_load(other_path, &other, &errors) || report(other_path)) &&
+          (config_compare(&config, path, &other, other_path, &errors) || report(path))))
         return CLI_FAILED;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < config.volume_count; i++)
@@ -68,6 +75,8 @@ static int on_check(const char *path)
         printf("iSCSI: %u portal%s, %u host%s%s\n", portals, portals == 1 ? "" : "s",
                config.host_count, config.host_count == 1 ? "" : "s",
                config.host_count == 0 ? ": only loopback addresses are let in" : "");
+    if (other_path)
+        printf("%s: the groups of both fit each other\n", other_path);
     return CLI_DONE;
 }
 

@@ -67,9 +67,11 @@ static const struct command commands[] = {
      "when it is ready. SIGTERM stops it cleanly: its volumes go to the other controller, or\n"
      "everything is destaged. A second SIGTERM ends it now; the other controller takes over.\n",
      run_run},
-    {"check", "[FILE]", 0, 1, OPTION_CONFIG, 0, "check a configuration",
+    {"check", "[FILE [OTHER]]", 0, 2, OPTION_CONFIG, 0, "check a configuration",
      "Reads the configuration and names every mistake in it with its line and what would be "
-     "right.\n",
+     "right.\n"
+     "With the file of another array as well it compares the groups that are copied between the\n"
+     "two: roles, volumes and their sizes, secrets.\n",
      run_check},
     {"status", "", 0, 0, OPTIONS_ASK | OPTION_JSON, 5, "show what a controller is doing, and why",
      "Without --controller it shows both. It ends with 1 when one of those asked did not answer.\n",
@@ -95,9 +97,8 @@ static const struct command commands[] = {
      "any more. If it does run, both would write to the stores, and data is destroyed.\n",
      run_accept_loss},
     {"group suspend", "NAME", 1, 1, OPTIONS_ASK, 10, "stop copying a group to the other array",
-     "What hosts write is only noted from now on; when the group is resumed, what differs is "
-     "sent.\n"
-     "The other array keeps the last state that it has. `status` shows every group.\n",
+     "What hosts write is only noted from now on; when the group is resumed, what differs is\n"
+     "sent. The other array keeps the last state that it has. `status` shows every group.\n",
      run_group_suspend},
     {"group resume", "NAME", 1, 1, OPTIONS_ASK, 10, "copy a suspended group again",
      "Copies what has changed since the group was suspended, then goes on in cycles.\n",
@@ -408,7 +409,8 @@ static int run_run(const struct call *call)
 
 static int run_check(const struct call *call)
 {
-    return call->hooks->check(call->name_count > 0 ? call->names[0] : call->config);
+    return call->hooks->check(call->name_count > 0 ? call->names[0] : call->config,
+                              call->name_count > 1 ? call->names[1] : NULL);
 }
 
 /* The status object of one target; takes no reference away from the reply that it is part of. */

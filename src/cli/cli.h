@@ -27,7 +27,7 @@ struct cli_hooks {
     /* The control sockets of both controllers by the configuration; false when it has mistakes. */
     bool (*sockets)(const char *config, char sockets[CLI_CONTROLLERS][CLI_SOCKET_SIZE]);
     /* These return the exit status. */
-    int (*check)(const char *config);
+    int (*check)(const char *config, const char *other); /* other: NULL, or another array's */
     int (*run)(const char *config, int controller);
 };
 

@@ -39,7 +39,7 @@ enum {
     CONFIG_INITIATOR_SIZE = 224, /* an iSCSI name is at most 223 bytes (RFC 7143 4.2.7.1) */
     CONFIG_LUN_LIMIT = 256,      /* LUNs 0 to 255: peripheral addressing (SAM-5 4.7.7.2), which
                                     every host's system knows */
-    CONFIG_GROUP_MEMORY_LEAST = 16 << 20,
+    CONFIG_GROUP_MEMORY_LEAST = 1 << 20,
     CONFIG_BANDWIDTH_LEAST = 64 << 10,
 
     CONFIG_BLOCK_LEAST = SECTOR_SIZE,
@@ -146,7 +146,7 @@ struct config_group {
     uint32_t volume_count; /* at least 1 */
     struct config_copy volumes[VOLUME_LIMIT];
     uint32_t cycle_ms;              /* the shortest */
-    uint64_t memory_bytes;          /* 0: a quarter of the cache */
+    uint64_t memory_bytes;          /* 0: a thirty-second of the cache */
     uint64_t bandwidth_bytes;       /* a second, of each controller; 0: no limit */
     char tls_psk[CONFIG_PATH_SIZE]; /* this one, or the three below, or none: no TLS */
     char tls_certificate[CONFIG_PATH_SIZE], tls_key[CONFIG_PATH_SIZE],

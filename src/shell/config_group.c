@@ -174,33 +174,36 @@ static void check_same_tls(struct config_read *read, uint32_t index, const struc
     }
 }
 
-/* All groups together may hold half of the cache: the rest is for hosts. */
+/* What no host's dirty page takes, and of that half: the rest stays for what hosts read. The core
+ * demands the same. */
 static void check_memory(struct config_read *read)
 {
     const struct config *config = read->config;
     const struct section *array = config_section(read, SECTION_ARRAY, 0);
-    uint64_t all = 0;
+    uint64_t all = 0, most = config->cache_bytes / 100 * (100u - config->dirty_high_percent) / 2;
     if (array && array->key_line[ARRAY_CACHE] > 0 && !array->key_good[ARRAY_CACHE])
         return;
     for (uint32_t i = 0; i < config->group_count; i++) {
         const struct section *section = config_section(read, SECTION_GROUP, i);
-        uint64_t bytes = config_group_memory(config, &config->groups[i]);
-        all += bytes;
-        if (all <= config->cache_bytes / 2)
+        if (section->key_line[GROUP_MEMORY] > 0 && !section->key_good[GROUP_MEMORY])
+            continue;
+        all += config_group_memory(config, &config->groups[i]);
+        if (all <= most)
             continue;
         config_report(
             read, section->key_line[GROUP_MEMORY] ? section->key_line[GROUP_MEMORY] : section->line,
             section->title, "memory", NULL,
-            "the groups together take %lluM, more than half of the cache of %lluM; write "
-            "less, or a larger cache",
-            (unsigned long long)(all >> 20), (unsigned long long)(config->cache_bytes >> 20));
+            "the groups together take %lluM, more than the %lluM that a cache of %lluM "
+            "leaves above dirty_high; write less, or a larger cache",
+            (unsigned long long)(all >> 20), (unsigned long long)(most >> 20),
+            (unsigned long long)(config->cache_bytes >> 20));
         return;
     }
 }
 
 uint64_t config_group_memory(const struct config *config, const struct config_group *group)
 {
-    return group->memory_bytes ? group->memory_bytes : config->cache_bytes / 4;
+    return group->memory_bytes ? group->memory_bytes : config->cache_bytes / 32;
 }
 
 void config_check_groups(struct config_read *read)

@@ -376,7 +376,7 @@ SETTER(memory)
     if (!value_size(text, &bytes, why))
         return false;
     if (bytes < CONFIG_GROUP_MEMORY_LEAST || bytes > CONFIG_CACHE_MAX)
-        return value_refuse(why, "out of range; write 16M to 1T");
+        return value_refuse(why, "out of range; write 1M to 1T");
     read->config->groups[index].memory_bytes = bytes;
     return true;
 }

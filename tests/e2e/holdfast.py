@@ -305,6 +305,8 @@ class Pair:
         self.register.parent.mkdir()
         self.a, self.b = Controller(self, "a"), Controller(self, "b")
         self.store_paths = {}
+        self.more = []  # lines of further sections
+        self.copy = {}  # controller -> its `copy` port
         self.reached = {}  # (from, "link" or "warden") -> port to dial instead of the peer's own: a proxy's
         self._lay_out()
 
@@ -352,6 +354,8 @@ class Pair:
                 lines.append(f"iscsi = {controller.portal()}, {controller.portal(six=True)}")
             if self.requests:
                 lines.append(f"requests = {self.requests}")
+            if controller.name in self.copy:
+                lines.append(f"copy = 127.0.0.1:{self.copy[controller.name]}")
         for store, path in self.store_paths.items():
             lines += [f"[store {store}]", f"path = {path}", f"io = {self.io}"]
         for volume in self.volumes.values():
@@ -360,6 +364,7 @@ class Pair:
                       f"block = {volume.block}", f"transition = {volume.transition}"]
         for host in self.hosts:
             lines += host.lines()
+        lines += self.more
         return "\n".join(lines) + "\n"
 
     def write_config(self):

@@ -94,8 +94,11 @@ static bool on_sockets(const char *config, char sockets[CLI_CONTROLLERS][CLI_SOC
     return true;
 }
 
-static int on_check(const char *config)
+static char run_other[64];
+
+static int on_check(const char *config, const char *other)
 {
+    snprintf(run_other, sizeof run_other, "%s", other ? other : "none");
     snprintf(run_config, sizeof run_config, "%s", config);
     return 0;
 }
@@ -152,8 +155,8 @@ static int type(const char *line)
 
 static void every_command_has_help_and_exits_well(void **state)
 {
-    static const char *const commands[] = {"run",         "check", "status",
-                                           "volume move", "stop",  "accept-loss"};
+    static const char *const commands[] = {"run",  "check",       "status",        "volume move",
+                                           "stop", "accept-loss", "group suspend", "group resume"};
     assert_int_equal(type("holdfast --help"), CLI_DONE);
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
         char line[64], usage[64];
@@ -181,9 +184,16 @@ static void check_help_columns(void)
 static void no_line_of_a_help_is_wider_than_a_terminal(void **state)
 {
     static const char *const lines[] = {
-        "holdfast --help",        "holdfast run --help",         "holdfast check --help",
-        "holdfast status --help", "holdfast volume move --help", "holdfast stop --help",
-        "holdfast volume --help", "holdfast accept-loss --help",
+        "holdfast --help",
+        "holdfast run --help",
+        "holdfast check --help",
+        "holdfast status --help",
+        "holdfast volume move --help",
+        "holdfast stop --help",
+        "holdfast volume --help",
+        "holdfast accept-loss --help",
+        "holdfast group suspend --help",
+        "holdfast group resume --help",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(lines); i++) {
         assert_int_equal(type(lines[i]), CLI_DONE);
@@ -211,6 +221,9 @@ static void words_that_make_no_sense_are_refused(void **state)
     } rows[] = {
         {"holdfast start", "holdfast: no such command: start\n"},
         {"holdfast volume", "holdfast: volume has one command: volume move NAME a|b\n"},
+        {"holdfast group",
+         "holdfast: group has two commands: group suspend NAME, group resume NAME\n"},
+        {"holdfast group suspend", "holdfast group suspend: more words are needed: NAME\n"},
         {"holdfast volume drop v", "holdfast: volume has one command: volume move NAME a|b\n"},
         {"holdfast status now", "holdfast status: one word too many: now\n"},
         {"holdfast status --yaml", "holdfast status: no such option: --yaml\n"},
@@ -249,6 +262,10 @@ static void run_and_check_get_their_words(void **state)
     assert_string_equal(run_config, CLI_CONFIG_PATH);
     assert_int_equal(type("holdfast check y.conf"), 0);
     assert_string_equal(run_config, "y.conf");
+    assert_string_equal(run_other, "none");
+    assert_int_equal(type("holdfast check y.conf z.conf"), 0);
+    assert_string_equal(run_config, "y.conf");
+    assert_string_equal(run_other, "z.conf");
     assert_int_equal(type("holdfast check -- --odd"), 0);
     assert_string_equal(run_config, "--odd");
     assert_int_equal(type("holdfast status --config bad.conf"), CLI_FAILED);
@@ -320,6 +337,22 @@ static void move_goes_on_to_the_one_that_agrees(void **state)
     assert_string_equal(fake_stop(1), "");
 }
 
+static void a_group_is_asked_for_where_somebody_answers(void **state)
+{
+    fake_start(0, "{\"ok\":false,\"text\":\"not here\"}\n");
+    fake_start(1, "{\"ok\":true,\"text\":\"suspended\"}\n");
+    assert_int_equal(type("holdfast group suspend db"), CLI_DONE);
+    assert_string_equal(fake_stop(0),
+                        "{\"command\":\"group\",\"group\":\"db\",\"action\":\"suspend\"}\n");
+    assert_string_equal(fake_stop(1),
+                        "{\"command\":\"group\",\"group\":\"db\",\"action\":\"suspend\"}\n");
+    assert_string_equal(out, "controller b: suspended\n");
+    fake_start(0, "{\"ok\":true,\"text\":\"resumed\"}\n");
+    assert_int_equal(type("holdfast group resume db --controller a"), CLI_DONE);
+    assert_string_equal(fake_stop(0),
+                        "{\"command\":\"group\",\"group\":\"db\",\"action\":\"resume\"}\n");
+}
+
 static void stop_and_accept_loss_send_their_requests(void **state)
 {
     fake_start(0, "{\"ok\":true,\"text\":\"stopped\"}\n");
@@ -384,6 +417,7 @@ int main(void)
         cmocka_unit_test(status_asks_the_one_that_is_named),
         cmocka_unit_test(status_of_both_names_the_one_that_does_not_answer),
         cmocka_unit_test(move_goes_on_to_the_one_that_agrees),
+        cmocka_unit_test(a_group_is_asked_for_where_somebody_answers),
         cmocka_unit_test(stop_and_accept_loss_send_their_requests),
         cmocka_unit_test(an_answer_that_is_none_is_named),
     };

@@ -50,7 +50,7 @@ static const char first[] = "[array]\nname = first\n"                        /* 
                             "secret = twelve letters and more\n"             /* 33 */
                             "volumes = data:data2, log\n"                    /* 34 */
                             "cycle = 2s\n"                                   /* 35 */
-                            "memory = 32M\n"                                 /* 36 */
+                            "memory = 12M\n"                                 /* 36 */
                             "bandwidth = 100M\n"                             /* 37 */
                             "tls_psk = /k/psk\n"                             /* 38 */
                             "[group misc]\n"                                 /* 39 */
@@ -117,12 +117,12 @@ static void a_good_file_gives_what_it_says(void **state)
     assert_int_equal(db->volumes[1].volume, 1);
     assert_string_equal(db->volumes[1].remote, "log");
     assert_int_equal(db->cycle_ms, 2000);
-    assert_int_equal(config_group_memory(&config, db), 32 << 20);
+    assert_int_equal(config_group_memory(&config, db), 12 << 20);
     assert_int_equal(db->bandwidth_bytes, 100 << 20);
     assert_string_equal(db->tls_psk, "/k/psk");
     assert_int_equal(misc->cycle_ms, 100);
     assert_int_equal(misc->bandwidth_bytes, 0);
-    assert_int_equal(config_group_memory(&config, misc), 64 << 20);
+    assert_int_equal(config_group_memory(&config, misc), 8 << 20);
     assert_string_equal(misc->tls_authority, "/k/ca");
     assert_ptr_equal(config_group_of(&config, 1), db);
     assert_ptr_equal(config_group_of(&config, 2), misc);
@@ -213,14 +213,11 @@ static const struct row {
     {"cycle = 2s",
      "cycle = 1ms",
      {"f:35: [group db] cycle = 1ms: out of range; write 10ms to 3600s"}},
-    {"memory = 32M",
-     "memory = 8M",
-     {"f:36: [group db] memory = 8M: out of range; write 16M to 1T"}},
-    {"memory = 32M",
-     "memory = 65M",
-     {"f:39: [group misc] memory: the groups together take 129M, more than half of the cache of "
-      "256M; "
-      "write less, or a larger cache"}},
+    {"memory = 12M", "memory = 1K", {"f:36: [group db] memory = 1K: out of range; write 1M to 1T"}},
+    {"memory = 12M",
+     "memory = 25M",
+     {"f:39: [group misc] memory: the groups together take 33M, more than the 31M that a cache of "
+      "256M leaves above dirty_high; write less, or a larger cache"}},
     {"bandwidth = 100M",
      "bandwidth = 9",
      {"f:37: [group db] bandwidth = 9: out of range; write 64K to 1T, in bytes a second"}},

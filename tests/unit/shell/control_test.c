@@ -149,7 +149,7 @@ static void fill(void)
         "v1]\nstore=s\noffset=1M\nsize=2M\nowner=b\n"
         "flush=destage\n"
         "[group g]\nrole=send\narray=far\naddress=10.0.1.1:5,10.0.1.2:5\nsecret=letters of g, "
-        "many\nvolumes=v1:w1,v0\nmemory=32M\ntls_psk=/k\n";
+        "many\nvolumes=v1:w1,v0\nmemory=8M\ntls_psk=/k\n";
     if (!config_parse("f", file, sizeof file - 1, &config, &errors))
         fail_msg("%s", errors.text[0]);
 
@@ -322,7 +322,7 @@ static const char expected[] =
     "\"write_latency_us\":{\"count\":1000,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu}}],"
     "\"groups\":[{\"name\":\"g\",\"array\":\"far\",\"state\":\"copying\",\"reason\":\"it runs\","
     "\"leader\":true,\"term\":80,\"open_cycle\":81,\"closed_cycle\":82,\"confirmed_cycle\":83,"
-    "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"budget_pages\":8192,"
+    "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"budget_pages\":2048,"
     "\"marked_regions\":87,\"cuts\":88,\"falls\":89,\"restarts\":90,\"batches\":91,"
     "\"resends\":92,\"refused\":93,\"pages_sent\":94,\"base_pages_sent\":95,\"bytes_sent\":96,"
     "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
