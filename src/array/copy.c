@@ -217,7 +217,7 @@ bool copy_frozen(const struct array *array, const struct slot *slot)
     /* Its header stands before a MARK: a write that joined it would belong to the cycle that the
      * peer closes there. */
     if (slot->state == SLOT_FILLING && !slot->pinned && group->begun_in_list)
-        return !MISTAKE(joins_before_mark);
+        return true;
     return slot->pinned && sender_frozen(&group->sender, slot_index(&array->table, slot)) &&
            !MISTAKE(frozen_written);
 }

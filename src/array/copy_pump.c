@@ -38,8 +38,8 @@ static void size_up(struct group *group)
 static bool may_rise(struct array *array, const struct group *group)
 {
     return group->sender.leader && group->up && !group->suspended && !group->fall_unsaid &&
-           (group->falls_out == 0 || MISTAKE(rises_before_fall)) &&
-           array->now_us >= group->rise_us && array->refill.state == REFILL_NONE &&
+           group->falls_out == 0 && array->now_us >= group->rise_us &&
+           array->refill.state == REFILL_NONE &&
            (array->role.state == ROLE_SOLO || array->mirroring) && can_say(array);
 }
 

@@ -19,7 +19,8 @@ static const struct {
 #undef MISTAKE_ROW
 };
 
-_Static_assert(ARRAY_LENGTH(rows) == MISTAKE_COUNT - 1, "one row for each mistake");
+_Static_assert(ARRAY_LENGTH(rows) == MISTAKE_frozen_written - 1,
+               "one row for each mistake that the simulator is to find; those of the copy follow");
 
 const char *mistakes_make(const char *name)
 {

@@ -8,7 +8,6 @@
  * When the faults are over the two sites become the same. */
 
 #include "base/generator.h"
-#include "base/mistake.h"
 #include "copy_second.h"
 
 enum { SPOTS = 40, SPOT_BASE = LAST_PAGES - 8, WRITES = REQUESTS, STEPS = 4000 };
@@ -397,24 +396,6 @@ static void sites_are_the_same(void)
     }
 }
 
-/* In a build with -Dmistakes=true the one that COPY_MISTAKE names is made. */
-static void make_a_mistake(void)
-{
-    static const struct {
-        const char *name;
-        enum mistake mistake;
-    } mistakes[] = {
-#define ROW(name, text) {#name, MISTAKE_##name},
-        MISTAKE_LIST(ROW)
-#undef ROW
-    };
-    const char *name = getenv("COPY_MISTAKE");
-    for (size_t i = 0; name != NULL && i < ARRAY_LENGTH(mistakes); i++) {
-        if (strcmp(mistakes[i].name, name) == 0)
-            assert_true(mistake_make(mistakes[i].mistake));
-    }
-}
-
 static void a_life(uint64_t seed, uint32_t slots, uint32_t budget, bool faults)
 {
     memset(&world, 0, sizeof world);
@@ -452,7 +433,6 @@ static void without_faults(void **state)
 
 static void with_every_fault(void **state)
 {
-    make_a_mistake();
     uint64_t first = number_of("COPY_SEED", 1), count = number_of("COPY_SEEDS", 12);
     for (uint64_t seed = first; seed < first + count; seed++)
         a_life(seed, seed % 5 == 0 ? 160 : 512, seed % 5 == 0 ? 20 : 60, true);

@@ -8,6 +8,7 @@
 #ifndef TESTS_COPY_SECOND_H
 #define TESTS_COPY_SECOND_H
 
+#include "base/mistake.h"
 #include "copy/receiver.h"
 #include "pair.h"
 
@@ -306,6 +307,24 @@ static inline const struct group_status *group_of(int self)
     return &status_of(self)->groups[0];
 }
 
+/* In a build with -Dmistakes=true the one that COPY_MISTAKE names is made. */
+static inline void make_a_mistake(void)
+{
+    static const struct {
+        const char *name;
+        enum mistake mistake;
+    } mistakes[] = {
+#define ROW(name, text) {#name, MISTAKE_##name},
+        COPY_MISTAKE_LIST(ROW)
+#undef ROW
+    };
+    const char *name = getenv("COPY_MISTAKE");
+    for (size_t i = 0; name != NULL && i < ARRAY_LENGTH(mistakes); i++) {
+        if (strcmp(mistakes[i].name, name) == 0)
+            assert_true(mistake_make(mistakes[i].mistake));
+    }
+}
+
 /* The pair, its group and the second array; slots of each controller's cache. */
 static inline int set_up_copy(uint32_t slots, uint32_t budget)
 {
@@ -322,6 +341,7 @@ static inline int set_up_copy(uint32_t slots, uint32_t budget)
                                                   .base_pages = 256,
                                                   .shortest_us = 2000};
     second_create();
+    make_a_mistake();
     pair.copies = second_take;
     pair.copy_step = second_step;
     pair_create();
