@@ -147,7 +147,8 @@ PAGES = SIZE // 4096
 
 
 def newest(second):
-    return max(struct.unpack_from("<Q", second.read(place), at)[0] for place in (0, 1) for at in range(0, SIZE, 4096))
+    return max(struct.unpack_from("<Q", data, at)[0] for data in (second.read(0), second.read(1))
+               for at in range(0, SIZE, 4096))
 
 
 def check_no_hole(second):
