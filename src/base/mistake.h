@@ -85,10 +85,35 @@
     X(mark_not_said, "the leader cuts and does not tell")                                          \
     X(zeroing_not_said, "a range is discarded on the store before the peer knows of it")
 
+/* Those of src/copy/ alone: tests/unit/copy/model_test.c finds them. */
+#define GROUP_MISTAKE_LIST(X)                                                                      \
+    /* senders */                                                                                  \
+    X(copy_writes_frozen, "a slot of a closed cycle is written in place")                          \
+    X(copy_heir_owes_less, "an heir does not owe what its elder owed")                             \
+    X(copy_one_half_promotes, "the leader promotes without the other half")                        \
+    X(copy_end_before_reads, "END does not wait for the marked pages that are being read")         \
+    X(copy_open_reads_done, "a cycle counts as consistent while marked pages are being read")      \
+    X(copy_move_vouched, "a cycle counts as consistent while a volume was on its way")             \
+    X(copy_takeover_drops_tags, "a takeover forgets what the lost half had not sent")              \
+    X(copy_takeover_drops_ranges, "a takeover forgets the ranges of unconfirmed cycles")           \
+    X(copy_superseded_forgotten, "a takeover forgets superseded slots that nothing covers")        \
+    X(copy_bits_cleared_early, "a region is clear once sent, not once confirmed")                  \
+    X(copy_ranges_fall_unmarked, "falling to the bitmap does not mark ranges")                     \
+    X(copy_old_writes_unmarked, "what the peer wrote while fallen is not marked")                  \
+    X(copy_complete_without_answers, "a half is complete once everything was sent")                \
+    X(copy_joiner_sends_end, "a returned half sends END for cycles it had no part in")             \
+    /* receivers */                                                                                \
+    X(copy_batch_known_early, "a batch that is still being applied is answered")                   \
+    X(copy_batch_twice, "a batch that was applied is applied again")                               \
+    X(copy_term_keeps_held, "a new term does not discard what was held")                           \
+    X(copy_term_passes_promotion, "a new term does not wait for a promotion under way")            \
+    X(copy_generation_ignored, "the version of a page that came last counts, not the newest")      \
+    X(copy_ranges_last, "a range zeroes pages that were written after it")
+
 enum mistake {
     MISTAKE_NONE,
 #define MISTAKE_ENUM(name, text) MISTAKE_##name,
-    MISTAKE_LIST(MISTAKE_ENUM) COPY_MISTAKE_LIST(MISTAKE_ENUM)
+    MISTAKE_LIST(MISTAKE_ENUM) COPY_MISTAKE_LIST(MISTAKE_ENUM) GROUP_MISTAKE_LIST(MISTAKE_ENUM)
 #undef MISTAKE_ENUM
         MISTAKE_COUNT
 };

@@ -5,6 +5,7 @@
  * receiver_judge.c. The rules kept here: nothing beyond the promoted cycle is ever given out but to
  * be discarded, the promoted cycle never goes back, and a batch counts once (invariants 14, 15). */
 
+#include "base/mistake.h"
 #include "copy/receiver.h"
 
 #include <string.h>
@@ -168,7 +169,8 @@ void receiver_hold(struct receiver *receiver, uint32_t slot, uint64_t number, ui
     cycle->slots++;
     receiver->held_count++;
     uint32_t newest = find(receiver, number, record->volume, record->page);
-    if (newest == NO_INDEX || held_at(receiver, newest)->generation < record->generation) {
+    if (newest == NO_INDEX || held_at(receiver, newest)->generation < record->generation ||
+        MISTAKE(copy_generation_ignored)) {
         if (newest != NO_INDEX)
             take_out(receiver, cycle, newest);
         held->older = newest;
@@ -216,11 +218,30 @@ void receiver_end(struct receiver *receiver, uint8_t half, uint64_t number, uint
         .pages = record->page, .base = record->count, .ranges = record->crc};
 }
 
+static void pass_number(struct receiver_numbers *numbers)
+{
+    numbers->done >>= 1;
+    numbers->taken >>= 1;
+    numbers->upto++;
+}
+
+/* The bits reach as far as `number`. A batch that came again when its cycle had been promoted was
+ * answered without a trace here; its sender goes on, by one window at most before it has the next
+ * answer, so what is left out so far behind has been answered. */
+static void reach(struct receiver_numbers *numbers, uint64_t number)
+{
+    CHECK(number >= numbers->upto);
+    CHECK(number - numbers->upto < RECEIVER_AHEAD);
+    while (number - numbers->upto >= 64)
+        pass_number(numbers);
+    while (numbers->done & 1)
+        pass_number(numbers);
+}
+
 void receiver_taken(struct receiver *receiver, uint8_t half, uint64_t number)
 {
     struct receiver_numbers *numbers = &receiver->numbers[half];
-    CHECK(number >= numbers->upto);
-    CHECK(number - numbers->upto < 64);
+    reach(numbers, number);
     numbers->taken |= 1ull << (number - numbers->upto);
 }
 
@@ -236,15 +257,11 @@ void receiver_batch_done(struct receiver *receiver, uint8_t half, uint64_t numbe
 {
     CHECK(half < 2);
     struct receiver_numbers *numbers = &receiver->numbers[half];
-    CHECK(number >= numbers->upto);
-    CHECK(number - numbers->upto < 64);
+    reach(numbers, number);
     CHECK(!(numbers->done & 1ull << (number - numbers->upto)));
     numbers->done |= 1ull << (number - numbers->upto);
-    while (numbers->done & 1) {
-        numbers->done >>= 1;
-        numbers->taken >>= 1;
-        numbers->upto++;
-    }
+    while (numbers->done & 1)
+        pass_number(numbers);
     if (cycle <= receiver->promoted)
         return; /* the PROMOTE itself */
     struct receiver_cycle *held = take_cycle(receiver, cycle, 0);
@@ -315,7 +332,8 @@ void receiver_begin_term(struct receiver *receiver, uint64_t term, uint64_t firs
     receiver->first = first;
     for (int half = 0; half < 2; half++)
         receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
-    discard_all(receiver);
+    if (!MISTAKE(copy_term_keeps_held))
+        discard_all(receiver);
 }
 
 void receiver_fail_over(struct receiver *receiver, uint64_t era)
@@ -334,7 +352,8 @@ static bool zeroed(const struct receiver *receiver, uint64_t cycle, const struct
         const struct receiver_zero *zero = &receiver->zeroes[i];
         left -= zero->cycle != 0;
         if (zero->cycle == cycle && zero->volume == held->volume && held->page >= zero->page &&
-            held->page - zero->page < zero->count && zero->generation > held->generation)
+            held->page - zero->page < zero->count &&
+            zero->generation + MISTAKE(copy_ranges_last) > held->generation)
             return true;
     }
     return false;

@@ -60,6 +60,8 @@ struct receiver_numbers {
     uint64_t upto, done, taken;
 };
 
+enum { RECEIVER_AHEAD = 128 }; /* of a number above the first that is not known */
+
 struct receiver_zero {
     uint64_t cycle; /* 0: this place is free */
     uint64_t page, count;

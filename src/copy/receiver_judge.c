@@ -5,6 +5,7 @@
  * 5). It changes nothing. */
 
 #include "base/crc32c.h"
+#include "base/mistake.h"
 #include "copy/receiver.h"
 
 #include <string.h>
@@ -22,11 +23,15 @@ static enum receiver_verdict judge_number(const struct receiver_numbers *numbers
     if (number < numbers->upto)
         return RECEIVER_KNOWN;
     uint64_t at = number - numbers->upto;
-    if (at >= 64)
+    if (at >= RECEIVER_AHEAD)
         return refuse(why, "copy batch too far ahead of those that came");
+    if (at >= 64)
+        return RECEIVER_TAKE;
     if (numbers->done & 1ull << at)
-        return RECEIVER_KNOWN;
-    return numbers->taken & 1ull << at ? RECEIVER_WAIT : RECEIVER_TAKE;
+        return MISTAKE(copy_batch_twice) ? RECEIVER_TAKE : RECEIVER_KNOWN;
+    if (numbers->taken & 1ull << at)
+        return MISTAKE(copy_batch_known_early) ? RECEIVER_KNOWN : RECEIVER_WAIT;
+    return RECEIVER_TAKE;
 }
 
 enum receiver_verdict receiver_judge(const struct receiver *receiver, const struct copy_head *head,
@@ -47,7 +52,7 @@ enum receiver_verdict receiver_judge(const struct receiver *receiver, const stru
             return refuse(why, "copy batch whose cycle numbers go back");
         if (head->number > COPY_WINDOW)
             return refuse(why, "copy batch too far ahead of those that came");
-        if (receiver->promoting)
+        if (receiver->promoting && !MISTAKE(copy_term_passes_promotion))
             return RECEIVER_WAIT;
         *new_term = true;
     } else {

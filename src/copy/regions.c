@@ -4,6 +4,7 @@
 /* See regions.h. A set bit is never lost: the only ways to clear one are a confirmed cycle and the
  * peer's word. */
 
+#include "base/mistake.h"
 #include "copy/regions.h"
 
 #include <string.h>
@@ -142,6 +143,8 @@ void regions_close(struct regions *regions, uint32_t ring)
     CHECK(ring < COPY_RING);
     for (uint32_t i = 0; i < regions->volume_count; i++)
         regions->maps[i].sent[ring] = regions->maps[i].cursor;
+    if (MISTAKE(copy_bits_cleared_early))
+        regions_confirm(regions, ring);
 }
 
 uint64_t regions_confirmed(const struct regions *regions, uint8_t volume, uint32_t ring)

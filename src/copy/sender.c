@@ -6,6 +6,7 @@
  * bitmap. Batches are in sender_batch.c. The rule kept here: whatever may differ between the sites
  * is pinned, tagged, in the range table, or marked (invariant 16). */
 
+#include "base/mistake.h"
 #include "copy/sender.h"
 
 #include <string.h>
@@ -60,7 +61,8 @@ void sender_create(struct sender *sender, struct arena *arena, struct pins *pins
 bool sender_frozen(const struct sender *sender, uint32_t slot)
 {
     const struct pin *pin = pins_at(sender->pins, slot);
-    return pin->ring != PIN_NONE && !pin->tag && pin->ring != ring_of(sender->open);
+    return pin->ring != PIN_NONE && !pin->tag && pin->ring != ring_of(sender->open) &&
+           !MISTAKE(copy_writes_frozen);
 }
 
 static void pin_slot(struct sender *sender, struct sender_cycle *cycle, uint32_t slot, bool tag)
@@ -97,7 +99,8 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
 void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
 {
     struct pin *elder = pins_at(sender->pins, old);
-    pins_at(sender->pins, heir)->owed |= elder->owed;
+    if (!MISTAKE(copy_heir_owes_less))
+        pins_at(sender->pins, heir)->owed |= elder->owed;
     elder->passed_on = elder->ring != PIN_NONE;
 }
 
@@ -214,7 +217,8 @@ void sender_moved(struct sender *sender, uint8_t volume)
         return;
     /* Of a cycle that the other half closed after it gave the volume away, and this one before it
      * had it, nobody has said that no marked region was left. */
-    for (uint64_t number = sender->confirmed + 1; number <= sender->open; number++) {
+    for (uint64_t number = sender->confirmed + 1;
+         number <= sender->open && !MISTAKE(copy_move_vouched); number++) {
         cycle_of(sender, number)->moved = true;
         cycle_of(sender, number)->done = false;
     }
@@ -245,7 +249,8 @@ void sender_tagged(struct sender *sender, uint32_t slot, uint8_t volume, uint64_
     uint64_t into = tag_cycle(sender, cycle);
     struct pin *pin = pins_at(sender->pins, slot);
     if (into == 0) {
-        regions_mark(&sender->regions, volume, page, 1);
+        if (!MISTAKE(copy_old_writes_unmarked))
+            regions_mark(&sender->regions, volume, page, 1);
         return;
     }
     CHECK_IMPLIES(pin->ring != PIN_NONE, pin->tag);
@@ -327,7 +332,8 @@ void sender_join(struct sender *sender, uint64_t now_us, uint64_t term, uint64_t
         open_cycle(sender, number);
         struct sender_cycle *cycle = cycle_of(sender, number);
         cycle->halves = 1;
-        cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */
+        cycle->complete = cycle->held_said = true; /* no part of it is here */
+        cycle->end_sent = !MISTAKE(copy_joiner_sends_end);
     }
     open_cycle(sender, open);
 }
@@ -378,7 +384,7 @@ static bool nothing_marked_is_left(const struct sender *sender)
 static bool nothing_is_read(const struct sender *sender)
 {
     for (uint64_t number = sender->confirmed + 1; number <= sender->open; number++) {
-        if (sender->cycle[ring_of(number)].base_reading > 0)
+        if (sender->cycle[ring_of(number)].base_reading > 0 && !MISTAKE(copy_open_reads_done))
             return false;
     }
     return true;
@@ -492,7 +498,7 @@ static void drain_ranges(struct sender *sender, uint64_t cycle)
         struct sender_range *range = &sender->ranges[i];
         if (range->cycle != cycle)
             continue;
-        if (sender->drain == DRAIN_FALL)
+        if (sender->drain == DRAIN_FALL && !MISTAKE(copy_ranges_fall_unmarked))
             regions_mark(&sender->regions, range->volume, range->page, range->count);
         sender->range_count[range->tag]--;
         range->cycle = 0;
@@ -505,6 +511,10 @@ static void carry_range(struct sender *sender, struct sender_range *range)
 {
     bool tag = range->tag;
     sender->range_count[tag]--;
+    if (MISTAKE(copy_takeover_drops_ranges)) {
+        range->cycle = 0;
+        return;
+    }
     tag = tag && !sender->drain_alone;
     if (sender->range_count[tag] == 2 * COPY_RANGES) {
         regions_mark(&sender->regions, range->volume, range->page, range->count);
@@ -604,15 +614,21 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
     CHECK(sender->drain == DRAIN_RESTART);
     CHECK(volume < sender->config.volume_count);
     struct pin *pin = pins_at(sender->pins, popped->slot);
+    if (MISTAKE(copy_takeover_drops_tags) && popped->tag && sender->drain_alone) {
+        pins_clear(sender->pins, popped->slot);
+        return SENDER_DROPPED;
+    }
     bool covered =
         superseded && heir != NO_INDEX && (popped->owed & ~pins_at(sender->pins, heir)->owed) == 0;
-    if (covered || pin->passed_on || (superseded && zeroed_since(sender, volume, page, popped))) {
+    if (covered || pin->passed_on ||
+        (superseded && zeroed_since(sender, volume, page, popped))) {
         pins_clear(sender->pins, popped->slot);
         return SENDER_DROPPED;
     }
     if (superseded && sender->drain_alone) {
         pins_clear(sender->pins, popped->slot);
-        sender_mark(sender, volume, page, 1);
+        if (!MISTAKE(copy_superseded_forgotten))
+            sender_mark(sender, volume, page, 1);
         return SENDER_DROPPED;
     }
     pin->sectors = pin->owed = popped->owed;

@@ -5,6 +5,7 @@
  * and its contents until it is answered: closed cycles do not change, so it can be sent again from
  * what stands here. The other half of sender.h is sender.c. */
 
+#include "base/mistake.h"
 #include "copy/sender.h"
 
 static struct sender_cycle *cycle_of(struct sender *sender, uint64_t number)
@@ -63,7 +64,7 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
         batch->kind = SEND_BASE;
         batch->count = min_u32(cycle->base_ready, COPY_RECORDS);
         cycle->base_ready -= batch->count;
-    } else if (cycle->base_reading == 0) {
+    } else if (cycle->base_reading == 0 || MISTAKE(copy_end_before_reads)) {
         batch->kind = SEND_END;
         batch->pages = cycle->pages;
         batch->base = cycle->base;
@@ -78,7 +79,8 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
 
 static bool promote_is_due(const struct sender_cycle *cycle)
 {
-    return cycle->complete && (cycle->halves == 1 || cycle->peer_complete) && !cycle->promote_sent;
+    return cycle->complete && !cycle->promote_sent &&
+           (cycle->halves == 1 || cycle->peer_complete || MISTAKE(copy_one_half_promotes));
 }
 
 static bool choose(struct sender *sender, struct sender_batch *batch)
@@ -138,7 +140,8 @@ uint64_t sender_answered(struct sender *sender, uint64_t number)
         struct sender_cycle *cycle = cycle_of(sender, batch->cycle);
         CHECK(cycle->batches_out > 0);
         cycle->batches_out--;
-        cycle->complete = cycle->end_sent && cycle->batches_out == 0;
+        cycle->complete =
+            cycle->end_sent && (cycle->batches_out == 0 || MISTAKE(copy_complete_without_answers));
     }
     batch->state = SENDER_ANSWERED;
     while (sender->batch_oldest < sender->batch_next &&

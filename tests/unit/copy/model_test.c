@@ -9,7 +9,9 @@
 #include <stdarg.h>
 #include <string.h>
 #include <cmocka.h>
+#include <unistd.h>
 
+#include "base/mistake.h"
 #include "copy_world.h"
 
 #include "copy_primary.h"
@@ -116,7 +118,8 @@ static void step(bool faults, bool hosts)
     case 6:
         give_away(half, (uint8_t)below(VOLUMES));
         base_start(half);
-        base_end(half);
+        if (chance(40))
+            base_end(half);
         break;
     case 7:
         deliver(faults);
@@ -239,12 +242,70 @@ static void with_every_fault(void **state)
                   sum.given_up, sum.base_sent, sum.ranges);
 }
 
+/* ---- planted mistakes ---- */
+
+static const struct {
+    const char *name, *text;
+    enum mistake mistake;
+} mistakes[] = {
+#define ROW(name, text) {#name, text, MISTAKE_##name},
+    GROUP_MISTAKE_LIST(ROW)
+#undef ROW
+};
+
+/* The model as another process that makes the mistake: whether it failed, and what it said. */
+static bool is_found(const char *name, char *said, size_t size)
+{
+    char command[200], line[200];
+    snprintf(command, sizeof command,
+             "COPY_MISTAKE=%s COPY_SEED=1 COPY_SEEDS=1000 timeout 300 /proc/%ld/exe 2>&1", name,
+             (long)getpid());
+    FILE *out = popen(command, "r");
+    assert_non_null(out);
+    snprintf(said, size, "%s", "");
+    while (fgets(line, sizeof line, out) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        if (said[0] == 0 && (strstr(line, "ERROR: ") != NULL || strstr(line, "exception") != NULL))
+            snprintf(said, size, "%s", line);
+    }
+    return pclose(out) != 0;
+}
+
+/* In a build with -Dmistakes=true: the model finds each mistake of GROUP_MISTAKE_LIST. */
+static void each_planted_mistake_is_found(void **state)
+{
+    uint32_t missed = 0;
+    if (!mistake_make(mistakes[0].mistake))
+        skip();
+    mistake_make(MISTAKE_NONE);
+    for (size_t i = 0; i < ARRAY_LENGTH(mistakes); i++) {
+        char said[200];
+        bool found = is_found(mistakes[i].name, said, sizeof said);
+        print_message("%-30s %s\n", mistakes[i].name, found ? said : "NOT FOUND");
+        missed += !found;
+    }
+    assert_int_equal(missed, 0);
+}
+
+static void make_the_mistake(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(mistakes); i++) {
+        if (strcmp(mistakes[i].name, name) == 0 && mistake_make(mistakes[i].mistake))
+            return;
+    }
+    fprintf(stderr, "no such mistake, or a build that makes none: %s\n", name);
+    exit(0); /* it is not found */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(without_faults, tell_seed),
         cmocka_unit_test_teardown(with_every_fault, tell_seed),
+        cmocka_unit_test(each_planted_mistake_is_found),
     };
+    if (getenv("COPY_MISTAKE") != NULL)
+        make_the_mistake(getenv("COPY_MISTAKE"));
     if (getenv("COPY_SEED") != NULL)
         cmocka_set_test_filter("with_every_fault");
     return cmocka_run_group_tests(tests, NULL, NULL);
