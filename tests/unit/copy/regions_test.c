@@ -121,6 +121,26 @@ static void the_peer_clears_what_it_has_sent(void **state)
     assert_int_equal(regions_left(&regions), 0);
 }
 
+static void a_map_that_travels_in_pieces_joins_what_is_there(void **state)
+{
+    enum { REGIONS = 203, BYTES = (REGIONS + 7) / 8 };
+    uint8_t bytes[BYTES];
+    create(1, (const uint64_t[]){16 * REGIONS});
+    assert_int_equal(regions_byte_count(&regions, 0), BYTES);
+    for (uint64_t region = 0; region < REGIONS; region += 3)
+        regions_mark(&regions, 0, region * 16, 1);
+    for (uint32_t at = 0; at < BYTES; at += 5)
+        regions_get_bytes(&regions, 0, at, min_u32(5, BYTES - at), bytes + at);
+    create(1, (const uint64_t[]){16 * REGIONS});
+    regions_mark(&regions, 0, 16, 1);
+    bytes[BYTES - 1] |= 0xF8; /* foreign: behind the last region */
+    for (uint32_t at = 0; at < BYTES; at += 7)
+        regions_join_bytes(&regions, 0, at, min_u32(7, BYTES - at), bytes + at);
+    for (uint64_t region = 0; region < REGIONS; region++)
+        assert_int_equal(regions_marked(&regions, 0, region * 16), region % 3 == 0 || region == 1);
+    assert_int_equal(regions_left(&regions), (REGIONS + 2) / 3 + 1);
+}
+
 /* Whatever is marked and confirmed in any order: a page is clear only if all of its region was
  * given out after it was marked, and before a cycle that was confirmed was closed. */
 static void nothing_is_forgotten_under_random_steps(void **state)
@@ -180,6 +200,7 @@ int main(void)
         cmocka_unit_test(only_whole_regions_of_confirmed_cycles_are_clear),
         cmocka_unit_test(what_was_rewound_is_sent_again_and_clears_nothing),
         cmocka_unit_test(the_peer_clears_what_it_has_sent),
+        cmocka_unit_test(a_map_that_travels_in_pieces_joins_what_is_there),
         cmocka_unit_test(nothing_is_forgotten_under_random_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
