@@ -272,20 +272,29 @@ def test_a_host_that_stops_reading_is_left_alone_and_costs_nobody_else(raw, targ
         answered += pdu.opcode == RESPONSE or (pdu.opcode == DATA_IN and bool(pdu.flags & 1))
 
 
-def test_hosts_that_never_send_their_data_do_not_use_up_what_others_need(raw, target):
-    """Half of all that is lent for data is kept by hosts that asked for it and bring nothing; others get theirs."""
-    silent = [raw(name=f"{ME}-{number}", keys=[("ImmediateData", "No"), ("InitialR2T", "Yes")]) for number in range(4)]
+@pytest.mark.parametrize("hosts, commands, size", [(40, 32, MI), (1, 128, 2 * MI), (6, 16, 8 * MI)])
+def test_hosts_that_never_send_their_data_do_not_use_up_what_others_need(raw, target, hosts, commands, size):
+    """They asked for many times what is lent for data, and bring nothing: what they may not have they are refused at
+    once, and others get theirs without having to wait for it."""
+    silent = [raw(name=f"{ME}-{number}", keys=[("ImmediateData", "No"), ("InitialR2T", "Yes")])
+              for number in range(hosts)]
     for connection in silent:
-        for _ in range(32):
-            connection.command(0, scsihost.write16(0, 2048), FINAL | WRITE, MI)
-    time.sleep(0.5)
+        for _ in range(commands):
+            connection.command(0, scsihost.write16(0, size // 512), FINAL | WRITE, size)
+    for connection in silent:  # every command has been looked at: asked for its data, or refused
+        answers = [connection.receive() for _ in range(commands)]
+        assert {pdu.opcode for pdu in answers} <= {R2T, RESPONSE}
+        assert {pdu.header[3] for pdu in answers if pdu.opcode == RESPONSE} <= {0x28}, "TASK SET FULL, not BUSY"
+        assert answers[0].opcode == R2T, "nobody is left without anything"
     begin = time.monotonic()
     serves(target)
-    assert time.monotonic() - begin < 5
+    other = raw(name=ME + "-other")
+    assert other.write(0, 0, b"o" * MI) == 0 and other.read(0, 0, 2048) == (0, b"o" * MI)
+    assert time.monotonic() - begin < 2, "no other host has to wait until something is given back"
     one = silent[0]
     managed = one.manage(2)  # ABORT TASK SET
     assert one.until(MANAGED, managed).header[2] == 0, "a host that brings no data can still abort"
-    for connection in silent[1:]:
+    for connection in silent:
         connection.close()
     wait_for("their buffers are back", lambda: serves(target) is None, 10)
 
