@@ -256,7 +256,7 @@ static void connected(struct op *op, int result, unsigned flags)
     out->send_waits = out->feed_waits = false;
     out->poll_first = true;
     out->heard_us = ship->loop->now_us;
-    socket_no_delay(out->descriptor);
+    socket_to_peer(out->descriptor);
     iscsi_ship_start(&out->session, &out->login);
     receive(ship);
 }

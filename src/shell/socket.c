@@ -5,6 +5,8 @@
 
 #include "shell/socket.h"
 
+#include "base/check.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -88,6 +90,26 @@ void socket_no_delay(int descriptor)
 {
     int on = 1;
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* Pacing is for long paths with queues on the way. Here it sets a timer for every few segments of a
+ * message, and each costs more processor time than sending them; the hosts whose writes the message
+ * carries wait for it. */
+void socket_to_peer(int descriptor)
+{
+    static const char pacing[] = "bbr";
+    static const char *const others[] = {"cubic", "reno"}; /* the second is in every kernel */
+    char name[16] = "";
+    socklen_t size = sizeof name - 1;
+    socket_no_delay(descriptor);
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, name, &size) < 0 ||
+        strncmp(name, pacing, sizeof pacing - 1) != 0)
+        return;
+    for (size_t i = 0; i < ARRAY_LENGTH(others); i++) {
+        if (setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, others[i],
+                       (socklen_t)strlen(others[i])) == 0)
+            return;
+    }
 }
 
 void socket_peer_text(int descriptor, char text[ADDRESS_TEXT_SIZE])
