@@ -182,10 +182,13 @@ void array_host_move_data(struct array *array, void *data);
  * The completion still follows. Unknown handles are ignored. */
 void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle);
 
-/* The session that carries shipped requests to the peer is up, or lost. Before it comes up again
- * the peer has ended every request of the one before (READs may be left behind). */
-void array_on_ship_up(struct array *array, uint64_t now_us);
+/* The session that carries shipped requests to the peer is up, or lost. `session` names it, is not
+ * 0 and not the one before's. */
+void array_on_ship_up(struct array *array, uint64_t now_us, uint32_t session);
 void array_on_ship_down(struct array *array, uint64_t now_us);
+/* The peer's session of that name is let in: every request of those before it has ended here (READs
+ * may be left behind), and none of it comes any more. The change stream tells the peer so. */
+void array_on_ship_admitted(struct array *array, uint64_t now_us, uint32_t session);
 /* The peer's answer to the ship action of that tag. An answer to what is no longer under way is
  * ignored. */
 void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,

@@ -361,5 +361,6 @@ bool image_message(struct array *array, const uint8_t *bytes, uint32_t length)
         return true;
     apply(&judged);
     array->incoming.applied = head->number;
+    array->incoming.ship_session = head->ship_session;
     return true;
 }

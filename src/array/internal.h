@@ -103,11 +103,15 @@ struct ship {
     bool flush;            /* sent as a FLUSH, because only durability is missing */
     uint64_t length_bytes; /* of the step */
     uint64_t done_bytes;   /* of the step: what the peer's stream says is done */
+    uint32_t gone_on; /* tag of a lost step that was here: nothing may come about it any more */
 };
 
 struct ships {
     bool up;
     bool reset_wanted;
+    bool late_progress;    /* something did come: array_check() */
+    uint32_t session;      /* ours to the peer, while it is up */
+    uint32_t served, said; /* the peer's that is let in here; the one that our stream has named */
     uint32_t used, lost, free;
     uint32_t generation;
     struct ship ship[SHIP_LIMIT];
@@ -139,7 +143,8 @@ struct volume {
 struct incoming {
     bool open;
     uint64_t stream;
-    uint64_t applied; /* number of the last batch applied */
+    uint64_t applied;      /* number of the last batch applied */
+    uint32_t ship_session; /* as it said: ours that the peer serves */
 };
 
 struct outgoing {

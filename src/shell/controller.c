@@ -118,8 +118,8 @@ static uint64_t burst(void *context)
             link_reset(&self->link);
         if (ship_again)
             ship_reset(self->ship);
-        ship_flush(self->ship);
         again |= ship_again;
+        again |= ship_flush(self->ship);
         again |= nbd_server_flush(&self->nbd);
         tell_role(self);
         again |= iscsi_server_flush(self->iscsi);

@@ -377,6 +377,7 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
         break;
     case FAULT_CUT:
         world->cut_armed = true;
+        world->cut_behind_batch = generator_chance(&world->chaos, 1, 3);
         break;
     case FAULT_LATE:
         late_answer(world);

@@ -26,6 +26,9 @@ void ships_on_down(struct world *world, const struct event *event);
 void ships_login_later(struct world *world, uint8_t initiator, uint64_t after_us);
 void ships_on_login(struct world *world, const struct event *event);
 
+/* Whether a request that the other one has shipped runs there. */
+bool ships_run_at(const struct world *world, uint8_t who);
+
 /* A controller died. */
 void ships_orphan(struct world *world, uint8_t who, bool silent);
 

@@ -89,7 +89,8 @@ struct pair {
     uint32_t asked[STORE_TRIM + 1];
     uint64_t now_us;
     uint32_t request_count;
-    bool ships; /* else requests to the other controller's volumes are refused */
+    uint32_t session; /* the newest one that carries ships */
+    bool ships;       /* else requests to the other controller's volumes are refused */
     struct seen seen[REQUESTS];
 };
 
