@@ -92,23 +92,22 @@ void socket_no_delay(int descriptor)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/* Pacing is for long paths with queues on the way. Here it sets a timer for every few segments of a
- * message, and each costs more processor time than sending them; the hosts whose writes the message
- * carries wait for it. */
+/* How much may be under way at once is what decides here. bbr paces, with a timer for every few
+ * segments. cubic leaves its slow start when answers come later (HyStart), which they do as soon as
+ * the peer has work; so a message goes in pieces, and each piece wakes both controllers. reno opens
+ * the window until something is lost, and on a path between two controllers that is hardly ever. */
 void socket_to_peer(int descriptor)
 {
-    static const char pacing[] = "bbr";
-    static const char *const others[] = {"cubic", "reno"}; /* the second is in every kernel */
+    static const char *const unfit[] = {"bbr", "cubic"};
+    static const char fit[] = "reno"; /* in every kernel, and everybody may choose it */
     char name[16] = "";
     socklen_t size = sizeof name - 1;
     socket_no_delay(descriptor);
-    if (getsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, name, &size) < 0 ||
-        strncmp(name, pacing, sizeof pacing - 1) != 0)
-        return;
-    for (size_t i = 0; i < ARRAY_LENGTH(others); i++) {
-        if (setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, others[i],
-                       (socklen_t)strlen(others[i])) == 0)
-            return;
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, name, &size) < 0)
+        return; /* not TCP */
+    for (size_t i = 0; i < ARRAY_LENGTH(unfit); i++) {
+        if (strncmp(name, unfit[i], strlen(unfit[i])) == 0)
+            setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, fit, sizeof fit - 1);
     }
 }
 

@@ -24,9 +24,9 @@ int socket_for(const struct address *address, int flags);
 /* TCP: small messages leave at once. No effect on UNIX sockets. */
 void socket_no_delay(int descriptor);
 
-/* For a connection between the controllers: messages leave at once and as fast as the path takes
- * them. Where the machine's congestion control paces what it sends (bbr), this socket gets one that
- * does not; any other choice of the machine stands. */
+/* For a connection between the controllers: a message leaves at once and, as far as the path takes
+ * it, in one go. Where the machine's congestion control is cubic or bbr, which hold it back, this
+ * socket gets reno; any other choice of the machine stands. */
 void socket_to_peer(int descriptor);
 
 /* Who is at the other end, for a log line. */
