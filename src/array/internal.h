@@ -110,6 +110,7 @@ struct ships {
     bool up;
     bool reset_wanted;
     bool late_progress;    /* something did come: array_check() */
+    uint64_t again_us;     /* after a refusal nothing is shipped before */
     uint32_t session;      /* ours to the peer, while it is up */
     uint32_t served, said; /* the peer's that is let in here; the one that our stream has named */
     uint32_t used, lost, free;
@@ -336,6 +337,7 @@ void ship_create(struct array *array);
 void ship_request(struct array *array, struct request *request);
 void ship_resume(struct array *array); /* what a lost session left behind looks where to go on */
 void ship_pump(struct array *array);
+uint64_t ship_deadline(const struct array *array);
 /* At the owner: how far a shipped request has come; there must be room for one header. */
 void ship_note_progress(struct array *array, struct request *request, uint64_t done_bytes);
 /* At the sender: the owner's word about that. */

@@ -22,6 +22,7 @@
 
 enum {
     SHIP_RANGE_BYTES = 1 << 30,
+    SHIP_PAUSE_US = 1000,
     SHIP_GENERATIONS = 0xFFFFFE, /* no tag is 0 or, as an iSCSI task tag, 0xFFFFFFFF */
 };
 
@@ -210,11 +211,17 @@ void ship_pump(struct array *array)
         array->actions.ship_reset = true;
         ships->reset_wanted = false;
     }
-    if (!is_open(array))
+    if (!is_open(array) || array->now_us < ships->again_us)
         return;
     while (array->ship_wait.count > 0 && ships->free != NO_INDEX &&
            array->actions.ship_count < SHIP_LIMIT)
         send_step(array, request_queue_pop(&array->requests, &array->ship_wait));
+}
+
+uint64_t ship_deadline(const struct array *array)
+{
+    uint64_t again_us = array->ships.again_us;
+    return array->ship_wait.count > 0 && again_us > array->now_us ? again_us : UINT64_MAX;
 }
 
 void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,
@@ -232,7 +239,9 @@ void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum h
         return;
     }
     if (result == HOST_NOT_OWNER || result == HOST_BUSY) {
-        resolve(array, ship); /* the volume moves, or the peer changes its role */
+        /* The volume moves, or the peer changes its role: it may refuse for as long as a lease. */
+        array->ships.again_us = array->now_us + SHIP_PAUSE_US;
+        resolve(array, ship);
         return;
     }
     bool flushed = ship->flush;

@@ -243,6 +243,28 @@ static void what_the_owner_did_before_it_failed_is_known_first(void **state)
     assert_reads(B, V_B, PAGE, 100, 1);
 }
 
+/* An owner that races may refuse for as long as a lease. */
+static void what_was_refused_is_not_shipped_again_at_once(void **state)
+{
+    struct side *side = &pair.side[A];
+    side->hold_ships = true;
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
+    settle();
+    uint32_t sent = side->ships_sent;
+    assert_true(side->shipments[0].used);
+    side->shipments[0].used = false;
+    array_on_shipped(side->array, pair.now_us, side->shipments[0].action.tag, HOST_NOT_OWNER, 0);
+    uint64_t deadline_us = array_pump(side->array, pair.now_us)->deadline_us;
+    assert_true(deadline_us > pair.now_us && deadline_us <= pair.now_us + 1000);
+    settle();
+    assert_int_equal(side->ships_sent, sent);
+    pair.now_us = deadline_us;
+    side->hold_ships = false;
+    settle();
+    assert_ok(handle);
+    assert_int_equal(side->ships_sent, sent + 1);
+}
+
 static void a_takeover_goes_on_from_where_the_owner_had_come(void **state)
 {
     pair.side[A].hold_answers = true;
@@ -579,6 +601,7 @@ int main(void)
         SHIP_TEST(a_session_is_of_use_once_the_owners_stream_has_named_it),
         SHIP_TEST(the_next_start_of_the_owner_is_asked_nothing_meanwhile),
         SHIP_TEST(what_the_owner_did_before_it_failed_is_known_first),
+        SHIP_TEST(what_was_refused_is_not_shipped_again_at_once),
         SHIP_TEST(a_takeover_goes_on_from_where_the_owner_had_come),
         SHIP_TEST(what_a_lost_sender_shipped_is_not_begun),
         SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
