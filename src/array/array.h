@@ -178,7 +178,8 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
 void array_host_move_data(struct array *array, void *data);
 
 /* The host that made the request is gone, so it may come to the other controller with it, be
- * answered, and go on: what has not begun does not begin, and no step of it is shipped any more.
+ * answered, and go on: what has not begun does not begin, what waits for room ends, and no step of
+ * it is shipped any more.
  * The completion still follows. Unknown handles are ignored. */
 void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle);
 

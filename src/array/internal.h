@@ -311,6 +311,9 @@ bool host_reserve(struct array *array, struct request *request, uint32_t headers
 /* A page of the request is absent or in part: fetch it and wait. */
 void host_fetch(struct array *array, struct request *request, struct slot *slot, uint64_t key);
 void host_wait_room(struct array *array, struct request *request);
+/* Of those that wait for room, end what was judged by a record that a barrier has replaced, and run
+ * what has been dropped, which ends too. The others keep their order. */
+void host_clear_room_line(struct array *array);
 void host_complete_detail(struct array *array, struct request *request, enum host_result result,
                           uint64_t detail);
 

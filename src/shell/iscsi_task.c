@@ -466,6 +466,11 @@ static void end_with(struct iscsi_task *task, const struct iscsi_target_answer *
 
 void iscsi_task_end_aborted(struct iscsi_task *task)
 {
+    if (task->in_core) { /* it may be waiting for long, and need not */
+        array_host_abandon(task->session->server->array, task->session->server->loop->now_us,
+                           task->scsi.request.handle);
+        task->session->server->abandoned = true;
+    }
     end_with(task, &(struct iscsi_target_answer){.status = SCSI_TASK_ABORTED});
 }
 

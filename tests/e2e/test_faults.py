@@ -361,8 +361,9 @@ def test_a_store_that_fails_writes_loses_none_and_they_are_tried_again(make_pair
     pair.faulty.fail_writes()
     alpha = load_on(pair, limit=800, zeroes=0, flushes=0, span=4 * MI)
     wait_for("all writes are acknowledged", lambda: alpha.path.acknowledged == 800, 15)
-    status = wait_for("the status shows the error", lambda: failing(pair.a), 10)
-    assert status["destage"]["failed_pages"] > 0
+    # Pages that are being tried again are not among the failed ones, so one look may see none.
+    status = wait_for("the status shows the error and failed pages",
+                      lambda: (lambda seen: seen and seen["destage"]["failed_pages"] and seen)(failing(pair.a)), 10)
     assert volume_status(status, "alpha")["dirty_pages"] > 0
     assert re.search(r"error|fail", pair.a.cli("status").stdout, re.IGNORECASE)
     assert re.search(r"EIO|Input/output error|error", pair.a.log())

@@ -552,6 +552,55 @@ static void a_barrier_waits_for_older_changes_only(void **state)
     assert_state(B, V_A, 2, "two");
 }
 
+/* Up to where writes wait for room, with a store that hangs. */
+static void fill_up(uint32_t pages_left)
+{
+    uint32_t high = pair.config.slot_count * pair.config.dirty_high_percent / 100;
+    destage_all();
+    pair.side[A].hold_store = true;
+    for (uint32_t page = 0; page + pages_left < high; page++)
+        write_now(A, V_A, page * 2ull * PAGE, PAGE, 1);
+}
+
+static void a_barrier_does_not_wait_for_a_write_that_waits_for_room(void **state)
+{
+    fill_up(0);
+    uint32_t here[2], versionless = ask_write(A, V_A, 899 * PAGE, PAGE, 6);
+    uint32_t there = ask(B, HOST_WRITE, V_A, 901 * PAGE, PAGE, 2, HOST_VERSIONED);
+    here[0] = ask(A, HOST_WRITE, V_A, 903 * PAGE, 2 * PAGE, 3, HOST_VERSIONED);
+    here[1] = ask(A, HOST_ZERO, V_A, 905 * PAGE, PAGE, 0, HOST_VERSIONED);
+    uint32_t other = ask(A, HOST_WRITE, V_BLOCKS, 0, PAGE, 4, HOST_VERSIONED);
+    settle();
+    assert_false(is_done(there) || is_done(here[0]) || is_done(here[1]) || is_done(other));
+    array_host_abandon(pair.side[A].array, pair.now_us, versionless);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_result(versionless, HOST_NOT_OWNER);
+    assert_result(there, HOST_STALE);
+    assert_result(here[0], HOST_STALE);
+    assert_result(here[1], HOST_STALE);
+    assert_ok(barrier);
+    assert_false(is_done(other)); /* another volume's */
+    pair.side[A].hold_store = false;
+    pass_ms(100);
+    assert_ok(other);
+    assert_reads(A, V_A, 903 * PAGE, 2 * PAGE, 0);
+}
+
+static void a_write_that_has_come_some_way_ends_for_a_barrier_when_it_is_abandoned(void **state)
+{
+    fill_up(1); /* its first page finds room */
+    uint32_t older = ask(A, HOST_WRITE, V_A, 901 * PAGE, 2 * PAGE, 3, HOST_VERSIONED);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_state(B, V_A, 1, "one");
+    assert_false(is_done(older) || is_done(barrier));
+    array_host_abandon(pair.side[A].array, pair.now_us, older);
+    settle();
+    assert_result(older, HOST_NOT_OWNER);
+    assert_ok(barrier);
+}
+
 static void a_record_of_an_earlier_run_counts_until_a_newer_one_comes(void **state)
 {
     pair_defaults();
@@ -617,6 +666,8 @@ int main(void)
         SHIP_TEST(a_request_that_was_judged_by_an_older_record_is_sent_back),
         SHIP_TEST(a_barrier_does_not_wait_for_a_read_that_the_store_keeps),
         SHIP_TEST(a_barrier_waits_for_older_changes_only),
+        SHIP_TEST(a_barrier_does_not_wait_for_a_write_that_waits_for_room),
+        SHIP_TEST(a_write_that_has_come_some_way_ends_for_a_barrier_when_it_is_abandoned),
         cmocka_unit_test_teardown(a_record_of_an_earlier_run_counts_until_a_newer_one_comes,
                                   pair_destroy),
         SHIP_TEST(a_host_may_ask_either_for_a_move),
