@@ -8,6 +8,7 @@
 
 #include "array/internal.h"
 
+#include "base/copy.h"
 #include "base/mistake.h"
 
 static bool role_is_out(const struct array *array)
@@ -319,7 +320,7 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
     }
     uint8_t *frame = slot_frame(&array->table, slot);
     if (data != NULL)
-        memcpy(frame + from, data, to - from);
+        copy_to_cold(frame + from, data, to - from);
     else
         memset(frame + from, 0, to - from);
     replace_on_hit(slot);
