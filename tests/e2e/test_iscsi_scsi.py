@@ -12,7 +12,7 @@ import time
 import pytest
 
 import scsihost
-from holdfast import LEASE_MS, Host, Volume, wait_for
+from holdfast import LEASE_MS, MI, Host, Volume, wait_for
 from scsihost import CHECK, CONFLICT, GOOD
 
 OPTIMIZED, NON_OPTIMIZED, STANDBY, UNAVAILABLE, TRANSITIONING = 0, 1, 2, 3, 15
@@ -416,6 +416,30 @@ def test_task_management_is_answered_while_the_store_hangs(make_pair, hosts, fun
             assert told == expected.get(function, []), told
         one.clear_attentions()
     for session in (one, other):
+        assert session.write(8000, b"z" * 4096).status == GOOD and session.read(8000, 8).data == b"z" * 4096
+
+
+@pytest.mark.parametrize("path", ["a", "b"])
+def test_a_reset_does_not_wait_for_writes_that_wait_for_room(make_pair, hosts, path):
+    # The kernel lets a dozen operations wait on a FUSE file, and the one that asks for more stands still with its lease:
+    # so all is dirty in one piece before the first destage is due.
+    pair = make_pair(iscsi=True, faulty={}, cache="4M", destage_after="60s", dirty_low=74, dirty_high=75, lease="20s")
+    one, other = log_in(hosts, pair.controller(path), "x"), log_in(hosts, pair.a, "y")
+    pair.faulty.pause()
+    waiting, lba = [], 0
+    while len(waiting) < 8:
+        assert lba < 2 * 4 * MI // 512, "this test needs a cache that is full"
+        tag = one.send(scsihost.write16(lba, 8), out=bytes(4096))
+        if not one.answered(tag, 3.0 if not waiting else 0):
+            waiting.append(tag)
+        lba += 8
+    begin = time.monotonic()
+    assert one.wait(one.manage("lun-reset"), 8) == scsihost.COMPLETE
+    assert time.monotonic() - begin < 5, "it is not answered by its time limit"
+    pair.faulty.resume()
+    assert not any(one.answered(tag, 0.1) for tag in waiting)
+    for session in (one, other):
+        session.clear_attentions()
         assert session.write(8000, b"z" * 4096).status == GOOD and session.read(8000, 8).data == b"z" * 4096
 
 
