@@ -372,7 +372,7 @@ static void host_write_stored(struct array *array, struct request *request)
     host_complete(array, request, HOST_OK);
 }
 
-static void host_write_mirrored(struct array *array, struct request *request)
+void host_write_mirrored(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
     bool wants_store =

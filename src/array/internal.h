@@ -299,6 +299,8 @@ void host_wait_slot(struct array *array, struct request *request, struct slot *s
 bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from,
                      uint32_t to, const uint8_t *data);
 void host_write_applied(struct array *array, struct request *request);
+/* All of it is in both memories: what is left is to wait for the store, where that is promised. */
+void host_write_mirrored(struct array *array, struct request *request);
 /* The slot's data may be seen now (mirrored, fetched, durable): waiters take what they need, or run
  * again. */
 void host_slot_settled(struct array *array, struct slot *slot, bool durable);

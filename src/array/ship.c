@@ -304,8 +304,18 @@ void ship_leave(struct array *array)
     resolve_lost(array);
     host_resume(array, &array->ship_wait);
     for (uint32_t i = 0; i < SHIP_LIMIT; i++) {
-        if (ships->ship[i].request != NO_INDEX && ships->ship[i].out)
-            ships->reset_wanted = true;
+        struct ship *ship = &ships->ship[i];
+        if (ship->request == NO_INDEX || !ship->out)
+            continue;
+        ships->reset_wanted = true;
+        if (array->role.state != ROLE_SOLO && array->role.state != ROLE_FENCING)
+            continue;
+        /* The lost owner's store may hold its zeros, and nobody may see them, write, and have that
+         * zeroed by what is left: it goes on before anyone else. The shell has no data of it. */
+        struct request *request = request_of(array, ship);
+        bool range = request->host.op == HOST_TRIM || request->host.op == HOST_ZERO;
+        if (range && !request->refused)
+            resolve(array, ship);
     }
 }
 

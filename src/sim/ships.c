@@ -305,6 +305,14 @@ void ships_break(struct world *world, uint8_t initiator, uint64_t notice_us)
                 EVENT_SHIP_DOWN, initiator, 0, session->generation);
 }
 
+void ships_reset(struct world *world, uint8_t initiator)
+{
+    const struct ship_session *session = &world->lane->sessions[initiator];
+    ships_break(world, initiator, 200);
+    if (session->up)
+        world_event(world, world->now_us + 100, EVENT_SHIP_DOWN, initiator, 0, session->generation);
+}
+
 void ships_on_down(struct world *world, const struct event *event)
 {
     struct ship_session *session = &world->lane->sessions[event->who];

@@ -451,7 +451,7 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
     for (uint32_t i = 0; i < actions->ship_count; i++)
         ships_send(world, who, &actions->ships[i]);
     if (actions->ship_reset)
-        ships_break(world, who, 200);
+        ships_reset(world, who);
 }
 
 /* After how many of the actions an armed cut strikes. One behind a batch leaves the peer with a

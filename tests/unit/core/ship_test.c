@@ -290,6 +290,25 @@ static void a_takeover_goes_on_from_where_the_owner_had_come(void **state)
     assert_reads(A, V_B, 16 * PAGE, PAGE, 6);
 }
 
+/* Part of it may be on the store already. Others must not see that, write there, and have what they
+ * wrote discarded by the rest. */
+static void a_discard_of_the_lost_owner_goes_on_before_anyone_else(void **state)
+{
+    write_now(A, V_B, 0, 4 * PAGE, 1);
+    pair.side[A].hold_ships = true;
+    uint32_t trim = ask(A, HOST_TRIM, V_B, 0, 4 * PAGE, 0, 0);
+    settle();
+    kill_side(B);
+    uint32_t write = ask_write(A, V_B, 0, PAGE, 2);
+    pass_ms(20);
+    assert_ok(trim);
+    assert_ok(write);
+    session_lost(A); /* only now the shell is done with it */
+    pass_ms(20);
+    assert_reads(A, V_B, 0, PAGE, 2);
+    assert_reads(A, V_B, PAGE, 3 * PAGE, 0);
+}
+
 /* The sender is lost before the owner could do it: its host may have come to the owner with the
  * same since. */
 static void what_a_lost_sender_shipped_is_not_begun(void **state)
@@ -652,6 +671,7 @@ int main(void)
         SHIP_TEST(what_the_owner_did_before_it_failed_is_known_first),
         SHIP_TEST(what_was_refused_is_not_shipped_again_at_once),
         SHIP_TEST(a_takeover_goes_on_from_where_the_owner_had_come),
+        SHIP_TEST(a_discard_of_the_lost_owner_goes_on_before_anyone_else),
         SHIP_TEST(what_a_lost_sender_shipped_is_not_begun),
         SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
         SHIP_TEST(a_volume_that_comes_here_takes_its_requests_along),
