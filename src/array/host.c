@@ -435,6 +435,7 @@ static bool host_admit(struct array *array, struct request *request)
     /* A role that was entered in this burst serves only once its orders have been carried out. */
     bool ready = array->role.orders == 0 && (!array->drop_pending || MISTAKE(serve_before_drop));
     bool serving = ready && role_may_serve(&array->role, array->now_us);
+    serving &= !array->leave_sent; /* a MOVE may have crossed it: its sender goes on alone */
     struct volume *volume = &array->volumes[request->host.volume];
     if (request->begun) {
         if (!serving)

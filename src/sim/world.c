@@ -460,6 +460,12 @@ static uint64_t where_to_cut(struct world *world, uint8_t who, const struct acti
 {
     if (!world->cut_armed)
         return UINT64_MAX;
+    if (world->cut_behind_pairing) { /* nobody is told whether it came about */
+        if (!actions->register_wanted || !actions->reg.swap || actions->reg.wanted.in != 3)
+            return UINT64_MAX;
+        world->cut_armed = false;
+        return actions->store_count + 1;
+    }
     if (world->cut_behind_batch) {
         bool batch = actions->send_wanted && actions->send.buffer_id == MESSAGE_BATCH;
         if (!batch || !ships_run_at(world, who))

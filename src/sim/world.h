@@ -272,9 +272,9 @@ struct world {
     uint64_t clock_jump_us; /* no clock jumps before this */
     uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
-    bool cut_armed, cut_behind_batch; /* the next cut, and where it strikes */
-    bool hold_armed[2];               /* a replay: the next pump with store operations is held */
-    uint32_t finish;                  /* the order of the clean stops at the end */
+    bool cut_armed, cut_behind_batch, cut_behind_pairing; /* the next cut, and where it strikes */
+    bool hold_armed[2]; /* a replay: the next pump with store operations is held */
+    uint32_t finish;    /* the order of the clean stops at the end */
 
     struct hosts *hosts;
     uint32_t cell_bytes; /* the oracle's: no request begins or ends within one */
