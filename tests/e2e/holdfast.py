@@ -23,7 +23,7 @@ import nbd
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORT_FIRST, PORT_LAST = 20000, 31999  # below what the kernel gives to outgoing connections
 NAMES = ("a", "b")
-LEASE_MS = 1500  # longer than a busy machine often stands still, and short enough to wait for
+LEASE_MS = 4000  # longer than a busy machine often stands still, and short enough to wait for
 LONG_LEASE = "10s"  # where no test waits for a lease to end: a machine that stands still is no fault of the pair
 PATIENCE = 3  # a machine that is busy with other things is slow, and that is no fault either
 KI, MI = 1024, 1024 * 1024
