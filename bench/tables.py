@@ -139,7 +139,7 @@ def everything(result):
 
 def markdown(head, rows):
     if not rows:
-        return "Not measured yet.\n"
+        return "Nothing.\n" if head[0] == "what" else "Not measured yet.\n"
     lines = ["| " + " | ".join(head) + " |",
              "|" + "|".join([" --- "] + [" --- " if len(head) == 2 else " ---: "] * (len(head) - 1)) + "|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]

@@ -231,6 +231,7 @@ static uint64_t next_deadline(const struct array *array)
     if (array->run.count > 0 || array->role.orders != 0)
         return array->now_us;
     uint64_t deadline = min_u64(role_deadline(&array->role), link_deadline(array));
+    deadline = min_u64(deadline, ship_deadline(array));
     if (role_may_serve(&array->role, array->now_us))
         deadline = min_u64(deadline, stores_deadline(array));
     bool waiting = array->refill.state == REFILL_CLOSING || array->refill.state == REFILL_SENDING ||

@@ -201,14 +201,18 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
 void array_host_move_data(struct array *array, void *data);
 
 /* The host that made the request is gone, so it may come to the other controller with it, be
- * answered, and go on: what has not begun does not begin, and no step of it is shipped any more.
+ * answered, and go on: what has not begun does not begin, what waits for room ends, and no step of
+ * it is shipped any more.
  * The completion still follows. Unknown handles are ignored. */
 void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle);
 
-/* The session that carries shipped requests to the peer is up, or lost. Before it comes up again
- * the peer has ended every request of the one before (READs may be left behind). */
-void array_on_ship_up(struct array *array, uint64_t now_us);
+/* The session that carries shipped requests to the peer is up, or lost. `session` names it, is not
+ * 0 and not the one before's. */
+void array_on_ship_up(struct array *array, uint64_t now_us, uint32_t session);
 void array_on_ship_down(struct array *array, uint64_t now_us);
+/* The peer's session of that name is let in: every request of those before it has ended here (READs
+ * may be left behind), and none of it comes any more. The change stream tells the peer so. */
+void array_on_ship_admitted(struct array *array, uint64_t now_us, uint32_t session);
 /* The peer's answer to the ship action of that tag. An answer to what is no longer under way is
  * ignored. */
 void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,

@@ -115,6 +115,8 @@ static const char *audit_requests(const struct array *array)
         if (volume->active < volume->side_active[0] + volume->side_active[1])
             return "a volume counts more requests by side than altogether";
     }
+    if (array->ships.late_progress)
+        return "the owner's stream tells of a shipped request that has gone on without that";
     return begun == active ? NULL : "the volumes count other requests than are active";
 }
 

@@ -8,6 +8,7 @@
 
 #include "array/internal.h"
 
+#include "base/copy.h"
 #include "base/mistake.h"
 
 static bool role_is_out(const struct array *array)
@@ -96,9 +97,25 @@ static void wait_in(struct array *array, struct request_queue *queue, struct req
     request_queue_append(&array->requests, queue, request);
 }
 
+/* It was judged by a record that a barrier has replaced, and nothing of it has been done: it may as
+ * well come after the barrier, which need not wait until there is room. One that has come some way
+ * may not: begun anew, it could undo what others were told in between. */
+static bool is_outdated(const struct array *array, const struct request *request)
+{
+    const struct state_change *change = &array->state_change;
+    return change->used && change->committed && change->volume == request->host.volume &&
+           request->begun && request->side != array->volumes[change->volume].side &&
+           (request->host.flags & HOST_VERSIONED) && request->host.op != HOST_STATE &&
+           request->done_bytes == 0 && request->range == 0;
+}
+
 /* In arrival order: the one whose turn it is keeps its place. */
 static void wait_for_write_room(struct array *array, struct request *request)
 {
+    if (is_outdated(array, request)) {
+        host_complete(array, request, HOST_STALE);
+        return;
+    }
     if (array->room_turn)
         request_queue_prepend(&array->requests, &array->room_writes, request);
     else
@@ -108,6 +125,19 @@ static void wait_for_write_room(struct array *array, struct request *request)
 void host_wait_room(struct array *array, struct request *request)
 {
     wait_for_write_room(array, request);
+}
+
+void host_clear_room_line(struct array *array)
+{
+    for (uint32_t left = array->room_writes.count; left > 0; left--) {
+        struct request *request = request_queue_pop(&array->requests, &array->room_writes);
+        if (request->dropped && request->range == 0)
+            wait_in(array, &array->run, request);
+        else if (is_outdated(array, request))
+            host_complete(array, request, HOST_STALE);
+        else
+            wait_in(array, &array->room_writes, request);
+    }
 }
 
 bool host_reserve(struct array *array, struct request *request, uint32_t headers, uint32_t slots,
@@ -290,7 +320,7 @@ bool host_write_page(struct array *array, struct request *request, uint64_t page
     }
     uint8_t *frame = slot_frame(&array->table, slot);
     if (data != NULL)
-        memcpy(frame + from, data, to - from);
+        copy_to_cold(frame + from, data, to - from);
     else
         memset(frame + from, 0, to - from);
     replace_on_hit(slot);
@@ -342,7 +372,7 @@ static void host_write_stored(struct array *array, struct request *request)
     host_complete(array, request, HOST_OK);
 }
 
-static void host_write_mirrored(struct array *array, struct request *request)
+void host_write_mirrored(struct array *array, struct request *request)
 {
     const struct volume_config *config = array->volumes[request->host.volume].config;
     bool wants_store =
@@ -405,6 +435,7 @@ static bool host_admit(struct array *array, struct request *request)
     /* A role that was entered in this burst serves only once its orders have been carried out. */
     bool ready = array->role.orders == 0 && (!array->drop_pending || MISTAKE(serve_before_drop));
     bool serving = ready && role_may_serve(&array->role, array->now_us);
+    serving &= !array->leave_sent; /* a MOVE may have crossed it: its sender goes on alone */
     struct volume *volume = &array->volumes[request->host.volume];
     if (request->begun) {
         if (!serving)
@@ -635,6 +666,7 @@ void array_host_abandon(struct array *array, uint64_t now_us, uint64_t handle)
         request->dropped = true;
         host_resume(array, &array->ship_wait); /* the others queue again, in their order */
         host_resume(array, &array->held);
+        host_clear_room_line(array);
         return;
     }
 }

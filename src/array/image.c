@@ -7,8 +7,9 @@
  * when the peer is lost there is nothing to search or rebuild. */
 
 #include "array/internal.h"
-#include "base/mistake.h"
+#include "base/copy.h"
 #include "base/crc32c.h"
+#include "base/mistake.h"
 
 enum { RANGES_PER_BATCH = 64 };
 
@@ -247,12 +248,12 @@ static void apply_write(struct array *array, const struct header *header, const 
     }
     uint8_t *frame = slot_frame(table, slot);
     if (header->sectors == SLOT_SECTORS_ALL) {
-        memcpy(frame, data, PAGE_SIZE_BYTES);
+        copy_past_cache(frame, data, PAGE_SIZE_BYTES); /* read only after a takeover */
     } else {
         for (uint32_t sector = 0; sector < PAGE_SECTORS; sector++) {
             if (!(header->sectors & 1u << sector))
                 continue;
-            memcpy(frame + sector * SECTOR_SIZE, data, SECTOR_SIZE);
+            copy_past_cache(frame + sector * SECTOR_SIZE, data, SECTOR_SIZE);
             data += SECTOR_SIZE;
         }
     }
@@ -334,6 +335,7 @@ static void apply(struct judged *judged)
             apply_header(array, &header);
         data += wire_header_data_bytes(&header);
     }
+    copy_past_cache_end();
     array->received.batches++;
     array->received.headers += judged->head.header_count;
     array->received.data_bytes += judged->head.data_bytes;
@@ -399,5 +401,6 @@ bool image_message(struct array *array, const uint8_t *bytes, uint32_t length)
         return true;
     apply(&judged);
     array->incoming.applied = head->number;
+    array->incoming.ship_session = head->ship_session;
     return true;
 }

@@ -105,11 +105,16 @@ struct ship {
     bool flush;            /* sent as a FLUSH, because only durability is missing */
     uint64_t length_bytes; /* of the step */
     uint64_t done_bytes;   /* of the step: what the peer's stream says is done */
+    uint32_t gone_on; /* tag of a lost step that was here: nothing may come about it any more */
 };
 
 struct ships {
     bool up;
     bool reset_wanted;
+    bool late_progress;    /* something did come: array_check() */
+    uint64_t again_us;     /* after a refusal nothing is shipped before */
+    uint32_t session;      /* ours to the peer, while it is up */
+    uint32_t served, said; /* the peer's that is let in here; the one that our stream has named */
     uint32_t used, lost, free;
     uint32_t generation;
     struct ship ship[SHIP_LIMIT];
@@ -142,7 +147,8 @@ struct volume {
 struct incoming {
     bool open;
     uint64_t stream;
-    uint64_t applied; /* number of the last batch applied */
+    uint64_t applied;      /* number of the last batch applied */
+    uint32_t ship_session; /* as it said: ours that the peer serves */
 };
 
 struct outgoing {
@@ -300,6 +306,8 @@ void host_wait_slot(struct array *array, struct request *request, struct slot *s
 bool host_write_page(struct array *array, struct request *request, uint64_t page, uint32_t from,
                      uint32_t to, const uint8_t *data);
 void host_write_applied(struct array *array, struct request *request);
+/* All of it is in both memories: what is left is to wait for the store, where that is promised. */
+void host_write_mirrored(struct array *array, struct request *request);
 /* The slot's data may be seen now (mirrored, fetched, durable): waiters take what they need, or run
  * again. */
 void host_slot_settled(struct array *array, struct slot *slot, bool durable);
@@ -312,6 +320,9 @@ bool host_reserve(struct array *array, struct request *request, uint32_t headers
 /* A page of the request is absent or in part: fetch it and wait. */
 void host_fetch(struct array *array, struct request *request, struct slot *slot, uint64_t key);
 void host_wait_room(struct array *array, struct request *request);
+/* Of those that wait for room, end what was judged by a record that a barrier has replaced, and run
+ * what has been dropped, which ends too. The others keep their order. */
+void host_clear_room_line(struct array *array);
 void host_complete_detail(struct array *array, struct request *request, enum host_result result,
                           uint64_t detail);
 
@@ -338,6 +349,7 @@ void ship_create(struct array *array);
 void ship_request(struct array *array, struct request *request);
 void ship_resume(struct array *array); /* what a lost session left behind looks where to go on */
 void ship_pump(struct array *array);
+uint64_t ship_deadline(const struct array *array);
 /* At the owner: how far a shipped request has come; there must be room for one header. */
 void ship_note_progress(struct array *array, struct request *request, uint64_t done_bytes);
 /* At the sender: the owner's word about that. */

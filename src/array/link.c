@@ -59,7 +59,9 @@ static void encode(struct array *array)
                               .epoch = array->role.epoch,
                               .sender = array->config.incarnation,
                               .receiver = array->role.peer.incarnation,
-                              .time_us = array->now_us};
+                              .time_us = array->now_us,
+                              .ship_session = array->ships.served};
+    array->ships.said = array->ships.served;
     lists_encode(&array->lists, &head);
     TRACE(array, "seal batch %llu headers %u data %u", (unsigned long long)head.number,
           head.header_count, head.data_bytes);
@@ -150,7 +152,9 @@ void link_pump(struct array *array)
         send_batch(array);
         return;
     }
-    if (lists_filling(lists)->count == 0 && array->now_us < lists->sealed_us + beat_us(array))
+    bool says = array->ships.said != array->ships.served; /* the peer waits to hear of it */
+    if (lists_filling(lists)->count == 0 && !says &&
+        array->now_us < lists->sealed_us + beat_us(array))
         return;
     seal(array);
     send_batch(array);

@@ -209,8 +209,10 @@ static bool range_step(struct array *array, struct request *request, struct rang
     case RANGE_MIRROR: /* acknowledged, or the mirror is gone and need not know */
         /* What the request wrote through the cache before stands ahead of the range in the stream,
          * so it is acknowledged too; waiting for the next list would be waiting for other hosts. */
-        if (array->mirroring)
+        if (array->mirroring && request->wrote) {
             request->wrote = false;
+            request->wrote_mirrored = true;
+        }
         range_over(array, request, range);
         return true;
     default:
@@ -372,6 +374,8 @@ void range_run(struct array *array, struct request *request)
         host_run(array, request);
     } else if (request->wrote)
         host_write_applied(array, request);
+    else if (request->wrote_mirrored)
+        host_write_mirrored(array, request);
     else
         host_complete(array, request, HOST_OK);
 }

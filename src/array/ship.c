@@ -5,12 +5,13 @@
  * Each is carried out once, whatever becomes of the peer or of the session: beside every change
  * that a shipped request makes, the owner puts into the change stream how far the request has come.
  * When the peer is lost the request goes on here, from there; had it begun anew, it could undo what
- * others have been told since.
+ * others have been told since. A new session is of use only once the owner's stream has named it:
+ * then all that the owner had to say of the former one's requests has come, and it is no new start
+ * of the peer that answers there while what the dead one said is still on its way.
  *
  *   ship_wait -> out -> answered                          the normal course
  *                 \-> lost -> sent again from where it was     the session broke
- *                 \-> lost -> carried out here                 the peer was lost, or the volume
- * came
+ *                 \-> lost -> carried out here                the peer was lost, or the volume came
  *
  * A request that is out cannot end before the shell has let go of its data: array_on_shipped() or
  * array_on_ship_down(). */
@@ -21,14 +22,14 @@
 
 enum {
     SHIP_RANGE_BYTES = 1 << 30,
+    SHIP_PAUSE_US = 1000,
     SHIP_GENERATIONS = 0xFFFFFE, /* no tag is 0 or, as an iSCSI task tag, 0xFFFFFFFF */
 };
 
 void ship_create(struct array *array)
 {
     struct ships *ships = &array->ships;
-    /* Another start of this controller begins elsewhere: the owner may not be done with the last.
-     */
+    /* Another start begins elsewhere: the owner may not be done with the tags of the last. */
     *ships = (struct ships){.generation = (uint32_t)(array->config.incarnation % SHIP_GENERATIONS)};
     for (uint32_t i = 0; i < SHIP_LIMIT; i++)
         ships->ship[i] =
@@ -44,7 +45,9 @@ static void ship_free(struct array *array, struct ship *ship)
 {
     struct ships *ships = &array->ships;
     request_of(array, ship)->ship = 0;
-    *ship = (struct ship){.request = NO_INDEX, .next_free = ships->free};
+    bool goes_on = ship->lost && array->role.state == ROLE_PAIRED && !array->stopping;
+    uint32_t gone_on = goes_on ? ship->tag : ship->gone_on;
+    *ship = (struct ship){.request = NO_INDEX, .next_free = ships->free, .gone_on = gone_on};
     ships->free = (uint32_t)(ship - ships->ship);
     CHECK(ships->used > 0);
     ships->used--;
@@ -98,6 +101,7 @@ static void send_step(struct array *array, struct request *request)
     ships->generation = (ships->generation + 1) % SHIP_GENERATIONS;
     *ship = (struct ship){.request = request_index(&array->requests, request),
                           .next_free = NO_INDEX,
+                          .gone_on = ship->gone_on,
                           .tag = (ships->generation << 8 | index) + 1,
                           .out = true,
                           .flush = is_done(request),
@@ -149,8 +153,10 @@ void ship_note_progress(struct array *array, struct request *request, uint64_t d
 void ship_progress(struct array *array, uint32_t tag, uint64_t done_bytes)
 {
     struct ship *ship = ship_by_tag(array, tag);
-    if (ship == NULL)
-        return; /* answered already */
+    if (ship == NULL) { /* answered already */
+        array->ships.late_progress |= array->ships.ship[(tag - 1) % SHIP_LIMIT].gone_on == tag;
+        return;
+    }
     ship->done_bytes = min_u64(done_bytes, ship->length_bytes);
     TRACE(array, "shipped %u has come to %llu", tag, (unsigned long long)ship->done_bytes);
 }
@@ -180,10 +186,17 @@ static void resolve_lost(struct array *array)
     }
 }
 
+static bool is_open(const struct array *array)
+{
+    const struct ships *ships = &array->ships;
+    bool named = array->incoming.open && array->incoming.ship_session == ships->session;
+    return ships->up && array->role.state == ROLE_PAIRED && (named || MISTAKE(resumed_too_early));
+}
+
 void ship_resume(struct array *array)
 {
     const struct ships *ships = &array->ships;
-    if (ships->up && array->role.state == ROLE_PAIRED)
+    if (is_open(array))
         resolve_lost(array);
     if (!ships->up && array->stopping) {
         resolve_lost(array); /* nobody will take them: they are refused */
@@ -198,11 +211,17 @@ void ship_pump(struct array *array)
         array->actions.ship_reset = true;
         ships->reset_wanted = false;
     }
-    if (array->role.state != ROLE_PAIRED || !ships->up)
+    if (!is_open(array) || array->now_us < ships->again_us)
         return;
     while (array->ship_wait.count > 0 && ships->free != NO_INDEX &&
            array->actions.ship_count < SHIP_LIMIT)
         send_step(array, request_queue_pop(&array->requests, &array->ship_wait));
+}
+
+uint64_t ship_deadline(const struct array *array)
+{
+    uint64_t again_us = array->ships.again_us;
+    return array->ship_wait.count > 0 && again_us > array->now_us ? again_us : UINT64_MAX;
 }
 
 void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum host_result result,
@@ -220,7 +239,9 @@ void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum h
         return;
     }
     if (result == HOST_NOT_OWNER || result == HOST_BUSY) {
-        resolve(array, ship); /* the volume moves, or the peer changes its role */
+        /* The volume moves, or the peer changes its role: it may refuse for as long as a lease. */
+        array->ships.again_us = array->now_us + SHIP_PAUSE_US;
+        resolve(array, ship);
         return;
     }
     bool flushed = ship->flush;
@@ -234,11 +255,21 @@ void array_on_shipped(struct array *array, uint64_t now_us, uint32_t tag, enum h
         host_complete_detail(array, request, result, detail);
 }
 
-void array_on_ship_up(struct array *array, uint64_t now_us)
+void array_on_ship_up(struct array *array, uint64_t now_us, uint32_t session)
 {
     array_begin(array, now_us);
+    CHECK(session != 0);
     array->ships.up = true;
+    array->ships.session = session;
     TRACE(array, "ship up");
+}
+
+void array_on_ship_admitted(struct array *array, uint64_t now_us, uint32_t session)
+{
+    array_begin(array, now_us);
+    CHECK(session != 0);
+    array->ships.served = session;
+    TRACE(array, "ship admitted");
 }
 
 void array_on_ship_down(struct array *array, uint64_t now_us)
@@ -273,8 +304,18 @@ void ship_leave(struct array *array)
     resolve_lost(array);
     host_resume(array, &array->ship_wait);
     for (uint32_t i = 0; i < SHIP_LIMIT; i++) {
-        if (ships->ship[i].request != NO_INDEX && ships->ship[i].out)
-            ships->reset_wanted = true;
+        struct ship *ship = &ships->ship[i];
+        if (ship->request == NO_INDEX || !ship->out)
+            continue;
+        ships->reset_wanted = true;
+        if (array->role.state != ROLE_SOLO && array->role.state != ROLE_FENCING)
+            continue;
+        /* The lost owner's store may hold its zeros, and nobody may see them, write, and have that
+         * zeroed by what is left: it goes on before anyone else. The shell has no data of it. */
+        struct request *request = request_of(array, ship);
+        bool range = request->host.op == HOST_TRIM || request->host.op == HOST_ZERO;
+        if (range && !request->refused)
+            resolve(array, ship);
     }
 }
 

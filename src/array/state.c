@@ -86,6 +86,7 @@ static void commit(struct array *array, struct request *request)
     request->side = volume->side;
     if (request->host.flags & HOST_BARRIER)
         volume->side ^= 1;
+    host_clear_room_line(array);
     host_resume(array, &array->state_wait);
 }
 

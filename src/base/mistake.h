@@ -55,6 +55,8 @@
     /* requests of the other controller */                                                         \
     X(shipped_begins_anew,                                                                         \
       "a shipped request whose owner was lost is carried out from its beginning")                  \
+    X(resumed_too_early,                                                                           \
+      "a shipped request goes on before the owner's stream has named the new session")             \
     X(shipped_twice, "a new shipping session begins a request anew that the old one had begun")    \
     X(compare_in_pieces, "COMPARE AND WRITE does not look again after it waited for room")         \
     X(state_not_mirrored, "a state record is changed without the peer")                            \

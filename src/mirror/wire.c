@@ -14,6 +14,7 @@ enum {
     HELLO_MAGIC = 0x48464849, /* "HFHI" */
     WIRE_VERSION = 1,
     HEAD_CRC_AT = 64,
+    HEAD_RESERVED_AT = 72,
     HELLO_CRC_AT = 60,
 };
 
@@ -49,6 +50,7 @@ void wire_put_batch_head(uint8_t *bytes, const struct batch_head *head)
     put_u64(bytes + 48, head->time_us);
     put_u32(bytes + 56, head->header_count);
     put_u32(bytes + 60, head->data_bytes);
+    put_u32(bytes + 68, head->ship_session);
     put_u32(bytes + HEAD_CRC_AT, batch_crc(bytes, head->header_count));
 }
 
@@ -68,10 +70,11 @@ const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct ba
                                 .number = get_u64(bytes + 40),
                                 .time_us = get_u64(bytes + 48),
                                 .header_count = get_u32(bytes + 56),
-                                .data_bytes = get_u32(bytes + 60)};
+                                .data_bytes = get_u32(bytes + 60),
+                                .ship_session = get_u32(bytes + 68)};
     if (head->flags & ~BATCH_STOPPING)
         return "batch with unknown flags";
-    if (!all_zero(bytes + HEAD_CRC_AT + 4, BATCH_HEAD_SIZE - HEAD_CRC_AT - 4))
+    if (!all_zero(bytes + HEAD_RESERVED_AT, BATCH_HEAD_SIZE - HEAD_RESERVED_AT))
         return "batch head with reserved bytes set";
     if (head->header_count > BATCH_HEADERS)
         return "batch with too many headers";

@@ -3,7 +3,9 @@
 
 /* Everything that two controllers say to each other, on one page. Each message is the parameter
  * list of one SCSI WRITE BUFFER command (SPC-4 6.49, mode 02h): buffer id 0 carries a batch, buffer
- * id 1 a hello. All integers are big-endian; reserved bytes are zero and checked.
+ * id 1 a hello. All integers are big-endian; reserved bytes are zero and checked. */
+
+/* clang-format off
  *
  * A batch: head, `header_count` headers, then the data of each WRITE, in the order of the headers.
  *
@@ -11,19 +13,33 @@
  *     0 u32 magic "HFBT"                          0 u8  type: HEADER_*
  *     4 u16 version 1                             1 u8  flags: HEADER_FRESH
  *     6 u16 flags: BATCH_STOPPING                 2 u8  volume
- *     8 u64 epoch of the sender                   3 u8  sectors, bit i = bytes 512 i .. 512 i + 511
- * of the page 16 u64 stream, chosen by its sender          4 u32 slot 24 u64 incarnation of the
- * sender             8 u64 page (WRITE), first page (RANGE), else see below 32 u64 incarnation of
- * the receiver          16 u64 page count (RANGE), else 0 40 u64 number, 1, 2, 3 ... in the stream
- * 24 u32 CRC-32C of the data (WRITE), else 0 48 u64 sender's clock, microseconds         28 u32
- * reserved 56 u32 header count 60 u32 data bytes 64 u32 CRC-32C of the head (with these four bytes
- * zero) and the headers 68 28 bytes reserved
+ *     8 u64 epoch of the sender                   3 u8  sectors, bit i = page bytes from 512 i
+ *    16 u64 stream, chosen by its sender          4 u32 slot
+ *    24 u64 incarnation of the sender             8 u64 page (WRITE), first page (RANGE); see below
+ *    32 u64 incarnation of the receiver          16 u64 page count (RANGE), else 0
+ *    40 u64 number, 1, 2, 3 ... in the stream    24 u32 CRC-32C of the data (WRITE), else 0
+ *    48 u64 sender's clock, microseconds         28 u32 reserved
+ *    56 u32 header count
+ *    60 u32 data bytes
+ *    64 u32 CRC-32C of the head (with these four bytes zero) and the headers
+ *    68 u32 the receiver's shipping session that the sender serves, 0: none
+ *    72 24 bytes reserved
  *
  * A hello, 64 bytes: who is there, in what role. It changes nothing in the mirror image.
- *     0 u32 magic "HFHI"     4 u16 version 1      6 u8 controller (0 a, 1 b)   7 u8 role (enum
- * role) 8 u64 epoch           16 u64 incarnation   24 u64 the other's incarnation as known, or 0 32
- * u32 slots           36 u32 CRC-32C of the configuration both must share 40 u16 flags: HELLO_*  42
- * 18 bytes reserved 60 u32 CRC-32C of bytes 0..59 */
+ *     0 u32 magic "HFHI"
+ *     4 u16 version 1
+ *     6 u8  controller (0 a, 1 b)
+ *     7 u8  role (enum role)
+ *     8 u64 epoch
+ *    16 u64 incarnation
+ *    24 u64 the other's incarnation as known, or 0
+ *    32 u32 slots
+ *    36 u32 CRC-32C of the configuration both must share
+ *    40 u16 flags: HELLO_*
+ *    42 18 bytes reserved
+ *    60 u32 CRC-32C of bytes 0..59
+ *
+ * clang-format on */
 
 #ifndef MIRROR_WIRE_H
 #define MIRROR_WIRE_H
@@ -99,6 +115,7 @@ struct batch_head {
     uint64_t time_us;
     uint32_t header_count;
     uint32_t data_bytes;
+    uint32_t ship_session;
 };
 
 struct header {

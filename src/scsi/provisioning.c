@@ -34,18 +34,42 @@ enum scsi_step provisioning_unmap_begin(struct scsi_task *task)
     return task_buffer_out(task, list_bytes, list_bytes);
 }
 
+static void unmap_descriptor(const struct scsi_task *task, uint64_t index, uint64_t *from,
+                             uint64_t *to)
+{
+    const uint8_t *at = task->buffer + UNMAP_HEADER_BYTES + index * UNMAP_DESCRIPTOR_BYTES;
+    *from = get_u64(at) << task->unit->block_shift;
+    *to = *from + ((uint64_t)get_u32(at + 8) << task->unit->block_shift);
+}
+
+/* What the descriptor value[0] names, and those behind it that go on where it ends: each discard
+ * costs a flush of the store, so many small ones in a row become one. Returns the descriptor after
+ * them. */
+static uint64_t unmap_run_of(const struct scsi_task *task, uint64_t *from, uint64_t *to)
+{
+    uint64_t next = task->value[0] + 1, first, end;
+
+    unmap_descriptor(task, task->value[0], from, to);
+    for (; *from < *to && next < task->value[1]; next++) {
+        unmap_descriptor(task, next, &first, &end);
+        if (first != *to)
+            break;
+        *to = end;
+    }
+    return next;
+}
+
 /* Start the next part of the descriptor value[0] of value[1]; phase says which part. */
 static enum scsi_step unmap_next(struct scsi_task *task)
 {
-    for (; task->value[0] < task->value[1]; task->value[0]++, task->phase = PART_HEAD) {
-        const uint8_t *at =
-            task->buffer + UNMAP_HEADER_BYTES + task->value[0] * UNMAP_DESCRIPTOR_BYTES;
-        uint64_t from = get_u64(at) << task->unit->block_shift;
-        uint64_t to = from + ((uint64_t)get_u32(at + 8) << task->unit->block_shift);
+    uint64_t from, to, next;
+
+    for (; task->value[0] < task->value[1]; task->value[0] = next, task->phase = PART_HEAD) {
+        next = unmap_run_of(task, &from, &to);
         uint64_t first = (from + PAGE_SIZE_BYTES - 1) & ~(uint64_t)(PAGE_SIZE_BYTES - 1);
         uint64_t last = to & ~(uint64_t)(PAGE_SIZE_BYTES - 1);
 
-        if (get_u32(at + 8) == 0)
+        if (from == to)
             continue;
         if (first > last) /* inside one page */
             first = last = to;

@@ -16,6 +16,11 @@ static uint32_t shift_for(uint64_t size)
     return shift;
 }
 
+uint64_t buffer_bytes_for(uint64_t size)
+{
+    return 1ull << shift_for(size);
+}
+
 struct buffer *buffer_take(struct buffers *buffers, uint64_t size)
 {
     CHECK(size > 0 && size <= HOST_IO_BYTES);

@@ -41,6 +41,17 @@ static inline bool buffers_have_room(const struct buffers *buffers)
     return buffers->used_bytes + HOST_IO_BYTES <= BUFFER_BUDGET_BYTES;
 }
 
+/* What is left to be lent; the last HOST_IO_BYTES, which buffers_have_room() keeps, do not count.
+ */
+static inline uint64_t buffers_free_bytes(const struct buffers *buffers)
+{
+    uint64_t most = BUFFER_BUDGET_BYTES - HOST_IO_BYTES;
+    return buffers->used_bytes < most ? most - buffers->used_bytes : 0;
+}
+
+/* What a buffer for `size` bytes takes of the budget. */
+uint64_t buffer_bytes_for(uint64_t size);
+
 /* At least `size` bytes, 1 to HOST_IO_BYTES. NULL only when the machine has no memory. */
 struct buffer *buffer_take(struct buffers *buffers, uint64_t size);
 void buffer_give(struct buffers *buffers, struct buffer *buffer);

@@ -122,10 +122,10 @@ static uint64_t burst(void *context)
             link_reset(&self->link);
         if (ship_again)
             ship_reset(self->ship);
-        ship_flush(self->ship);
         copy_groups_reset(self->groups, copies_again);
         copy_groups_flush(self->groups);
         again |= ship_again;
+        again |= ship_flush(self->ship);
         again |= nbd_server_flush(&self->nbd);
         tell_role(self);
         again |= iscsi_server_flush(self->iscsi);

@@ -69,11 +69,15 @@ static bool serve_waiting(struct iscsi_server *server)
     const struct iscsi_session *last = server->waiting_last;
     while (server->waiting_first && iscsi_server_has_room(server)) {
         struct iscsi_session *session = next_in_line(server);
-        any = true;
-        if (session->closing)
-            iscsi_server_dirty(server, session);
-        else
-            iscsi_session_process(session);
+        if (!session->closing && session->stalled && !iscsi_session_finds_room(session)) {
+            iscsi_server_wait(server, session);
+        } else {
+            any = true;
+            if (session->closing)
+                iscsi_server_dirty(server, session);
+            else
+                iscsi_session_process(session);
+        }
         if (session == last)
             break;
     }
@@ -419,14 +423,6 @@ static bool past(uint64_t now_us, uint64_t since_us, uint32_t limit_ms)
     return now_us > since_us && now_us - since_us > limit_ms * 1000ull;
 }
 
-static bool data_is_due(const struct iscsi_session *session)
-{
-    for (const struct iscsi_task *task = session->first; task; task = task->next)
-        if (task->data_due)
-            return true;
-    return false;
-}
-
 /* The old session does not end: a store hangs. */
 static void wait_no_more(struct iscsi_session *s)
 {
@@ -455,7 +451,7 @@ static void sweep_session(struct iscsi_session *s, uint64_t now_us)
     } else if (s->sending && past(now_us, s->sent_us, ISCSI_STUCK_MS)) {
         iscsi_session_close(s, "it does not take what is sent to it");
     } else if (s->task_count > 0 && s->receiving && past(now_us, s->received_us, ISCSI_DATA_MS) &&
-               data_is_due(s)) {
+               iscsi_task_data_due(s)) {
         iscsi_session_close(s, "it does not send the data of its writes");
     } else if (s->pinged_us > 0 && s->target.ping_pending) {
         if (past(now_us, s->pinged_us, ISCSI_PONG_MS))

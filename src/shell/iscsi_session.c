@@ -158,10 +158,25 @@ static void on_end(struct iscsi_session *session, enum iscsi_target_event event)
     iscsi_session_end(session);
 }
 
+static bool finds_room(const struct iscsi_session *session, const struct iscsi_target_task *front)
+{
+    return iscsi_server_has_room(session->server) && iscsi_task_has_share(session, front);
+}
+
+bool iscsi_session_finds_room(const struct iscsi_session *session)
+{
+    return finds_room(session, session->stalled);
+}
+
 static void on_command(struct iscsi_session *session, struct iscsi_target_task *front)
 {
-    if (front->owner || iscsi_server_has_room(session->server)) {
+    if (front->owner || finds_room(session, front)) {
         iscsi_task_command(session, front);
+        return;
+    }
+    /* The data that would make room stand behind this command, if they come at all. */
+    if (!iscsi_task_has_share(session, front) && iscsi_task_data_due(session)) {
+        iscsi_task_refuse(session, front, SCSI_TASK_SET_FULL);
         return;
     }
     session->stalled = front;
@@ -218,7 +233,7 @@ static bool unstall(struct iscsi_session *session)
 {
     struct iscsi_server *server = session->server;
     struct iscsi_target_task *front = session->stalled;
-    bool room = iscsi_server_has_room(server);
+    bool room = finds_room(session, front);
     if (!room && server->loop->now_us - session->stalled_us < ISCSI_ROOM_MS * 1000ull) {
         iscsi_server_wait(server, session);
         return false;
@@ -227,7 +242,9 @@ static bool unstall(struct iscsi_session *session)
     if (room)
         iscsi_task_command(session, front);
     else
-        iscsi_task_busy(session, front);
+        iscsi_task_refuse(session, front,
+                          iscsi_task_has_share(session, front) ? SCSI_STATUS_BUSY
+                                                               : SCSI_TASK_SET_FULL);
     return true;
 }
 

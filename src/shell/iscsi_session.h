@@ -34,6 +34,11 @@ enum {
                                 shorter than the hosts' own limits (open-iscsi: 15 s) */
     ISCSI_OLD_MS = 10000, /* a new session waits for the end of the old one's commands: a store that
                              hangs must not keep the host from its other volumes */
+    /* A session that has buffers is lent more while it has at most ISCSI_SHARE times what is left
+     * then beside ISCSI_FIRST_BYTES, which are kept for those that have none. So a few hosts that
+     * never send their data leave others enough. */
+    ISCSI_SHARE = 4,
+    ISCSI_FIRST_BYTES = 64 * 1024 * 1024,
     ISCSI_DRAIN_MS = 5000, /* for the last bytes of a session that has logged out */
     ISCSI_SWEEP_MS = 500,
     ISCSI_LOGOUT_S = 2, /* how long hosts are given when they are asked to log out */
@@ -137,6 +142,7 @@ struct iscsi_session {
     struct scsi_nexus *nexus;       /* NULL: not logged in, or a discovery session */
     struct iscsi_task *first, *last;
     uint32_t task_count;
+    uint64_t lent_bytes;               /* the buffers of its commands */
     uint32_t ordered_count;            /* ORDERED or HEAD OF QUEUE, and not over */
     struct iscsi_target_task *stalled; /* a command that waits for room */
     char who[ADDRESS_TEXT_SIZE];
@@ -227,19 +233,28 @@ void iscsi_session_flush(struct iscsi_session *session);
 void iscsi_session_close(struct iscsi_session *session, const char *why);
 /* Send what is left, then close. */
 void iscsi_session_end(struct iscsi_session *session);
+/* Whether the command that it waits with finds room now. */
+bool iscsi_session_finds_room(const struct iscsi_session *session);
 /* One more look at what keeps a closed session from being freed. */
 void iscsi_session_clear_up(struct iscsi_session *session);
 
 /* ---- iscsi_task.c ---- */
 
+/* Whether a command of the session waits for data of the host. */
+bool iscsi_task_data_due(const struct iscsi_session *session);
 /* A new command of the session; there is room. */
 void iscsi_task_command(struct iscsi_session *session, struct iscsi_target_task *front);
 void iscsi_task_early(struct iscsi_session *session, struct iscsi_target_task *front);
 void iscsi_task_data(struct iscsi_session *session, struct iscsi_target_task *front);
 /* The front is through with it. */
 void iscsi_task_released(struct iscsi_session *session, struct iscsi_target_task *front);
-/* The answer to a command for which there is no task. */
-void iscsi_task_busy(struct iscsi_session *session, struct iscsi_target_task *front);
+/* Whether a session that has as many buffers as this one may be given one for the command. What it
+ * is refused is kept for sessions that have fewer. */
+bool iscsi_task_has_share(const struct iscsi_session *session,
+                          const struct iscsi_target_task *front);
+/* The answer to a command for which there is no task: BUSY, or TASK SET FULL. */
+void iscsi_task_refuse(struct iscsi_session *session, struct iscsi_target_task *front,
+                       enum scsi_status status);
 /* The request of a task has ended; what it changed was told to scsi/ before. */
 void iscsi_task_go_on(struct iscsi_server *server, struct iscsi_task *task);
 /* Let parked commands go on that have nobody before them any more. Whether any did. */

@@ -50,9 +50,16 @@ static struct iscsi_task *take(struct iscsi_session *session, struct iscsi_targe
     return task;
 }
 
+static uint64_t lent_bytes(const struct iscsi_task *task)
+{
+    return (task->buffer ? 1ull << task->buffer->shift : 0) +
+           (task->early ? 1ull << task->early->shift : 0);
+}
+
 static void leave_session(struct iscsi_task *task)
 {
     struct iscsi_session *session = task->session;
+    CHECK(session->lent_bytes >= lent_bytes(task));
     if (task->previous)
         task->previous->next = task->next;
     else
@@ -62,6 +69,7 @@ static void leave_session(struct iscsi_task *task)
     else
         session->last = task->previous;
     session->task_count--;
+    session->lent_bytes -= lent_bytes(task);
     task->session = NULL;
     if (session->closing && !session->clearing)
         iscsi_server_dirty(session->server, session); /* it may have waited for this */
@@ -157,13 +165,24 @@ static void answer(struct iscsi_task *task)
     iscsi_server_dirty(session->server, session);
 }
 
-void iscsi_task_busy(struct iscsi_session *session, struct iscsi_target_task *front)
+bool iscsi_task_has_share(const struct iscsi_session *session,
+                          const struct iscsi_target_task *front)
+{
+    if (session->lent_bytes == 0 || front->expected_bytes == 0)
+        return true;
+    uint64_t size = buffer_bytes_for(min_u32(front->expected_bytes, ISCSI_TRANSFER_BYTES));
+    uint64_t left = buffers_free_bytes(&session->server->buffers);
+    uint64_t kept = size + ISCSI_FIRST_BYTES;
+    return kept <= left && session->lent_bytes + size <= ISCSI_SHARE * (left - kept);
+}
+
+void iscsi_task_refuse(struct iscsi_session *session, struct iscsi_target_task *front,
+                       enum scsi_status status)
 {
     int volume = scsi_nexus_volume(session->nexus, front->lun);
     if (volume >= 0)
         session->server->counts.volumes[volume].busy++;
-    iscsi_target_respond(&session->target, front,
-                         &(struct iscsi_target_answer){.status = SCSI_STATUS_BUSY});
+    iscsi_target_respond(&session->target, front, &(struct iscsi_target_answer){.status = status});
     iscsi_server_dirty(session->server, session);
 }
 
@@ -183,14 +202,15 @@ static bool must_wait(const struct iscsi_task *task)
     return false;
 }
 
-static struct buffer *buffer_of(struct iscsi_server *server, uint32_t size)
+static struct buffer *buffer_of(struct iscsi_session *session, uint32_t size)
 {
     CHECK(size > 0);
     CHECK(size <= HOST_IO_BYTES);
-    struct buffer *buffer = buffer_take(&server->buffers, size);
+    struct buffer *buffer = buffer_take(&session->server->buffers, size);
     if (!buffer)
         log_say(LOG_ERROR, "out of memory for a command of %u bytes", size);
     CHECK(buffer); /* the budget was taken into account: the machine itself has no memory */
+    session->lent_bytes += 1ull << buffer->shift;
     return buffer;
 }
 
@@ -198,7 +218,7 @@ static struct buffer *buffer_of(struct iscsi_server *server, uint32_t size)
 static bool give_buffer(struct iscsi_task *task)
 {
     struct iscsi_session *session = task->session;
-    task->buffer = buffer_of(session->server, task->scsi.buffer_bytes);
+    task->buffer = buffer_of(session, task->scsi.buffer_bytes);
     task->scsi.buffer = task->buffer->data;
     if (task->scsi.out_bytes == 0)
         return true;
@@ -339,12 +359,20 @@ void iscsi_task_command(struct iscsi_session *session, struct iscsi_target_task 
 
 void iscsi_task_early(struct iscsi_session *session, struct iscsi_target_task *front)
 {
-    if (!iscsi_server_has_room(session->server) || front->expected_bytes == 0 ||
-        front->expected_bytes > ISCSI_TRANSFER_BYTES)
+    if (!iscsi_server_has_room(session->server) || !iscsi_task_has_share(session, front) ||
+        front->expected_bytes == 0 || front->expected_bytes > ISCSI_TRANSFER_BYTES)
         return; /* it is answered BUSY in its turn */
     struct iscsi_task *task = take(session, front);
-    task->early = buffer_of(session->server, front->expected_bytes);
+    task->early = buffer_of(session, front->expected_bytes);
     iscsi_target_receive(&session->target, front, task->early->data, front->expected_bytes);
+}
+
+bool iscsi_task_data_due(const struct iscsi_session *session)
+{
+    for (const struct iscsi_task *task = session->first; task; task = task->next)
+        if (task->data_due)
+            return true;
+    return false;
 }
 
 void iscsi_task_data(struct iscsi_session *session, struct iscsi_target_task *front)
@@ -438,6 +466,11 @@ static void end_with(struct iscsi_task *task, const struct iscsi_target_answer *
 
 void iscsi_task_end_aborted(struct iscsi_task *task)
 {
+    if (task->in_core) { /* it may be waiting for long, and need not */
+        array_host_abandon(task->session->server->array, task->session->server->loop->now_us,
+                           task->scsi.request.handle);
+        task->session->server->abandoned = true;
+    }
     end_with(task, &(struct iscsi_target_answer){.status = SCSI_TASK_ABORTED});
 }
 

@@ -310,7 +310,7 @@ static void session_start(struct link *link, int descriptor)
     incoming->input_start = incoming->input_end = 0;
     incoming->send_waits = incoming->sending = incoming->sorted = false;
     socket_peer_text(descriptor, incoming->who);
-    socket_no_delay(descriptor);
+    socket_to_peer(descriptor);
     login_config(incoming);
     iscsi_link_target_start(&incoming->session, &incoming->login, incoming->assembly,
                             LINK_MESSAGE_MOST);

@@ -219,7 +219,7 @@ static void connected(struct op *op, int result, unsigned flags)
     out->connected = true;
     out->input_end = 0;
     out->send_waits = false;
-    socket_no_delay(out->descriptor);
+    socket_to_peer(out->descriptor);
     iscsi_initiator_start(&out->session, &out->login);
     receive(link, true);
     flush(link);

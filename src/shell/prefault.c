@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -33,7 +34,9 @@ size_t prefault_step(size_t left_bytes, uint64_t free_bytes, uint64_t total_byte
 
 static void *run(void *unused)
 {
-    setpriority(PRIO_PROCESS, (id_t)gettid(), PREFAULT_NICE); /* on Linux: of this thread */
+    /* A real-time thread would keep the controller from running until all is done. */
+    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}); /* on Linux: of this thread */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), PREFAULT_NICE);
     while (work.left_bytes > 0) {
         struct sysinfo machine;
         if (sysinfo(&machine) < 0)

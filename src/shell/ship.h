@@ -51,7 +51,7 @@ void ship_complete(struct ship *ship, const struct completion *completion);
 /* Drop our session; array_on_ship_down() follows. */
 void ship_reset(struct ship *ship);
 /* Start every send. */
-void ship_flush(struct ship *ship);
+MUST_CHECK bool ship_flush(struct ship *ship);
 
 void ship_get_counts(const struct ship *ship, struct ship_counts *counts);
 

@@ -156,7 +156,7 @@ static void on_event(struct ship *ship, enum iscsi_ship_event event)
         ship->counts.logins++;
         log_say(LOG_INFO, "ship: logged in at the peer%s",
                 ship->config->secret[0] ? ", authenticated both ways" : "");
-        array_on_ship_up(ship->array, ship->loop->now_us);
+        array_on_ship_up(ship->array, ship->loop->now_us, ship_session_name(out->login.isid));
         break;
     case ISCSI_SHIP_STATUS:
         on_status(ship);
@@ -240,6 +240,13 @@ static void sent(struct op *op, int result, unsigned flags)
         go_on(ship);
 }
 
+/* Each login is a session of its own name. */
+static void next_isid(uint8_t isid[6])
+{
+    for (int i = 3; i > 0 && ++isid[i] == 0; i--)
+        ;
+}
+
 static void connected(struct op *op, int result, unsigned flags)
 {
     struct ship_outgoing *out =
@@ -256,7 +263,8 @@ static void connected(struct op *op, int result, unsigned flags)
     out->send_waits = out->feed_waits = false;
     out->poll_first = true;
     out->heard_us = ship->loop->now_us;
-    socket_no_delay(out->descriptor);
+    socket_to_peer(out->descriptor);
+    next_isid(out->login.isid);
     iscsi_ship_start(&out->session, &out->login);
     receive(ship);
 }
@@ -373,10 +381,10 @@ void ship_reset(struct ship *ship)
     lost(ship, "this controller begins again");
 }
 
-void ship_flush(struct ship *ship)
+bool ship_flush(struct ship *ship)
 {
     ship_outgoing_flush(ship);
-    ship_server_flush(ship);
+    return ship_server_flush(ship);
 }
 
 /* ---- both halves ---- */

@@ -384,20 +384,21 @@ static void sent(struct op *op, int result, unsigned flags)
         process(in);
 }
 
+/* What former sessions have begun has ended: the login is answered, and the core says so too. */
+static void let_in(struct ship_incoming *in)
+{
+    in->held = false;
+    array_on_ship_admitted(in->ship->array, in->ship->loop->now_us,
+                           ship_session_name(in->session.isid));
+    log_say(LOG_INFO, "ship: the peer has logged in%s",
+            in->session.authenticated ? ", authenticated" : "");
+    process(in);
+}
+
 static void flush(struct ship_incoming *in)
 {
-    if (!is_open(in) || in->sending)
+    if (!is_open(in) || in->sending || in->held)
         return;
-    if (in->held) {
-        if (in->ship->changing_left > 0)
-            return;
-        in->held = false;
-        log_say(LOG_INFO, "ship: the peer has logged in%s",
-                in->session.authenticated ? ", authenticated" : "");
-        process(in);
-        if (!is_open(in))
-            return;
-    }
     struct iovec *iov;
     uint32_t count = iscsi_target_output(&in->session, &iov);
     if (count == 0) {
@@ -420,15 +421,23 @@ static void flush(struct ship_incoming *in)
     in->pending++;
 }
 
-void ship_server_flush(struct ship *ship)
+bool ship_server_flush(struct ship *ship)
 {
+    bool again = false;
     /* Closing ones first: what they leave behind decides whether a held one is let in. */
     for (int i = 0; i < SHIP_INCOMING_LIMIT; i++)
         if (ship->in[i] && ship->in[i]->closing)
-            return;
-    for (int i = 0; i < SHIP_INCOMING_LIMIT; i++)
-        if (ship->in[i])
-            flush(ship->in[i]);
+            return false;
+    for (int i = 0; i < SHIP_INCOMING_LIMIT; i++) {
+        struct ship_incoming *in = ship->in[i];
+        if (in && is_open(in) && in->held && ship->changing_left == 0) {
+            let_in(in);
+            again = true;
+        }
+        if (in)
+            flush(in);
+    }
+    return again;
 }
 
 void ship_server_sweep(struct ship *ship)

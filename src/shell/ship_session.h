@@ -109,6 +109,7 @@ void ship_outgoing_start(struct ship *ship);
 void ship_outgoing_sweep(struct ship *ship);
 void ship_outgoing_flush(struct ship *ship);
 void ship_server_sweep(struct ship *ship);
-void ship_server_flush(struct ship *ship);
+/* True: the core was called. */
+MUST_CHECK bool ship_server_flush(struct ship *ship);
 
 #endif

@@ -23,6 +23,12 @@ struct ship_command {
     uint32_t out_bytes, in_bytes;
 };
 
+/* What both sides call a session, from the ISID of its login (RFC 7143 11.12.5); never 0. */
+static inline uint32_t ship_session_name(const uint8_t isid[6])
+{
+    return 1u << 24 | (uint32_t)isid[1] << 16 | (uint32_t)isid[2] << 8 | isid[3];
+}
+
 void ship_encode(const struct host_request *request, struct ship_command *command);
 
 /* Data-out that stands in no request: SET TARGET PORT GROUPS's parameter list. NULL: the request's

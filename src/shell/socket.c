@@ -5,6 +5,8 @@
 
 #include "shell/socket.h"
 
+#include "base/check.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -88,6 +90,25 @@ void socket_no_delay(int descriptor)
 {
     int on = 1;
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* How much may be under way at once is what decides here. bbr paces, with a timer for every few
+ * segments. cubic leaves its slow start when answers come later (HyStart), which they do as soon as
+ * the peer has work; so a message goes in pieces, and each piece wakes both controllers. reno opens
+ * the window until something is lost, and on a path between two controllers that is hardly ever. */
+void socket_to_peer(int descriptor)
+{
+    static const char *const unfit[] = {"bbr", "cubic"};
+    static const char fit[] = "reno"; /* in every kernel, and everybody may choose it */
+    char name[16] = "";
+    socklen_t size = sizeof name - 1;
+    socket_no_delay(descriptor);
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, name, &size) < 0)
+        return; /* not TCP */
+    for (size_t i = 0; i < ARRAY_LENGTH(unfit); i++) {
+        if (strncmp(name, unfit[i], strlen(unfit[i])) == 0)
+            setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, fit, sizeof fit - 1);
+    }
 }
 
 /* The last number of a file of /proc/sys/net/ipv4/tcp_?mem: how far the kernel's tuning goes. */

@@ -24,6 +24,11 @@ int socket_for(const struct address *address, int flags);
 /* TCP: small messages leave at once. No effect on UNIX sockets. */
 void socket_no_delay(int descriptor);
 
+/* For a connection between the controllers: a message leaves at once and, as far as the path takes
+ * it, in one go. Where the machine's congestion control is cubic or bbr, which hold it back, this
+ * socket gets reno; any other choice of the machine stands. */
+void socket_to_peer(int descriptor);
+
 /* A connection over a long way, before it connects or listens (the window's scale is chosen then,
  * RFC 7323 2.2): as much room each way as the kernel lets us have, up to `wished_bytes`. Where its
  * own tuning may give more than a fixed size, it is left to that. Tells what there can be, as the

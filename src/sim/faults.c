@@ -205,13 +205,11 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
     world->operator_pending[who]--;
 }
 
-static void move(struct world *world, uint8_t who)
+static void move_volume(struct world *world, uint8_t who, uint8_t volume, uint8_t to)
 {
     struct controller *controller = &world->controllers[who];
     if (!controller->running || controller->paused || controller->stop_asked)
         return;
-    uint8_t volume = (uint8_t)generator_below(&world->chaos, world->config.volume_count);
-    uint8_t to = (uint8_t)generator_below(&world->chaos, 2);
     world->count.moves++;
     world->operator_pending[who]++;
     world_trace(world, "the operator moves volume %u to %c, at %c", volume, world_letter(to),
@@ -221,6 +219,14 @@ static void move(struct world *world, uint8_t who)
     world_touch(world, who);
 }
 
+static void move(struct world *world, uint8_t who)
+{
+    uint8_t volume = (uint8_t)generator_below(&world->chaos, world->config.volume_count);
+    uint8_t to = (uint8_t)generator_below(&world->chaos, 2);
+    move_volume(world, who, volume, to);
+}
+
+/* Sometimes volumes are on their way to it, or the other one is stopped, too. */
 static void stop(struct world *world, uint8_t who)
 {
     struct controller *controller = &world->controllers[who];
@@ -230,6 +236,11 @@ static void stop(struct world *world, uint8_t who)
     world_trace(world, "the operator stops %c", world_letter(who));
     array_operator_stop(controller->array, world_clock(world, who));
     world_touch(world, who);
+    uint64_t also = generator_below(&world->chaos, 6);
+    for (uint32_t i = 0; i < world->config.volume_count && also < 2; i++)
+        move_volume(world, !who, (uint8_t)i, who);
+    if (also == 2)
+        stop(world, !who);
 }
 
 /* ---- faults ---- */
@@ -377,6 +388,8 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
         break;
     case FAULT_CUT:
         world->cut_armed = true;
+        world->cut_behind_batch = generator_chance(&world->chaos, 1, 3);
+        world->cut_behind_pairing = generator_chance(&world->chaos, 1, 4);
         break;
     case FAULT_LATE:
         late_answer(world);

@@ -302,6 +302,8 @@ static void draw_request(struct world *world, struct slot *slot)
     }
     if (request->op != HOST_READ && generator_chance(traffic, host->fua_percent, 100))
         request->flags |= HOST_FUA;
+    if (slot->generation % 2 != 0) /* as SCSI does; the other half as NBD */
+        request->flags |= HOST_VERSIONED;
     if (request->op == HOST_ZERO && generator_chance(traffic, 1, 2))
         request->flags |= HOST_NO_HOLE;
     if ((request->op == HOST_TRIM || request->op == HOST_ZERO) &&
@@ -491,9 +493,10 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         world_fail(world, "%c says BUSY with %u of %u requests", world_letter(slot->target),
                    hosts->in_flight[slot->target] + 1, world->config.request_limit);
     bool told = result == HOST_MISCOMPARE || result == HOST_STALE || result == HOST_REFUSED;
-    if (told && request->op != (result == HOST_MISCOMPARE ? HOST_COMPARE_WRITE
-                                : result == HOST_STALE    ? HOST_STATE
-                                                          : HOST_MOVE))
+    bool versioned = request->op == HOST_STATE || (request->flags & HOST_VERSIONED);
+    if (result == HOST_STALE
+            ? !versioned
+            : told && request->op != (result == HOST_MISCOMPARE ? HOST_COMPARE_WRITE : HOST_MOVE))
         world_fail(world, "a %s ends with %d", op_name[request->op], result);
     if (answered && !told && result != HOST_NOT_OWNER &&
         (result == HOST_RANGE) != slot->out_of_range)
@@ -522,7 +525,8 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
             check_durable(world, slot);
         if (good)
             ;
-        else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE)
+        else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE ||
+                 (result == HOST_STALE && !slot->shipped))
             oracle_write_never(world->oracle, slot->write_id);
         else if (ships_carry(world, slot->target, request->handle, slot->write_id))
             slot->first_try = how == ORPHANED ? slot->write_id : 0;
@@ -579,7 +583,7 @@ static void submit(struct world *world, struct slot *slot)
     slot->began = oracle_now(world->oracle);
     slot->generation++;
     hosts->in_flight[slot->target]++;
-    if (request->op == HOST_STATE) {
+    if (request->op == HOST_STATE || (request->flags & HOST_VERSIONED)) {
         uint32_t length;
         array_state(controller->array, request->volume, &request->state_version, &length);
     }

@@ -33,9 +33,11 @@ struct ship_op {
     uint64_t write_id; /* its host has no answer and waits for none; 0: not so */
 };
 
+enum { LOGIN_ASKED, LOGIN_ANSWERED }; /* the index of an EVENT_SHIP_LOGIN */
+
 struct ship_session {
-    bool up, breaking, login_due;
-    uint64_t generation;
+    bool up, breaking, admitted; /* admitted: the answer to the login is under way */
+    uint64_t generation, owner;  /* owner: the incarnation that let it in */
 };
 
 struct ship_lane {
@@ -303,6 +305,14 @@ void ships_break(struct world *world, uint8_t initiator, uint64_t notice_us)
                 EVENT_SHIP_DOWN, initiator, 0, session->generation);
 }
 
+void ships_reset(struct world *world, uint8_t initiator)
+{
+    const struct ship_session *session = &world->lane->sessions[initiator];
+    ships_break(world, initiator, 200);
+    if (session->up)
+        world_event(world, world->now_us + 100, EVENT_SHIP_DOWN, initiator, 0, session->generation);
+}
+
 void ships_on_down(struct world *world, const struct event *event)
 {
     struct ship_session *session = &world->lane->sessions[event->who];
@@ -313,13 +323,33 @@ void ships_on_down(struct world *world, const struct event *event)
     world_trace(world, "%c loses its shipping session", world_letter(event->who));
     array_on_ship_down(controller->array, world_clock(world, event->who));
     world_touch(world, event->who);
-    ships_login_later(world, event->who, world_between(&world->latency, 100, 20000));
+    uint64_t most_us = generator_chance(&world->latency, 1, 2) ? 2000 : 20000;
+    ships_login_later(world, event->who, world_between(&world->latency, 100, most_us));
 }
 
 void ships_login_later(struct world *world, uint8_t initiator, uint64_t after_us)
 {
-    world_event(world, world->now_us + after_us, EVENT_SHIP_LOGIN, initiator, 0,
+    world_event(world, world->now_us + after_us, EVENT_SHIP_LOGIN, initiator, LOGIN_ASKED,
                 world->controllers[initiator].incarnation);
+}
+
+/* The answer may come late: the owner's change stream may have named the session already, and the
+ * owner that has let it in may be dead by now. */
+static void on_login_answer(struct world *world, uint8_t who)
+{
+    struct controller *self = &world->controllers[who], *other = &world->controllers[!who];
+    struct ship_session *session = &world->lane->sessions[who];
+    session->admitted = false;
+    if (self->paused || !wires_path_up(world, !who)) {
+        ships_login_later(world, who, world_between(&world->latency, 2000, 50000));
+        return;
+    }
+    session->up = true;
+    world_trace(world, "%c may ship to %c", world_letter(who), world_letter(!who));
+    array_on_ship_up(self->array, world_clock(world, who), (uint32_t)session->generation);
+    world_touch(world, who);
+    if (!other->running || other->incarnation != session->owner)
+        ships_break(world, who, 20000);
 }
 
 void ships_on_login(struct world *world, const struct event *event)
@@ -328,6 +358,12 @@ void ships_on_login(struct world *world, const struct event *event)
     struct controller *self = &world->controllers[who], *other = &world->controllers[!who];
     struct ship_session *session = &world->lane->sessions[who];
     if (!self->running || self->incarnation != event->stamp || session->up)
+        return;
+    if (event->index == LOGIN_ANSWERED) {
+        on_login_answer(world, who);
+        return;
+    }
+    if (session->admitted)
         return;
     bool can = other->running && !other->paused && !self->paused && wires_path_up(world, 0) &&
                wires_path_up(world, 1);
@@ -346,18 +382,32 @@ void ships_on_login(struct world *world, const struct event *event)
         if (op->used && op->from == who && op->state == SHIP_TRAVELS)
             op->dropped = true; /* the old session is ended first: nothing of it arrives any more */
     }
-    session->up = true;
+    session->admitted = true;
     session->generation++;
-    world_trace(world, "%c may ship to %c", world_letter(who), world_letter(!who));
-    array_on_ship_up(self->array, world_clock(world, who));
-    world_touch(world, who);
+    session->owner = other->incarnation;
+    world_trace(world, "%c lets the shipping session of %c in", world_letter(!who),
+                world_letter(who));
+    array_on_ship_admitted(other->array, world_clock(world, !who), (uint32_t)session->generation);
+    world_touch(world, !who);
+    world_event(world, world->now_us + travel_us(world), EVENT_SHIP_LOGIN, who, LOGIN_ANSWERED,
+                self->incarnation);
+}
+
+bool ships_run_at(const struct world *world, uint8_t who)
+{
+    for (uint32_t i = 0; i < world->lane->room; i++) {
+        const struct ship_op *op = &world->lane->ops[i];
+        if (op->used && op->from != who && op->state == SHIP_RUNS && changes(op))
+            return true;
+    }
+    return false;
 }
 
 void ships_orphan(struct world *world, uint8_t who, bool silent)
 {
     struct ship_lane *lane = world->lane;
     struct ship_session *session = &lane->sessions[who];
-    session->up = session->breaking = false;
+    session->up = session->breaking = session->admitted = false;
     session->generation++;
     for (uint32_t i = 0; i < lane->room; i++) {
         struct ship_op *op = &lane->ops[i];

@@ -22,9 +22,14 @@ void ships_on_answer(struct world *world, const struct event *event);
 
 /* The session is cut; its initiator hears of it within `notice_us`. */
 void ships_break(struct world *world, uint8_t initiator, uint64_t notice_us);
+/* The initiator itself gives the session up: it does not wait until the network says so. */
+void ships_reset(struct world *world, uint8_t initiator);
 void ships_on_down(struct world *world, const struct event *event);
 void ships_login_later(struct world *world, uint8_t initiator, uint64_t after_us);
 void ships_on_login(struct world *world, const struct event *event);
+
+/* Whether a request that the other one has shipped runs there. */
+bool ships_run_at(const struct world *world, uint8_t who);
 
 /* A controller died. */
 void ships_orphan(struct world *world, uint8_t who, bool silent);

@@ -158,6 +158,10 @@ void wires_on_message(struct world *world, const struct event *event)
         message_free(message);
         return;
     }
+    if (world->now_us < message->late_us) {
+        world_event(world, message->late_us, EVENT_MESSAGE, target, event->index, event->stamp);
+        return;
+    }
     if (!wires_path_up(world, message->from)) {
         if (live)
             world_event(world, world->path_heals_us[message->from] + 100, EVENT_MESSAGE, target,
@@ -339,6 +343,8 @@ void wires_orphan(struct world *world, uint8_t who, bool silent)
             continue;
         if (message->from != who || generator_chance(&world->latency, 1, 2))
             message->dropped = true;
+        else if (generator_chance(&world->latency, 1, 2))
+            message->late_us = world->now_us + generator_below(&world->latency, 10000);
     }
     uint32_t unanswered = world->controllers[who].message;
     if (unanswered != NO_INDEX)

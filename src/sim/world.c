@@ -245,9 +245,10 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     controller->memory = NULL;
     if (controller->last_dead_ops == 0 && provable)
         wires_prove(world, who, controller->last_dead);
+    /* Some are back before the peer knows that they were gone. */
+    uint64_t most_us = generator_chance(&world->chaos, 1, 3) ? 2000 : world->rates.restart_us;
     if (!world->finishing)
-        world_event(world,
-                    world->now_us + world_between(&world->chaos, 200, world->rates.restart_us),
+        world_event(world, world->now_us + world_between(&world->chaos, 200, max_u64(most_us, 201)),
                     EVENT_RESTART, who, 0, controller->incarnation);
 }
 
@@ -450,18 +451,39 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
     for (uint32_t i = 0; i < actions->ship_count; i++)
         ships_send(world, who, &actions->ships[i]);
     if (actions->ship_reset)
-        ships_break(world, who, 200);
+        ships_reset(world, who);
+}
+
+/* After how many of the actions an armed cut strikes. One behind a batch leaves the peer with a
+ * message that says what has become of its shipped requests, from a controller that is no more. */
+static uint64_t where_to_cut(struct world *world, uint8_t who, const struct actions *actions)
+{
+    if (!world->cut_armed)
+        return UINT64_MAX;
+    if (world->cut_behind_pairing) { /* nobody is told whether it came about */
+        if (!actions->register_wanted || !actions->reg.swap || actions->reg.wanted.in != 3)
+            return UINT64_MAX;
+        world->cut_armed = false;
+        return actions->store_count + 1;
+    }
+    if (world->cut_behind_batch) {
+        bool batch = actions->send_wanted && actions->send.buffer_id == MESSAGE_BATCH;
+        if (!batch || !ships_run_at(world, who))
+            return UINT64_MAX;
+        world->cut_armed = false;
+        return actions->store_count + actions->register_wanted + 1;
+    }
+    if (actions->store_count + actions->completion_count == 0)
+        return UINT64_MAX;
+    world->cut_armed = false;
+    return generator_below(&world->chaos, actions->store_count + actions->completion_count + 3);
 }
 
 /* In the promised order. A cut ends the controller after `cut` of them. */
 static void perform(struct world *world, uint8_t who, const struct actions *actions)
 {
     struct controller *controller = &world->controllers[who];
-    uint64_t cut = UINT64_MAX;
-    if (world->cut_armed && actions->store_count + actions->completion_count > 0) {
-        world->cut_armed = false;
-        cut = generator_below(&world->chaos, actions->store_count + actions->completion_count + 3);
-    }
+    uint64_t cut = where_to_cut(world, who, actions);
     for (uint32_t i = 0; i < actions->log_count; i++)
         if (actions->log[i].level > LOG_TRACE || world->options.core_trace)
             world_trace(world, "%c says: %s", world_letter(who), actions->log[i].text);

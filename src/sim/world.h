@@ -175,6 +175,7 @@ struct message {
     bool corrupt, dropped, good;
     uint64_t
         number; /* which of all messages: an event about an older one in its place is dropped */
+    uint64_t late_us; /* its sender died: it arrives when this is reached */
     uint32_t length;
     uint8_t *bytes;
     struct iovec *iov; /* where the sender keeps them */
@@ -271,7 +272,7 @@ struct world {
     uint64_t clock_jump_us; /* no clock jumps before this */
     uint64_t moved_epoch;   /* since this epoch began these volumes have changed hands */
     bool moved[VOLUME_LIMIT];
-    bool cut_armed;
+    bool cut_armed, cut_behind_batch, cut_behind_pairing; /* the next cut, and where it strikes */
     bool hold_armed[2]; /* a replay: the next pump with store operations is held */
     uint32_t finish;    /* the order of the clean stops at the end */
 

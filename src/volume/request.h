@@ -26,6 +26,7 @@ struct request {
     bool queued;          /* stands in some queue */
     bool begun;           /* may have touched the cache; counted in its volume's `active` */
     bool wrote;           /* ZERO: part of it went through the cache */
+    bool wrote_mirrored;  /* ZERO: and the peer has that part */
     bool ranged;          /* TRIM, ZERO: the store itself dealt with its whole pages */
     bool by_write;        /* ZERO: the store could not; all the rest goes through the cache */
     uint8_t range;        /* TRIM, ZERO: 1 + index of its range lock, or 0 */

@@ -15,7 +15,7 @@ import holdfast
 from proxy import Cables
 from stores import FaultyStore, usable
 
-TEST_SECONDS = 60
+TEST_SECONDS = 180
 
 
 def pytest_collection_modifyitems(items):
@@ -131,10 +131,11 @@ def pair(make_pair):
 
 @pytest.fixture(scope="module")
 def module_pair(request):
-    """module_pair(**settings of holdfast.Pair) -> a pair for all tests of a module that only use it as a client does."""
+    """module_pair(**settings of holdfast.Pair) -> a pair for all tests of a module that only use it as a client does.
+    Its lease is long: none of them is about a takeover."""
     maker = _Maker(request.node)
     request.node.module_pairs = maker.pairs
-    yield maker
+    yield lambda **settings: maker(**{"lease": holdfast.LONG_LEASE, **settings})
     maker.end()
     try:
         for pair in maker.pairs:

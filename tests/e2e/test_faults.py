@@ -13,7 +13,7 @@ import time
 import nbd
 import pytest
 
-from holdfast import LEASE_MS, MI, Timeout, Volume, process_alive, run, volume_status, wait_for
+from holdfast import LEASE_MS, MI, PATIENCE, Timeout, Volume, process_alive, run, volume_status, wait_for
 from load import Load
 
 LEASE = LEASE_MS / 1000  # seconds; the pairs' default
@@ -43,7 +43,7 @@ def test_kill_of_the_owner_under_load_loses_nothing(pair):
     status = pair.b.wait_role("solo")
     assert pair.owner("alpha", pair.b) == "b"
     assert status["takeover_count"] == 1
-    assert gap < 1.0, "with the parent's proof nobody waits much longer than a round trip"
+    assert gap < LEASE / 2, "with the parent's proof nobody waits much longer than a round trip"
     pair.a.wait_exit()
     bring_back(pair, "a")
     alpha.wait_acknowledged(500)
@@ -127,7 +127,7 @@ def test_an_owner_that_sleeps_past_its_lease_is_taken_over_and_cannot_serve_stal
     gap = alpha.first_answer_after(moment)
     print(f"first answer {gap * 1000:.0f} ms after SIGSTOP with a lease of {LEASE * 1000:.0f} ms")
     pair.b.wait_role("solo", "paired")
-    assert gap < LEASE + 1.5
+    assert gap < LEASE + 1.5 * PATIENCE
     handle = pair.b.connect("alpha")
     handle.pwrite(b"written on the survivor" + bytes(489), 16 * MI - 512)
     alpha.stop()
@@ -172,7 +172,7 @@ def test_a_machine_that_sleeps_past_its_lease_is_taken_over_and_joins_again(pair
     alpha.wait_acknowledged(300)
     gap = alpha.first_answer_after(moment)
     print(f"first answer {gap * 1000:.0f} ms after the machine froze, with a lease of {LEASE * 1000:.0f} ms")
-    assert gap < LEASE + 1.5
+    assert gap < LEASE + 1.5 * PATIENCE
     pair.b.wait_role("solo")
     handle = pair.b.connect("alpha")
     handle.pwrite(b"new" * 1000, place)
@@ -361,8 +361,9 @@ def test_a_store_that_fails_writes_loses_none_and_they_are_tried_again(make_pair
     pair.faulty.fail_writes()
     alpha = load_on(pair, limit=800, zeroes=0, flushes=0, span=4 * MI)
     wait_for("all writes are acknowledged", lambda: alpha.path.acknowledged == 800, 15)
-    status = wait_for("the status shows the error", lambda: failing(pair.a), 10)
-    assert status["destage"]["failed_pages"] > 0
+    # Pages that are being tried again are not among the failed ones, so one look may see none.
+    status = wait_for("the status shows the error and failed pages",
+                      lambda: (lambda seen: seen and seen["destage"]["failed_pages"] and seen)(failing(pair.a)), 10)
     assert volume_status(status, "alpha")["dirty_pages"] > 0
     assert re.search(r"error|fail", pair.a.cli("status").stdout, re.IGNORECASE)
     assert re.search(r"EIO|Input/output error|error", pair.a.log())

@@ -6,6 +6,7 @@ that are never read, floods of logins. The controller stays, and serves everybod
 
 import os
 import random
+import resource
 import struct
 import time
 
@@ -272,20 +273,29 @@ def test_a_host_that_stops_reading_is_left_alone_and_costs_nobody_else(raw, targ
         answered += pdu.opcode == RESPONSE or (pdu.opcode == DATA_IN and bool(pdu.flags & 1))
 
 
-def test_hosts_that_never_send_their_data_do_not_use_up_what_others_need(raw, target):
-    """Half of all that is lent for data is kept by hosts that asked for it and bring nothing; others get theirs."""
-    silent = [raw(name=f"{ME}-{number}", keys=[("ImmediateData", "No"), ("InitialR2T", "Yes")]) for number in range(4)]
+@pytest.mark.parametrize("hosts, commands, size", [(40, 32, MI), (1, 128, 2 * MI), (6, 16, 8 * MI)])
+def test_hosts_that_never_send_their_data_do_not_use_up_what_others_need(raw, target, hosts, commands, size):
+    """They asked for many times what is lent for data, and bring nothing: what they may not have they are refused at
+    once, and others get theirs without having to wait for it."""
+    silent = [raw(name=f"{ME}-{number}", keys=[("ImmediateData", "No"), ("InitialR2T", "Yes")])
+              for number in range(hosts)]
     for connection in silent:
-        for _ in range(32):
-            connection.command(0, scsihost.write16(0, 2048), FINAL | WRITE, MI)
-    time.sleep(0.5)
+        for _ in range(commands):
+            connection.command(0, scsihost.write16(0, size // 512), FINAL | WRITE, size)
+    for connection in silent:  # every command has been looked at: asked for its data, or refused
+        answers = [connection.receive() for _ in range(commands)]
+        assert {pdu.opcode for pdu in answers} <= {R2T, RESPONSE}
+        assert {pdu.header[3] for pdu in answers if pdu.opcode == RESPONSE} <= {0x28}, "TASK SET FULL, not BUSY"
+        assert answers[0].opcode == R2T, "nobody is left without anything"
     begin = time.monotonic()
     serves(target)
-    assert time.monotonic() - begin < 5
+    other = raw(name=ME + "-other")
+    assert other.write(0, 0, b"o" * MI) == 0 and other.read(0, 0, 2048) == (0, b"o" * MI)
+    assert time.monotonic() - begin < 2, "no other host has to wait until something is given back"
     one = silent[0]
     managed = one.manage(2)  # ABORT TASK SET
     assert one.until(MANAGED, managed).header[2] == 0, "a host that brings no data can still abort"
-    for connection in silent[1:]:
+    for connection in silent:
         connection.close()
     wait_for("their buffers are back", lambda: serves(target) is None, 10)
 
@@ -299,6 +309,37 @@ def test_a_host_that_leaves_in_the_middle_of_its_data_leaves_nothing(raw, target
     connection.close()
     reader = raw(name=ME + "-reader")
     assert reader.read(0, 100, 8) == (0, b"=" * 4096)
+
+
+# ---- the order of commands (SAM-5 8.6) ----
+
+SIMPLE, ORDERED, HEAD_OF_QUEUE = 1, 2, 3
+
+
+def test_an_ORDERED_command_waits_and_one_at_the_HEAD_OF_QUEUE_does_not(make_pair):
+    pair = make_pair(iscsi=True, faulty={})
+    with Raw(pair.a.iscsi) as connection, Raw(pair.a.iscsi) as other:
+        for each, name in ((connection, ME), (other, ME + "-other")):
+            each.login(name, pair.target_name)
+            clear(each)
+        assert connection.write(0, 0, b"c" * 4096) == 0  # in the cache: the store is not needed to read it
+        pair.faulty.pause()
+
+        def read(lba, attribute):
+            return connection.command(0, struct.pack(">BBQIBB", 0x88, 0, lba, 1, 0, 0), FINAL | READ, 512,
+                                      attribute=attribute)
+
+        stuck, passes = read(8000, SIMPLE), read(0, SIMPLE)
+        assert connection.until(DATA_IN).tag == passes, "SIMPLE ones may pass each other"
+        ordered, behind, first = read(1, ORDERED), read(2, SIMPLE), read(3, HEAD_OF_QUEUE)
+        assert connection.until(DATA_IN).tag == first, "it passes all that wait"
+        assert other.read(0, 0, 1) == (0, b"c" * 512), "each nexus has a task set of its own"
+        connection.socket.settimeout(0.5)
+        with pytest.raises(Timeout):
+            connection.receive()
+        connection.socket.settimeout(10)
+        pair.faulty.resume()
+        assert [connection.until(DATA_IN).tag for _ in range(3)] == [stuck, ordered, behind]
 
 
 # ---- floods ----
@@ -339,6 +380,35 @@ def test_a_flood_of_logins_leaves_no_sessions_behind(target):
             before, files = resident_mib(pid), open_files(pid)
     wait_for("their sockets are closed", lambda: open_files(pid) <= files + 5, 10)
     assert resident_mib(pid) - before < 10, "what a session takes is given back"
+
+
+def test_a_thousand_sessions_at_once_take_little_memory_and_all_are_served(target):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("this process may not open 1,200 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    pid, count, crowd = target.a.child_pid(), 1000, []
+    before = resident_mib(pid)
+    try:
+        for number in range(count):
+            connection = Raw(target.a.iscsi)
+            crowd.append(connection)
+            connection.login(f"{ME}-of-many-{number}", target.target_name)
+        assert target.a.status()["iscsi"]["sessions"] >= count
+        for number, connection in enumerate(crowd):
+            clear(connection)
+            assert connection.write(0, 8 * number, struct.pack(">Q", number) * 64) == 0
+        for number, connection in enumerate(crowd):
+            other = (number + 1) % count
+            assert connection.read(0, 8 * other, 1) == (0, struct.pack(">Q", other) * 64)
+        # 40 KiB of each session, and what the allocator and the kernel's pages add.
+        assert resident_mib(pid) - before < count * 64 / 1024
+        serves(target)
+    finally:
+        for connection in crowd:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_for("the sessions are gone", lambda: target.a.status()["iscsi"]["sessions"] == 0, 10)
 
 
 def open_files(pid):

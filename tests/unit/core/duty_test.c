@@ -202,6 +202,44 @@ static void a_clean_stop_of_one_hands_its_volumes_over(void **state)
     assert_bytes(store_at(V_A, 0), 10 * PAGE, 1);
 }
 
+/* It comes after the word that this one leaves: the other goes on alone as soon as it hears that.
+ */
+static void a_volume_that_comes_to_one_that_leaves_is_not_served(void **state)
+{
+    write_now(B, V_B, 0, PAGE, 1);
+    destage_all();
+    pair.side[A].hold_link = true;
+    array_operator_move(pair.side[B].array, pair.now_us, 1, V_B, A);
+    settle();
+    assert_true(pair.side[A].message_due); /* MOVE */
+    pair.side[B].hold_link = true;
+    array_operator_stop(pair.side[A].array, pair.now_us);
+    for (int i = 0; i < 10 && !pair.side[A].stopped; i++) {
+        settle();
+        if (status_of(A)->sent.batches > 0 && array_owner(pair.side[A].array, V_A) != 1 &&
+            array_owner(pair.side[A].array, V_SAFE) != 1 &&
+            array_owner(pair.side[A].array, V_BLOCKS) != 1)
+            break; /* LEAVE is on its way */
+        pair.side[B].hold_link = false;
+        side_step(B);
+        pair.side[B].hold_link = true;
+        pair.now_us += 1000;
+    }
+    settle();
+    assert_true(pair.side[B].message_due);
+    pair.side[A].hold_link = false;
+    settle();
+    uint32_t read = ask_read(A, V_B, 0, PAGE);
+    settle();
+    assert_false(is_done(read));
+    pair.side[B].hold_link = false;
+    pass_ms(20);
+    assert_true(pair.side[A].stopped);
+    assert_true(pair.seen[read].complete);
+    assert_int_equal(pair.seen[read].result, HOST_NOT_OWNER);
+    assert_reads(B, V_B, 0, PAGE, 1);
+}
+
 static void a_clean_stop_of_both_leaves_everything_on_the_stores(void **state)
 {
     write_now(A, V_A, 0, 10 * PAGE, 1);
@@ -264,6 +302,7 @@ int main(void)
         TEST(without_proof_the_winner_waits_out_the_lease),
         TEST(a_returned_peer_is_filled_with_every_dirty_page),
         TEST(a_clean_stop_of_one_hands_its_volumes_over),
+        TEST(a_volume_that_comes_to_one_that_leaves_is_not_served),
         TEST(a_clean_stop_of_both_leaves_everything_on_the_stores),
         TEST(after_both_died_nobody_serves_until_the_loss_is_accepted),
         TEST(a_loss_is_not_accepted_while_both_serve),

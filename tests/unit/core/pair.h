@@ -93,7 +93,8 @@ struct pair {
      * happen what is due, true when something did. */
     void (*copies)(int self, const struct actions *actions);
     bool (*copy_step)(int self);
-    bool ships; /* else requests to the other controller's volumes are refused */
+    uint32_t session; /* the newest one that carries ships */
+    bool ships;       /* else requests to the other controller's volumes are refused */
     struct seen seen[REQUESTS];
 };
 

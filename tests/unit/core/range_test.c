@@ -132,6 +132,18 @@ static void ends_that_are_no_whole_pages_are_written(void **state)
     assert_bytes(store_at(V_A, 1000 + LARGE), PAGE, 9);
 }
 
+static void a_forced_zeroing_has_its_ends_on_the_store_too(void **state)
+{
+    write_now(A, V_SAFE, 0, 60 * PAGE, 1);
+    destage_all();
+    uint32_t zero = ask(A, HOST_ZERO, V_SAFE, 100, 50 * PAGE - 100, 0, HOST_FUA);
+    settle();
+    assert_ok(zero);
+    assert_bytes(store_at(V_SAFE, 100), 50 * PAGE - 100, 0);
+    assert_bytes(store_at(V_SAFE, 0), 100, 1);
+    assert_bytes(store_at(V_SAFE, 50 * PAGE), PAGE, 1);
+}
+
 static void a_trim_leaves_ends_that_are_no_whole_pages_alone(void **state)
 {
     memset(store_at(V_A, 0), 9, 2 * LARGE);
@@ -264,6 +276,7 @@ int main(void)
         TEST(other_requests_to_the_range_wait_until_it_is_over),
         TEST(until_the_store_has_it_durably_a_takeover_finds_the_old_state),
         TEST(ends_that_are_no_whole_pages_are_written),
+        TEST(a_forced_zeroing_has_its_ends_on_the_store_too),
         TEST(a_trim_leaves_ends_that_are_no_whole_pages_alone),
         TEST(the_volumes_last_part_of_a_page_counts_as_a_whole_one),
         TEST(a_small_write_zeroes_goes_through_the_cache),

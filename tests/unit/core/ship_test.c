@@ -6,12 +6,30 @@
 
 #include "pair.h"
 
+/* The owner lets the session in, and then its initiator hears so. */
+static void session_admitted(int self)
+{
+    array_on_ship_admitted(pair.side[self ^ 1].array, pair.now_us, ++pair.session);
+}
+
+static void session_up(int self)
+{
+    session_admitted(self);
+    array_on_ship_up(pair.side[self].array, pair.now_us, pair.session);
+}
+
+static void session_lost(int self)
+{
+    array_on_ship_down(pair.side[self].array, pair.now_us);
+    memset(pair.side[self].shipments, 0, sizeof pair.side[self].shipments);
+}
+
 static int ships_set_up(void **state)
 {
     pair_set_up(state);
     pair.ships = true;
     for (int self = A; self < PAIR; self++)
-        array_on_ship_up(pair.side[self].array, pair.now_us);
+        session_up(self);
     settle();
     return 0;
 }
@@ -121,7 +139,7 @@ static void without_a_session_it_waits_for_one(void **state)
     uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
     pass_ms(50);
     assert_false(is_done(handle));
-    array_on_ship_up(pair.side[A].array, pair.now_us);
+    session_up(A);
     settle();
     assert_ok(handle);
 }
@@ -135,16 +153,116 @@ static void a_new_session_does_not_do_it_twice(void **state)
     settle();
     assert_false(is_done(handle));
     write_now(B, V_B, 0, PAGE, 2);
-    array_on_ship_down(pair.side[A].array, pair.now_us);
-    memset(pair.side[A].shipments, 0, sizeof pair.side[A].shipments);
+    session_lost(A);
     pair.side[A].hold_answers = false;
     settle();
     assert_false(is_done(handle));
-    array_on_ship_up(pair.side[A].array, pair.now_us);
+    session_up(A);
     pass_ms(10);
     assert_ok(handle);
     assert_reads(B, V_B, 0, PAGE, 2);
     assert_reads(B, V_B, PAGE, PAGE, 1);
+}
+
+/* It is named at once, also when there is nothing else to say. */
+static void a_session_is_of_use_once_the_owners_stream_has_named_it(void **state)
+{
+    session_lost(A);
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
+    pair.side[A].hold_link = true;
+    session_up(A);
+    uint32_t sent = pair.side[A].ships_sent;
+    settle();
+    assert_int_equal(pair.side[A].ships_sent, sent);
+    pair.side[A].hold_link = false;
+    uint64_t before_us = pair.now_us;
+    settle();
+    assert_ok(handle);
+    assert_true(pair.now_us < before_us + 1000);
+    /* The other way round: the stream may be faster than the answer to the login. */
+    session_lost(A);
+    handle = ask_write(A, V_B, 0, PAGE, 2);
+    session_admitted(A);
+    settle();
+    assert_false(is_done(handle));
+    array_on_ship_up(pair.side[A].array, pair.now_us, pair.session);
+    settle();
+    assert_ok(handle);
+}
+
+/* The owner dies, and its next start answers the login while what the dead one said is still on its
+ * way: the request and what was written after it. */
+static void the_next_start_of_the_owner_is_asked_nothing_meanwhile(void **state)
+{
+    pair.side[A].hold_link = pair.side[A].hold_answers = true;
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
+    side_step(A); /* it is shipped */
+    side_step(A);
+    ask_write(B, V_B, 0, PAGE, 2); /* in the same list */
+    settle();
+    assert_true(pair.side[A].message_due);
+    pair.side[B].dead = true;
+    session_lost(A);
+    uint32_t sent = pair.side[A].ships_sent;
+    array_on_ship_up(pair.side[A].array, pair.now_us, ++pair.session);
+    settle();
+    assert_int_equal(pair.side[A].ships_sent, sent);
+    pair.side[A].hold_link = false;
+    settle();
+    kill_side(B);
+    pass_ms(20);
+    assert_ok(handle);
+    assert_int_equal(pair.side[A].ships_sent, sent);
+    assert_reads(A, V_B, 0, PAGE, 2);
+}
+
+/* Its answer does not wait for the stream, so the session may end and a new one begin before what
+ * it had done is known. */
+static void what_the_owner_did_before_it_failed_is_known_first(void **state)
+{
+    destage_all();
+    pair.side[A].hold_answers = true;
+    pair.side[A].hold_link = true;
+    ask_write(B, V_B, 64 * PAGE, PAGE, 9); /* the link is busy */
+    settle();
+    pair.answer[STORE_READ] = STORE_ERROR;
+    uint32_t handle = ask_write(A, V_B, 0, PAGE + 100, 1);
+    settle();
+    pair.answer[STORE_READ] = STORE_DONE;
+    session_lost(A);
+    session_up(A);
+    uint32_t sent = pair.side[A].ships_sent;
+    settle();
+    assert_int_equal(pair.side[A].ships_sent, sent);
+    uint32_t other = ask_write(B, V_B, 0, PAGE, 2);
+    pair.side[A].hold_link = pair.side[A].hold_answers = false;
+    settle();
+    assert_ok(other);
+    assert_ok(handle);
+    assert_reads(B, V_B, 0, PAGE, 2);
+    assert_reads(B, V_B, PAGE, 100, 1);
+}
+
+/* An owner that races may refuse for as long as a lease. */
+static void what_was_refused_is_not_shipped_again_at_once(void **state)
+{
+    struct side *side = &pair.side[A];
+    side->hold_ships = true;
+    uint32_t handle = ask_write(A, V_B, 0, PAGE, 1);
+    settle();
+    uint32_t sent = side->ships_sent;
+    assert_true(side->shipments[0].used);
+    side->shipments[0].used = false;
+    array_on_shipped(side->array, pair.now_us, side->shipments[0].action.tag, HOST_NOT_OWNER, 0);
+    uint64_t deadline_us = array_pump(side->array, pair.now_us)->deadline_us;
+    assert_true(deadline_us > pair.now_us && deadline_us <= pair.now_us + 1000);
+    settle();
+    assert_int_equal(side->ships_sent, sent);
+    pair.now_us = deadline_us;
+    side->hold_ships = false;
+    settle();
+    assert_ok(handle);
+    assert_int_equal(side->ships_sent, sent + 1);
 }
 
 static void a_takeover_goes_on_from_where_the_owner_had_come(void **state)
@@ -170,6 +288,25 @@ static void a_takeover_goes_on_from_where_the_owner_had_come(void **state)
     assert_reads(A, V_B, PAGE, 2 * PAGE, 1);
     assert_reads(A, V_B, 8 * PAGE, PAGE, 5);
     assert_reads(A, V_B, 16 * PAGE, PAGE, 6);
+}
+
+/* Part of it may be on the store already. Others must not see that, write there, and have what they
+ * wrote discarded by the rest. */
+static void a_discard_of_the_lost_owner_goes_on_before_anyone_else(void **state)
+{
+    write_now(A, V_B, 0, 4 * PAGE, 1);
+    pair.side[A].hold_ships = true;
+    uint32_t trim = ask(A, HOST_TRIM, V_B, 0, 4 * PAGE, 0, 0);
+    settle();
+    kill_side(B);
+    uint32_t write = ask_write(A, V_B, 0, PAGE, 2);
+    pass_ms(20);
+    assert_ok(trim);
+    assert_ok(write);
+    session_lost(A); /* only now the shell is done with it */
+    pass_ms(20);
+    assert_reads(A, V_B, 0, PAGE, 2);
+    assert_reads(A, V_B, PAGE, 3 * PAGE, 0);
 }
 
 /* The sender is lost before the owner could do it: its host may have come to the owner with the
@@ -226,13 +363,12 @@ static void a_forced_write_that_the_former_owner_did_is_over(void **state)
     uint32_t forced = ask(B, HOST_WRITE, V_SAFE, 0, PAGE, 1, HOST_FUA);
     pass_ms(10);
     assert_false(is_done(forced));
-    array_on_ship_down(pair.side[B].array, pair.now_us);
-    memset(pair.side[B].shipments, 0, sizeof pair.side[B].shipments);
+    session_lost(B);
     pair.side[B].hold_answers = false;
     array_operator_move(pair.side[A].array, pair.now_us, 1, V_SAFE, B);
     pass_ms(50);
     assert_int_equal(array_owner(pair.side[B].array, V_SAFE), 1);
-    array_on_ship_up(pair.side[B].array, pair.now_us); /* what was out is looked at anew */
+    session_up(B); /* what was out is looked at anew */
     pass_ms(1000);
     assert_ok(forced);
     write_now(B, V_SAFE, 0, PAGE, 2);
@@ -249,7 +385,7 @@ static void what_a_host_has_left_behind_does_not_come_back(void **state)
     settle();
     assert_result(waits, HOST_NOT_OWNER);
     write_now(B, V_B, 0, PAGE, 2);
-    array_on_ship_up(pair.side[A].array, pair.now_us);
+    session_up(A);
     pass_ms(20);
     assert_reads(B, V_B, 0, PAGE, 2);
     /* One that is out ends with its step, and takes no further one. */
@@ -435,6 +571,55 @@ static void a_barrier_waits_for_older_changes_only(void **state)
     assert_state(B, V_A, 2, "two");
 }
 
+/* Up to where writes wait for room, with a store that hangs. */
+static void fill_up(uint32_t pages_left)
+{
+    uint32_t high = pair.config.slot_count * pair.config.dirty_high_percent / 100;
+    destage_all();
+    pair.side[A].hold_store = true;
+    for (uint32_t page = 0; page + pages_left < high; page++)
+        write_now(A, V_A, page * 2ull * PAGE, PAGE, 1);
+}
+
+static void a_barrier_does_not_wait_for_a_write_that_waits_for_room(void **state)
+{
+    fill_up(0);
+    uint32_t here[2], versionless = ask_write(A, V_A, 899 * PAGE, PAGE, 6);
+    uint32_t there = ask(B, HOST_WRITE, V_A, 901 * PAGE, PAGE, 2, HOST_VERSIONED);
+    here[0] = ask(A, HOST_WRITE, V_A, 903 * PAGE, 2 * PAGE, 3, HOST_VERSIONED);
+    here[1] = ask(A, HOST_ZERO, V_A, 905 * PAGE, PAGE, 0, HOST_VERSIONED);
+    uint32_t other = ask(A, HOST_WRITE, V_BLOCKS, 0, PAGE, 4, HOST_VERSIONED);
+    settle();
+    assert_false(is_done(there) || is_done(here[0]) || is_done(here[1]) || is_done(other));
+    array_host_abandon(pair.side[A].array, pair.now_us, versionless);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_result(versionless, HOST_NOT_OWNER);
+    assert_result(there, HOST_STALE);
+    assert_result(here[0], HOST_STALE);
+    assert_result(here[1], HOST_STALE);
+    assert_ok(barrier);
+    assert_false(is_done(other)); /* another volume's */
+    pair.side[A].hold_store = false;
+    pass_ms(100);
+    assert_ok(other);
+    assert_reads(A, V_A, 903 * PAGE, 2 * PAGE, 0);
+}
+
+static void a_write_that_has_come_some_way_ends_for_a_barrier_when_it_is_abandoned(void **state)
+{
+    fill_up(1); /* its first page finds room */
+    uint32_t older = ask(A, HOST_WRITE, V_A, 901 * PAGE, 2 * PAGE, 3, HOST_VERSIONED);
+    uint32_t barrier = ask_state(A, V_A, 0, "one", HOST_BARRIER);
+    settle();
+    assert_state(B, V_A, 1, "one");
+    assert_false(is_done(older) || is_done(barrier));
+    array_host_abandon(pair.side[A].array, pair.now_us, older);
+    settle();
+    assert_result(older, HOST_NOT_OWNER);
+    assert_ok(barrier);
+}
+
 static void a_record_of_an_earlier_run_counts_until_a_newer_one_comes(void **state)
 {
     pair_defaults();
@@ -481,7 +666,12 @@ int main(void)
         SHIP_TEST(one_that_may_not_be_shipped_is_refused),
         SHIP_TEST(without_a_session_it_waits_for_one),
         SHIP_TEST(a_new_session_does_not_do_it_twice),
+        SHIP_TEST(a_session_is_of_use_once_the_owners_stream_has_named_it),
+        SHIP_TEST(the_next_start_of_the_owner_is_asked_nothing_meanwhile),
+        SHIP_TEST(what_the_owner_did_before_it_failed_is_known_first),
+        SHIP_TEST(what_was_refused_is_not_shipped_again_at_once),
         SHIP_TEST(a_takeover_goes_on_from_where_the_owner_had_come),
+        SHIP_TEST(a_discard_of_the_lost_owner_goes_on_before_anyone_else),
         SHIP_TEST(what_a_lost_sender_shipped_is_not_begun),
         SHIP_TEST(a_controller_that_goes_out_ends_them_with_the_session),
         SHIP_TEST(a_volume_that_comes_here_takes_its_requests_along),
@@ -496,6 +686,8 @@ int main(void)
         SHIP_TEST(a_request_that_was_judged_by_an_older_record_is_sent_back),
         SHIP_TEST(a_barrier_does_not_wait_for_a_read_that_the_store_keeps),
         SHIP_TEST(a_barrier_waits_for_older_changes_only),
+        SHIP_TEST(a_barrier_does_not_wait_for_a_write_that_waits_for_room),
+        SHIP_TEST(a_write_that_has_come_some_way_ends_for_a_barrier_when_it_is_abandoned),
         cmocka_unit_test_teardown(a_record_of_an_earlier_run_counts_until_a_newer_one_comes,
                                   pair_destroy),
         SHIP_TEST(a_host_may_ask_either_for_a_move),

@@ -20,7 +20,8 @@ static const struct batch_head a_head = {.flags = BATCH_STOPPING,
                                          .number = 0x4142434445464748u,
                                          .time_us = 0x5152535455565758u,
                                          .header_count = 1,
-                                         .data_bytes = 512};
+                                         .data_bytes = 512,
+                                         .ship_session = 0x91929394};
 
 static const struct header a_write = {.type = HEADER_WRITE,
                                       .flags = HEADER_FRESH,
@@ -58,6 +59,7 @@ static void a_batch_head_stands_as_the_page_says(void **state)
     assert_true(get_u64(bytes + 40) == a_head.number && get_u64(bytes + 48) == a_head.time_us);
     assert_int_equal(get_u32(bytes + 56), 1);
     assert_int_equal(get_u32(bytes + 60), 512);
+    assert_int_equal(get_u32(bytes + 68), a_head.ship_session);
     uint32_t crc = get_u32(bytes + 64);
     seal_head(bytes, 1);
     assert_int_equal(get_u32(bytes + 64), crc);
@@ -73,6 +75,7 @@ static void a_batch_head_reads_back(void **state)
     assert_true(back.epoch == a_head.epoch && back.stream == a_head.stream);
     assert_true(back.sender == a_head.sender && back.receiver == a_head.receiver);
     assert_true(back.number == a_head.number && back.time_us == a_head.time_us);
+    assert_int_equal(back.ship_session, a_head.ship_session);
     assert_int_equal(back.header_count, 1);
     assert_int_equal(back.data_bytes, 512);
 }
@@ -164,7 +167,7 @@ static void each_illegal_byte_of_a_head_gives_its_reason(void **state)
         seal_head(bytes, 1);
         assert_string_equal(wire_get_batch_head(bytes, LENGTH, &back), rows[i].why);
     }
-    for (unsigned at = 68; at < BATCH_HEAD_SIZE; at++) {
+    for (unsigned at = 72; at < BATCH_HEAD_SIZE; at++) {
         uint8_t bytes[LENGTH];
         struct batch_head back;
         put_batch(bytes);

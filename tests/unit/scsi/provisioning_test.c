@@ -89,6 +89,25 @@ static void unmap_does_each_descriptor(void **state)
     assert_int_equal(units.log[0].length_bytes, 2 * 4096);
 }
 
+static void descriptors_in_a_row_are_one_discard(void **state)
+{
+    for (uint32_t i = 0; i < 200; i++)
+        put_descriptor(i, 3 + i, 1); /* bytes 1536 to 103936 */
+    put_descriptor(200, 203, 0);
+    put_descriptor(201, 211, 8); /* leaves a gap */
+    put_descriptor(202, 203, 2); /* goes back */
+    assert_int_equal(unmap(THIN, 203, 0), SCSI_GOOD);
+    assert_true(all(units.bytes[THIN], 3 * 512, 0x11));
+    assert_true(all(units.bytes[THIN] + 3 * 512, 202 * 512, 0));
+    assert_true(all(units.bytes[THIN] + 205 * 512, 6 * 512, 0x11));
+    assert_true(all(units.bytes[THIN] + 211 * 512, 8 * 512, 0));
+    assert_int_equal(units.bytes[THIN][219 * 512], 0x11);
+    assert_int_equal(units.log[1].op, HOST_TRIM);
+    assert_int_equal(units.log[1].offset_bytes, 4096);
+    assert_int_equal(units.log[1].length_bytes, 24 * 4096);
+    assert_int_equal(units.requests, 3 + 2 + 1);
+}
+
 static void a_wrong_unmap_list_does_nothing(void **state)
 {
     put_descriptor(0, 0, 8);
@@ -279,10 +298,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(unmapped_blocks_read_as_zeros),      TEST(unmap_does_each_descriptor),
-        TEST(a_wrong_unmap_list_does_nothing),    TEST(write_same_repeats_a_block),
-        TEST(write_same_of_zeros_is_one_request), TEST(write_same_refuses),
-        TEST(extents_become_descriptors),         TEST(a_map_asks_for_no_more_than_is_told),
+        TEST(unmapped_blocks_read_as_zeros),
+        TEST(unmap_does_each_descriptor),
+        TEST(descriptors_in_a_row_are_one_discard),
+        TEST(a_wrong_unmap_list_does_nothing),
+        TEST(write_same_repeats_a_block),
+        TEST(write_same_of_zeros_is_one_request),
+        TEST(write_same_refuses),
+        TEST(extents_become_descriptors),
+        TEST(a_map_asks_for_no_more_than_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
