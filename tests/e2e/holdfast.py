@@ -294,16 +294,17 @@ class Pair:
 
     def __init__(self, volumes=None, lease=f"{LEASE_MS}ms", settle="50ms", cache="16M", secret=None, giveback="manual",
                  destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto",
-                 iscsi=False, hosts=()):
+                 iscsi=False, hosts=(), name="e2e"):
         """iscsi: both controllers have portals on 127.0.0.1 and ::1. hosts: of Host; none: loopback sees it all."""
         base = "/dev/shm" if memory else os.environ.get("TMPDIR", "/tmp")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=base))
+        self.name = name
         self.volumes = {v.name: v for v in volumes or (Volume("alpha", owner="a"), Volume("beta", owner="b"))}
         self.lease, self.settle, self.cache, self.secret, self.giveback = lease, settle, cache, secret, giveback
         self.destage_after, self.dirty_low, self.dirty_high = destage_after, dirty_low, dirty_high
         self.requests, self.io = requests, io
         self.iscsi, self.hosts = iscsi or bool(hosts), list(hosts)
-        self.target_name = "iqn.2026-11.holdfast:e2e"
+        self.target_name = f"iqn.2026-11.holdfast:{name}"
         self.secrets = {"a": secret, "b": secret}
         self.register = self.directory / "register" / "record"
         self.register.parent.mkdir()
@@ -337,7 +338,7 @@ class Pair:
     def config_text(self, reader):
         """The file that controller `reader` is given. It differs between the two only where a proxy stands between
         them, or where a test gives them different secrets."""
-        lines = ["[array]", "name = e2e", f"register = {self.register}", f"cache = {self.cache}",
+        lines = ["[array]", f"name = {self.name}", f"register = {self.register}", f"cache = {self.cache}",
                  f"lease = {self.lease}", f"settle = {self.settle}", f"giveback = {self.giveback}",
                  f"destage_after = {self.destage_after}"]
         if self.secrets[reader]:

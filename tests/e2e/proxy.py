@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
 
-"""A TCP proxy that stands in for a cable: it can be cut, stall, be slow, or break in the middle of a message.
+"""A TCP proxy that stands in for a cable: it can be cut, stall, be slow, or break in the middle of a message. Several
+proxies may stand for ways over one long wire, whose delay and bandwidth they share.
 
-One thread for all connections. `towards` in the limits is "up" (what the side that connected says) or "down"."""
+One thread for all connections of a proxy. `towards` in the limits is "up" (what the side that connected says) or
+"down"."""
 
 import collections
 import select
@@ -12,6 +14,7 @@ import threading
 import time
 
 CHUNK = 64 * 1024
+WAITING_S = 0.02  # how long bytes wait for the wire at most; then the proxies on it take no more from their senders
 
 
 def _ready(readers, writers, seconds):
@@ -29,6 +32,27 @@ def _ready(readers, writers, seconds):
             {end for end in writers if seen.get(end.fileno(), 0) & (select.POLLOUT | broken)})
 
 
+class Wire:
+    """So many seconds each way, and so many bytes a second each way for all connections of all proxies on it; None: as
+    fast as they come. Both may be changed at any time."""
+
+    def __init__(self, delay=0.0, bandwidth=None):
+        self.delay, self.bandwidth = delay, bandwidth
+        self._free = {"up": 0.0, "down": 0.0}  # when the last byte so far has left its end
+        self._lock = threading.Lock()
+
+    def waiting(self, towards, now):
+        """Seconds until what was put on the wire so far has left its end."""
+        return max(0.0, self._free[towards] - now) if self.bandwidth else 0.0
+
+    def put(self, towards, count, now):
+        """When `count` bytes more are at the far end."""
+        with self._lock:
+            start = max(now, self._free[towards])
+            self._free[towards] = start + count / self.bandwidth if self.bandwidth else now
+            return self._free[towards] + self.delay
+
+
 class _Flow:
     """One direction of one connection."""
 
@@ -40,13 +64,14 @@ class _Flow:
 
 
 class Proxy:
-    def __init__(self, port, target_port, host="127.0.0.1"):
+    def __init__(self, port, target_port, host="127.0.0.1", wire=None):
+        """wire: one that other proxies use too."""
         self.port, self.target = port, (host, target_port)
+        self.wire = wire or Wire()
         self.listener = socket.create_server((host, port))
         self.listener.setblocking(False)
         self.flows = []
         self.is_cut = self.is_stalled = False
-        self.delay = 0.0
         self.cut_after = None  # (towards, bytes still to pass)
         self.passed = {"up": 0, "down": 0}
         self.accepted = 0
@@ -54,6 +79,14 @@ class Proxy:
         self._ending = False
         self._thread = threading.Thread(target=self._run, name=f"proxy {port}", daemon=True)
         self._thread.start()
+
+    @property
+    def delay(self):
+        return self.wire.delay
+
+    @delay.setter
+    def delay(self, seconds):
+        self.wire.delay = seconds
 
     # ---- the faults ----
 
@@ -86,7 +119,7 @@ class Proxy:
     def heal(self):
         with self._lock:
             self.is_cut = self.is_stalled = False
-            self.delay, self.cut_after = 0.0, None
+            self.wire.delay, self.wire.bandwidth, self.cut_after = 0.0, None, None
 
     def end(self):
         self._ending = True
@@ -131,6 +164,10 @@ class Proxy:
         flow.source.close()
         flow.sink.close()
 
+    def _room(self):
+        """The most that a flow holds: what is on its way, and 1 MiB."""
+        return 16 * CHUNK + int((self.wire.bandwidth or 0) * self.wire.delay)
+
     def _read(self, flow):
         try:
             data = flow.source.recv(CHUNK)
@@ -141,7 +178,7 @@ class Proxy:
         if not data:
             flow.ended = True
             return
-        flow.queue.append((time.monotonic() + self.delay, data))
+        flow.queue.append((self.wire.put(flow.towards, len(data), time.monotonic()), data))
         flow.size += len(data)
 
     def _write(self, flow, now):
@@ -184,7 +221,10 @@ class Proxy:
                         continue
                     if stalled or flow not in self.flows:
                         continue
-                    if not flow.ended and flow.size < 16 * CHUNK:
+                    waiting = self.wire.waiting(flow.towards, now)
+                    if waiting > WAITING_S:
+                        soonest = min(soonest, waiting - WAITING_S)
+                    elif not flow.ended and flow.size < self._room():
                         readers.append(flow.source)
                     if flow.queue:
                         if flow.queue[0][0] <= now:

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the other tests stand on: ports that no two runs share, and a runner that tests the program it was given."""
+"""What the other tests stand on: ports that no two runs share, a wire that is as long and as narrow as it was asked to
+be, and a runner that tests the program it was given."""
 
 import importlib.machinery
 import importlib.util
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import holdfast
+from proxy import WAITING_S, Proxy, Wire
 
 NARROW = 40
 
@@ -38,6 +43,53 @@ def test_two_runs_never_get_the_same_port():
     both = taken[0] + taken[1]
     assert len(both) == len(set(both)), "a port was given out twice"
     assert len(both) > NARROW // 2
+
+
+class Sink:
+    """A server that notes when what came in whole had come, and answers with one byte."""
+
+    def __init__(self, count):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port, self.count, self.ended = self.server.getsockname()[1], count, None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        connection, _ = self.server.accept()
+        with connection:
+            left = self.count
+            while left > 0:
+                left -= len(connection.recv(65536))
+            self.ended = time.monotonic()
+            connection.sendall(b"x")
+
+
+def test_two_ways_over_one_wire_share_its_bandwidth_and_hold_little():
+    count, delay, bandwidth = 500_000, 0.05, 2_000_000
+    wire = Wire(delay, bandwidth)
+    sinks = [Sink(count), Sink(count)]
+    ways = [Proxy(holdfast.free_port(), sink.port, wire=wire) for sink in sinks]
+    try:
+        ends = [socket.create_connection(("127.0.0.1", way.port)) for way in ways]
+        began = time.monotonic()
+        senders = [threading.Thread(target=end.sendall, args=(bytes(count),)) for end in ends]
+        for sender in senders:
+            sender.start()
+        most = 0
+        while any(sink.ended is None for sink in sinks) and time.monotonic() < began + 30:
+            most = max(most, sum(flow.size for way in ways for flow in list(way.flows)))
+            time.sleep(0.005)
+        for sender in senders:
+            sender.join(5)
+        for end in ends:
+            assert end.recv(1) == b"x"
+        took, answered = max(sink.ended for sink in sinks) - began, time.monotonic() - began
+        assert took >= 2 * count / bandwidth + delay
+        assert answered >= took + 0.9 * delay
+        assert took < 5 * (2 * count / bandwidth + delay)
+        assert most <= bandwidth * (delay + WAITING_S) + 4 * 65536
+    finally:
+        for way in ways:
+            way.end()
 
 
 def load_run_tests():
