@@ -116,9 +116,6 @@ static void check_addresses(struct config_read *read, const struct config_group 
             config_report(read, section->line, section->title, "address", NULL,
                           "missing; a group that sends needs the addresses that stand as copy = at "
                           "the other array's controllers");
-        if (section->key_line[GROUP_EXPOSE] > 0)
-            report(read, section, GROUP_EXPOSE,
-                   "for the array that receives; leave it out where role = send");
         return;
     }
     for (int i = 0; i < CONTROLLER_COUNT; i++) {
@@ -128,6 +125,23 @@ static void check_addresses(struct config_read *read, const struct config_group 
                           "receives, but [controller %s] has no copy = to listen at; write one",
                           controller_name(i));
     }
+}
+
+/* A batch that one controller can take must reach the other as well. */
+static void check_listeners(struct config_read *read)
+{
+    const struct section *a = config_section(read, SECTION_CONTROLLER, 0);
+    const struct section *b = config_section(read, SECTION_CONTROLLER, 1);
+    if (!a || !b || read->config->group_count == 0)
+        return;
+    bool at_a = a->key_line[CONTROLLER_COPY] > 0, at_b = b->key_line[CONTROLLER_COPY] > 0;
+    for (uint32_t i = 0; i < read->config->group_count; i++)
+        if (read->config->groups[i].receives)
+            return; /* said there */
+    if (at_a != at_b)
+        config_report(read, (at_a ? b : a)->line, (at_a ? b : a)->title, "copy", NULL,
+                      "missing, and the other controller has one; a group may be held by either: "
+                      "write both or none");
 }
 
 static void check_tls(struct config_read *read, const struct section *section)
@@ -155,20 +169,23 @@ static void check_tls(struct config_read *read, const struct section *section)
         }
 }
 
-/* One listener takes the copies of all groups, so they prove themselves in one way. */
+/* One listener takes the copies of all groups, also of those that come back after a failover, so
+ * they prove themselves in one way. */
 static void check_same_tls(struct config_read *read, uint32_t index, const struct section *section)
 {
     const struct config_group *group = &read->config->groups[index];
-    for (uint32_t i = 0; i < index && group->receives; i++) {
+    const struct section *a = config_section(read, SECTION_CONTROLLER, 0);
+    bool listens = a && a->key_line[CONTROLLER_COPY] > 0;
+    for (uint32_t i = 0; i < index && listens; i++) {
         const struct config_group *other = &read->config->groups[i];
-        if (!other->receives || (strcmp(other->tls_psk, group->tls_psk) == 0 &&
-                                 strcmp(other->tls_certificate, group->tls_certificate) == 0 &&
-                                 strcmp(other->tls_key, group->tls_key) == 0 &&
-                                 strcmp(other->tls_authority, group->tls_authority) == 0))
+        if ((strcmp(other->tls_psk, group->tls_psk) == 0 &&
+             strcmp(other->tls_certificate, group->tls_certificate) == 0 &&
+             strcmp(other->tls_key, group->tls_key) == 0 &&
+             strcmp(other->tls_authority, group->tls_authority) == 0))
             continue;
         config_report(read, section->line, section->title, NULL, NULL,
-                      "other TLS files than [group %.63s]; what this array receives comes to one "
-                      "place, write the same",
+                      "other TLS files than [group %.63s]; what comes to this array comes to one "
+                      "listener, copy =: write the same",
                       other->name);
         return;
     }
@@ -219,6 +236,7 @@ void config_check_groups(struct config_read *read)
         check_tls(read, section);
         check_same_tls(read, i, section);
     }
+    check_listeners(read);
     check_memory(read);
 }
 
@@ -264,7 +282,7 @@ static void compare_volume(struct config_read *read, const struct config *there,
 }
 
 static void compare_group(struct config_read *read, const struct config *there,
-                          const struct config_group *here_group,
+                          const char *there_file, const struct config_group *here_group,
                           const struct config_group *there_group)
 {
     const char *name = here_group->name;
@@ -281,6 +299,17 @@ static void compare_group(struct config_read *read, const struct config *there,
         config_report(read, 0, name, "tls_psk", NULL,
                       "one array proves itself by other means than the other; write the same kind "
                       "of TLS keys in both");
+    if (here_group->receives && here_group->address_count > 0 &&
+        there->controllers[0].copy.kind == ADDRESS_NONE)
+        config_report(read, 0, name, "address", NULL,
+                      "nothing listens there: %.100s has no copy =; write it there, or no address",
+                      there_file);
+    if (there_group->receives && there_group->address_count > 0 &&
+        read->config->controllers[0].copy.kind == ADDRESS_NONE)
+        config_report(read, 0, "controller a", "copy", NULL,
+                      "missing, and %.100s sends group %.63s back here; write it in both "
+                      "controllers' sections",
+                      there_file, name);
     if (here_group->volume_count != there_group->volume_count) {
         config_report(read, 0, name, "volumes", NULL, "%u here and %u there; write the same pairs",
                       here_group->volume_count, there_group->volume_count);
@@ -306,7 +335,7 @@ bool config_compare(const struct config *here, const char *here_file, const stru
             continue;
         const struct config_group *other = group_by_name(there, group->name);
         if (other)
-            compare_group(read, there, group, other);
+            compare_group(read, there, there_file, group, other);
         else
             config_report(read, 0, group->name, NULL, NULL, "there is no such group in %.100s",
                           there_file);

@@ -11,10 +11,11 @@
 #include <string.h>
 
 bool copy_names_make(struct copy_names *names, const struct iscsi_crypto *crypto,
-                     const struct config *config, const struct config_group *group, int half)
+                     const struct config *config, const struct config_group *group, bool incoming,
+                     int half)
 {
-    const char *sends = group->receives ? group->array : config->name;
-    const char *receives = group->receives ? config->name : group->array;
+    const char *sends = incoming ? group->array : config->name;
+    const char *receives = incoming ? config->name : group->array;
     char label[2 * CONFIG_NAME_SIZE + 32];
     snprintf(names->target, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.copy", receives);
     snprintf(names->initiator, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s:%s", sends,

@@ -28,7 +28,8 @@ enum {
 
 _Static_assert((int)COPY_COMMANDS > (int)COPY_WINDOW, "a question fits beside the batches");
 
-/* For one group and one controller of the sending array. */
+/* For one group and one controller of the sending array. Which array sends may change with the
+ * group's role, so each end says which way the session goes. */
 struct copy_names {
     char target[COPY_NAME_BYTES];    /* iqn...:RECEIVING-ARRAY.copy */
     char initiator[COPY_NAME_BYTES]; /* iqn...:SENDING-ARRAY.a:GROUP */
@@ -36,10 +37,11 @@ struct copy_names {
     char initiator_secret[ISCSI_CHAP_DERIVED_SIZE], target_secret[ISCSI_CHAP_DERIVED_SIZE];
 };
 
-/* `half`: of the sending array. False: the library has no SHA-256. */
+/* `incoming`: the other array sends, and this one listens. `half`: of the sending array. False: the
+ * library has no SHA-256. */
 MUST_CHECK bool copy_names_make(struct copy_names *names, const struct iscsi_crypto *crypto,
                                 const struct config *config, const struct config_group *group,
-                                int half);
+                                bool incoming, int half);
 
 /* The group's identity: a digest of its name, both arrays' names, and of each place the volumes'
  * names and size. So two arrays whose files do not agree are two different groups to each other,

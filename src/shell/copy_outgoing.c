@@ -273,7 +273,7 @@ const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
                                 int self, const struct copy_outgoing_user *user, void *context,
                                 char why[TRACE_LINE])
 {
-    CHECK(!group->receives);
+    CHECK(group->address_count > 0);
     memset(out, 0, sizeof *out);
     out->loop = loop;
     out->group = group;
@@ -281,7 +281,7 @@ const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
     out->context = context;
     out->crypto = crypto_of_library();
     out->retry_ms = COPY_RETRY_LEAST_MS;
-    if (!copy_names_make(&out->names, &out->crypto, config, group, self) ||
+    if (!copy_names_make(&out->names, &out->crypto, config, group, false, self) ||
         !copy_identity(out->id, &out->crypto, config, group))
         return "the cryptographic library has no SHA-256";
     const char *wrong = copy_tls(&out->tls, group, group->array, why);

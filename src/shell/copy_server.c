@@ -122,9 +122,8 @@ static bool find_sender(struct copy_session *session, const char *initiator)
     for (uint32_t i = 0; i < server->config->group_count; i++)
         for (int half = 0; half < CONTROLLER_COUNT; half++) {
             const struct config_group *group = &server->config->groups[i];
-            if (!group->receives)
-                continue;
-            CHECK(copy_names_make(&session->names, &server->crypto, server->config, group, half));
+            CHECK(copy_names_make(&session->names, &server->crypto, server->config, group, true,
+                                  half));
             if (strcasecmp(session->names.initiator, initiator) != 0)
                 continue;
             session->group = i;
@@ -439,20 +438,16 @@ void copy_server_flush(struct copy_server *server)
 static const char *prepare(struct copy_server *server, char why[TRACE_LINE])
 {
     const struct config *config = server->config;
-    const struct config_group *any = NULL;
+    CHECK(config->group_count > 0);
     for (uint32_t i = 0; i < config->group_count; i++) {
         const struct config_group *group = &config->groups[i];
         struct copy_names names;
-        if (!group->receives)
-            continue;
-        any = group;
         if (!copy_identity(server->ids[i], &server->crypto, config, group) ||
-            !copy_names_make(&names, &server->crypto, config, group, 0))
+            !copy_names_make(&names, &server->crypto, config, group, true, 0))
             return "the cryptographic library has no SHA-256";
     }
-    CHECK(any);
     /* All of them have the same TLS keys; which array comes is judged when it says its name. */
-    return copy_tls(&server->tls, any, "", why);
+    return copy_tls(&server->tls, &config->groups[0], "", why);
 }
 
 const char *copy_server_start(struct copy_server *server, struct loop *loop,

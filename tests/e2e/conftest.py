@@ -124,6 +124,21 @@ def make_pair(request):
 
 
 @pytest.fixture
+def make_sites(make_pair):
+    """make_sites(**settings of holdfast.Sites) -> two running arrays, one the copy of the other."""
+    made = []
+
+    def make(**settings):
+        sites = holdfast.Sites(make=make_pair, **settings)
+        made.append(sites)
+        return sites
+
+    yield make
+    for sites in made:
+        sites.end()
+
+
+@pytest.fixture
 def pair(make_pair):
     """A running pair with the default volumes: alpha, served by a, and beta, served by b."""
     return make_pair()

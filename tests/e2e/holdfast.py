@@ -20,6 +20,8 @@ import time
 
 import nbd
 
+from proxy import Proxy, Wire
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORT_FIRST, PORT_LAST = 20000, 31999  # below what the kernel gives to outgoing connections
 NAMES = ("a", "b")
@@ -295,7 +297,8 @@ class Pair:
     def __init__(self, volumes=None, lease=f"{LEASE_MS}ms", settle="50ms", cache="16M", secret=None, giveback="manual",
                  destage_after="5s", dirty_low=None, dirty_high=None, requests=None, memory=False, io="auto",
                  iscsi=False, hosts=(), name="e2e"):
-        """iscsi: both controllers have portals on 127.0.0.1 and ::1. hosts: of Host; none: loopback sees it all."""
+        """iscsi: both controllers have portals on 127.0.0.1 and ::1. hosts: of Host; none: loopback sees it all. name: of
+        the array."""
         base = "/dev/shm" if memory else os.environ.get("TMPDIR", "/tmp")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=base))
         self.name = name
@@ -457,6 +460,111 @@ class Pair:
             return os.pread(descriptor, length, volume.offset + offset)
 
         return pread
+
+
+class Sites:
+    """Two arrays of two controllers each: `first`, whose hosts write, and `second`, which holds the copy of one group of
+    its volumes. Every way between them leads through a proxy: `up` to the second site, `down` to the first, each by the
+    controller that it leads to. Those that lead to one site share a wire. The volumes have the same names at both."""
+
+    GROUP_SECRET = "letters that both sites know"
+
+    def __init__(self, make=Pair, volumes=None, cycle="50ms", memory=None, expose=None, keys=(), delay=0.0,
+                 bandwidth=None, group="db", start=True, **settings):
+        """make: as Pair; volumes: (name, bytes, owner) of each; memory: of the group, at both sites; keys: further lines
+        of both group sections; delay, bandwidth: of the wires, as Wire's; settings: of both pairs."""
+        volumes = volumes or [("alpha", 8 * MI, "a"), ("beta", 8 * MI, "b")]
+        settings = {"cache": "64M", "start": False, **settings}
+        if make is Pair:
+            settings.pop("start")
+        self.group, self.expose = group, expose
+        self.first, self.second = (make(name=name, volumes=[Volume(n, size=size, owner=owner) for n, size, owner in volumes],
+                                        **settings) for name in ("first", "second"))
+        self.up, self.down = {}, {}
+        for pair, ways in ((self.second, self.up), (self.first, self.down)):
+            wire = Wire(delay, bandwidth)
+            for name in NAMES:
+                pair.copy[name] = free_port()
+                ways[name] = Proxy(free_port(), pair.copy[name], wire=wire)
+        common = [f"secret = {self.GROUP_SECRET}", f"volumes = {', '.join(n for n, _, _ in volumes)}", f"cycle = {cycle}",
+                  *keys]
+        if memory:
+            common.append(f"memory = {memory}")
+        self.first.more = self.section("send", "second", self.up) + common
+        self.second.more = self.section("receive", "first", self.down) + common
+        if expose:
+            self.second.more.append(f"expose = {expose}")
+        if start:
+            self.start()
+
+    def section(self, role, array, ways):
+        return [f"[group {self.group}]", f"role = {role}", f"array = {array}",
+                f"address = {', '.join(f'127.0.0.1:{ways[n].port}' for n in NAMES)}"]
+
+    def start(self):
+        for pair in (self.second, self.first):
+            pair.start(wait=False)
+        for pair in (self.second, self.first):
+            pair.wait_paired()
+        return self
+
+    def ways(self):
+        return [*self.up.values(), *self.down.values()]
+
+    def cut(self):
+        for way in self.ways():
+            way.cut()
+
+    def heal(self, delay=0.0, bandwidth=None):
+        for way in self.ways():
+            way.heal()
+            way.wire.delay, way.wire.bandwidth = delay, bandwidth
+
+    def end(self):
+        """The ways. The pairs are whoever's who made them; see destroy()."""
+        for way in self.ways():
+            way.end()
+
+    # ---- questions ----
+
+    def groups(self, pair):
+        """What each running controller of the pair says of the group."""
+        statuses = [c.status() for c in (pair.a, pair.b) if c.running()]
+        return [g for s in statuses if s for g in s["groups"] if g["name"] == self.group]
+
+    def wait_state(self, pair, *states, timeout=20.0):
+        """Until a controller of the pair says that the group is in one of these states, and returns what it says."""
+        seen = [None]
+
+        def there():
+            seen[0] = self.groups(pair)
+            return next((g for g in seen[0] if g["state"] in states), None)
+
+        def text():
+            return f"{pair.name}: the group is {' or '.join(states)}; it is: " + \
+                ", ".join(f"{g['state']} ({g.get('reason')})" for g in seen[0]) + f"\n{pair.logs(30)}"
+
+        return wait_for(text, there, timeout)
+
+    def cli(self, pair, *words, check=True, timeout=60.0):
+        """`holdfast WORDS` without --controller: as an operator types it. Of the first running controller's file."""
+        controller = next(c for c in (pair.a, pair.b) if c.running())
+        result = subprocess.run([BINARY, *words, "--config", str(controller.config)], stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True, timeout=timeout)
+        if check and result.returncode != 0:
+            raise AssertionError(f"holdfast {' '.join(words)} at {pair.name}: exit {result.returncode}\n"
+                                 f"{result.stdout}{result.stderr}\n{pair.logs(30)}")
+        return result
+
+    def act(self, pair, action, *words, **more):
+        """`holdfast group ACTION GROUP`."""
+        return self.cli(pair, "group", action, self.group, *words, **more)
+
+    def destroy(self, pair):
+        """The site is gone: SIGKILL to all of it."""
+        for controller in (pair.a, pair.b):
+            if controller.process is not None:
+                controller.destroy()
 
 
 def volume_status(status, name):

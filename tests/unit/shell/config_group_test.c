@@ -23,13 +23,13 @@ static struct config_errors errors;
     "link = 127.0.0.1:1\n"        /* 5 */                                                          \
     "warden = 127.0.0.1:2\n"      /* 6 */                                                          \
     "nbd = 127.0.0.1:3\n"         /* 7 */                                                          \
-    "copy = 127.0.0.1:4\n"        /* 8 */                                                          \
+    "cpu = 0\n"                   /* 8 */                                                          \
     "run = /r/a\n"                /* 9 */                                                          \
     "[controller b]\n"            /* 10 */                                                         \
     "link = 127.0.0.1:11\n"       /* 11 */                                                         \
     "warden = 127.0.0.1:12\n"     /* 12 */                                                         \
     "nbd = 127.0.0.1:13\n"        /* 13 */                                                         \
-    "copy = [::1]:14\n"           /* 14 */                                                         \
+    "cpu = 1\n"                   /* 14 */                                                         \
     "run = /r/b\n"                /* 15 */                                                         \
     "[store disk]\n"              /* 16 */                                                         \
     "path = /s/disk.img\n"        /* 17 */                                                         \
@@ -102,7 +102,6 @@ static void a_good_file_gives_what_it_says(void **state)
     if (!parse(first, &config))
         print_error("%s\n", errors.text[0]);
     assert_int_equal(errors.total, 0);
-    assert_string_equal(config.controllers[1].copy.host, "::1");
     assert_int_equal(config.group_count, 2);
     const struct config_group *db = &config.groups[0], *misc = &config.groups[1];
     assert_string_equal(db->name, "db");
@@ -127,6 +126,7 @@ static void a_good_file_gives_what_it_says(void **state)
     assert_ptr_equal(config_group_of(&config, 1), db);
     assert_ptr_equal(config_group_of(&config, 2), misc);
     assert_true(parse(second, &config));
+    assert_string_equal(config.controllers[1].copy.host, "::1");
     assert_true(config.groups[0].receives);
     assert_true(config.groups[0].expose);
     assert_int_equal(config.groups[0].address_count, 0);
@@ -171,15 +171,21 @@ static const struct row {
      "unix:/x",
      {"f:32: [group db] address = unix:/x: the other array connects by TCP; write ADDRESS:PORT or "
       "[IPV6]:PORT"}},
-    {"copy = [::1]:14",
+    {"cpu = 1",
      "copy = 0.0.0.0:14",
-     {"f:14: [controller b] copy = 0.0.0.0:14: \"any\" is no address to connect to; write the one "
+     {"f:4: [controller a] copy: missing, and the other controller has one; a group may be held by "
+      "either: write both or none",
+      "f:14: [controller b] copy = 0.0.0.0:14: \"any\" is no address to connect to; write the one "
       "that the other array reaches"}},
-    {"copy = 127.0.0.1:4",
+    {"cpu = 0",
      "copy = 127.0.0.1:3",
      {"f:7: [controller a] nbd = 127.0.0.1:3: 127.0.0.1:3 is taken by copy in [controller a]; "
       "write "
-      "another address or port"}},
+      "another address or port",
+      "f:10: [controller b] copy: missing, and the other controller has one; a group may be held "
+      "by either: write both or none",
+      "f:39: [group misc]: other TLS files than [group db]; what comes to this array comes to one "
+      "listener, copy =: write the same"}},
     {"secret = twelve letters and more\n",
      "secret = short\n",
      {"f:33: [group db] secret: 5 characters are too few; write 12 to 128"}},
@@ -239,14 +245,8 @@ static const struct row {
      "",
      {"f:45: [group misc] tls_authority = /k/ca: needs tls_certificate = in the same section"}},
     {"cycle = 2s",
-     "expose = read-only",
-     {"f:35: [group db] expose = read-only: for the array that receives; leave it out where role = "
-      "send"}},
-    {"cycle = 2s",
      "expose = maybe",
-     {"f:35: [group db] expose = maybe: not a choice here; write no or read-only",
-      "f:35: [group db] expose = maybe: for the array that receives; leave it out where role = "
-      "send"}},
+     {"f:35: [group db] expose = maybe: not a choice here; write no or read-only"}},
     {"cycle = 2s",
      "cycles = 2s",
      {"f:35: [group db] cycles: no such key here; the keys are role, array, address, secret, "
@@ -328,6 +328,10 @@ static void two_arrays_are_compared(void **state)
          "kind of TLS keys in both"},
         {"[group db]", "[group web]", "f: [db]: there is no such group in g"},
         {"array = first", "array = third", "f: [db] array: there it is third's, not this array's"},
+        {"role = receive\narray = first\nsecret = twelve",
+         "role = receive\narray = first\naddress = 1.1.1.1:1\nsecret = twelve",
+         "f: [controller a] copy: missing, and g sends group db back here; write it in both "
+         "controllers' sections"},
     };
     char *here =
         changed(first, "tls_certificate = /k/crt\ntls_key = /k/key\ntls_authority = /k/ca\n",
@@ -356,6 +360,13 @@ static void two_arrays_are_compared(void **state)
             fail_msg("pair %zu: %s", i, errors.text[0]);
         free(text);
     }
+    char *back = changed(second, "array = first\n", "array = first\naddress = 1.1.1.1:1\n");
+    assert_true(parse(back, &other));
+    free(back);
+    assert_false(config_compare(&other, "g", &config, "f", &errors));
+    assert_string_equal(errors.text[0],
+                        "g: [db] address: nothing listens there: f has no copy =; write it there, "
+                        "or no address");
 }
 
 int main(void)
