@@ -111,6 +111,16 @@ struct copy_action {
     uint32_t length_bytes;
 };
 
+/* What this controller must find again when it starts: the group's era, its role, what was
+ * promoted, and after a clean stop the bitmap. The bytes stay as they are until
+ * array_on_group_record_kept(). A record replaces the one before it as a whole: at every moment one
+ * of the two is there. */
+struct group_record {
+    uint8_t group;
+    const uint8_t *bytes;
+    uint32_t length_bytes; /* at most array_group_record_size() */
+};
+
 struct operator_reply {
     uint64_t handle;
     bool done; /* false: refused or failed, and nothing changed */
@@ -141,6 +151,9 @@ struct actions {
      * array_on_copy_down() follows, and only then array_on_copy_up() again. What was under way in
      * it is over: no answer to it may follow the array_on_copy_down(). */
     uint32_t copy_reset;
+
+    uint32_t group_record_count; /* at most one of a group is under way */
+    const struct group_record *group_records;
 
     /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
     uint64_t changed[VOLUME_LIMIT / 64];
@@ -232,6 +245,23 @@ void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t group);
 void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t group, uint64_t number,
                             bool good);
 
+/* The state as it is asked for again while the session is up: it says when the other array was
+ * failed over. Ignored when there is no session. */
+void array_on_copy_state(struct array *array, uint64_t now_us, uint8_t group,
+                         const struct copy_state *state);
+/* The other array's controller has logged in here about the group, has sent something, or has asked
+ * for its state: it is alive, and a failover needs `force` for some seconds. */
+void array_on_copy_heard(struct array *array, uint64_t now_us, uint8_t group);
+
+/* A group's record as it was kept on disk, before the first pump. Foreign bytes: what cannot be a
+ * record of the group is logged and counts as none. */
+void array_load_group(struct array *array, uint8_t group, const void *bytes, uint32_t length_bytes);
+/* The record that actions.group_records last named for the group is durable, or cannot be made so:
+ * then it is given out again after a while, and who waits for it waits on. */
+void array_on_group_record_kept(struct array *array, uint64_t now_us, uint8_t group, bool good);
+/* The longest record of the group. */
+uint32_t array_group_record_size(const struct array_config *config, uint8_t group);
+
 /* The time of day, microseconds since 1970, which may jump: only to be shown beside a cut. To be
  * said before each array_pump() when there are groups; the last one said counts. */
 void array_set_wall(struct array *array, uint64_t wall_us);
@@ -274,11 +304,25 @@ void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, 
 void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle,
                                 bool peer_is_dead);
 
-/* Suspended, a group only notes in its bitmap what hosts write, until it is resumed; the peer hears
- * of it. Answered at once. */
-enum group_action { GROUP_SUSPEND, GROUP_RESUME };
+/* What an operator may ask of a group; answered when it is done, and when it is an answer about a
+ * cycle its text says which and the time of its cut.
+ *
+ *   SUSPEND   the primary only notes in its bitmap what hosts write, until
+ *   RESUME    it is resumed
+ *   FAILOVER  where the copy is: hosts are served here from now on, from the newest promoted cycle.
+ *             Refused without `force` while the primary is heard, or when the copy is not
+ *             consistent
+ *   REVERSE   after a failover: what differs is copied to the other array, which becomes the copy
+ *   RESYNC    at the primary: everything (with `force`), or what is marked, is sent anew
+ *
+ * Asked of a controller that serves; the other one hears of it. */
+enum group_action { GROUP_SUSPEND, GROUP_RESUME, GROUP_FAILOVER, GROUP_REVERSE, GROUP_RESYNC };
 void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
-                          enum group_action action);
+                          enum group_action action, bool force);
+
+/* The group's role here. A shell keeps sessions to the other array while it is GROUP_ROLE_PRIMARY,
+ * and takes those that come from there in any role. */
+enum group_role array_group_role(const struct array *array, uint8_t group);
 
 /* Clean stop: volumes go to the peer if it is well, else everything is destaged; then
  * actions.stopped. */

@@ -155,6 +155,8 @@ void copy_create(struct array *array)
         struct group *group = &array->copy.groups[i];
         group->config = config;
         group->reason = "nothing is held here";
+        group->era = 1;
+        group->role = config->side == GROUP_PRIMARY ? GROUP_ROLE_PRIMARY : GROUP_ROLE_RECEIVING;
         for (uint32_t place = 0; place < config->volume_count; place++) {
             array->volumes[config->volumes[place]].group = (uint8_t)i;
             array->volumes[config->volumes[place]].group_place = (uint8_t)place;
@@ -534,6 +536,9 @@ void copy_status(const struct array *array, struct array_status *status)
         for (int c = 0; c < COPY_RING; c++)
             tagged += sender->cycle[c].number != 0 ? sender->cycle[c].tags.count : 0;
         *into = (struct group_status){.state = state_of(array, group),
+                                      .role = group->role,
+                                      .era = group->era,
+                                      .hosts_refused = group->role == GROUP_ROLE_RECEIVING,
                                       .session = group->up,
                                       .leader = sender->leader,
                                       .term = sender->term,

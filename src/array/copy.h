@@ -9,6 +9,7 @@
  *   copy_batch.c   sessions to the second array, batches out of slots
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
+ *   copy_site.c    which site has the truth: era, role, the kept record, failover and reverse
  *
  * The rule of all of them: a slot whose `pinned` bit is set stands on one of a sender's lists, and
  * the other way round. A volume without a group meets one comparison, and nothing else. */
@@ -69,6 +70,9 @@ struct zeroing {
 
 struct group {
     const struct group_config *config;
+    enum group_role role;
+    uint64_t era;
+    uint64_t heard_us; /* when the other array last said anything here; 0: never */
     struct sender sender;
     bool up;        /* a session to the second array, whose state is `state` */
     bool resetting; /* the shell has been asked to drop it */
@@ -217,5 +221,10 @@ void copy_pump(struct array *array);
 uint64_t copy_deadline(const struct array *array);
 /* A term that is newer than any that was used. */
 uint64_t copy_next_term(const struct array *array, const struct group *group);
+
+/* ---- copy_site.c ---- */
+
+/* Whether hosts may not use the volume here, because its group's truth is elsewhere. */
+bool copy_site_refuses(const struct array *array, uint8_t volume);
 
 #endif

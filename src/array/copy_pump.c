@@ -170,12 +170,17 @@ void array_set_wall(struct array *array, uint64_t wall_us)
 }
 
 void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t number,
-                          enum group_action action)
+                          enum group_action action, bool force)
 {
     array_begin(array, now_us);
     CHECK(number < array->config.group_count);
     struct group *group = &array->copy.groups[number];
     bool suspend = action == GROUP_SUSPEND;
+    (void)force;
+    if (action > GROUP_RESUME) {
+        array_reply(array, handle, false, "this version cannot do it yet");
+        return;
+    }
     if (!serves(array)) {
         array_reply(array, handle, false, "this controller does not serve: ask the other one");
         return;

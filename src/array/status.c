@@ -87,6 +87,8 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
 
 enum array_service array_service(const struct array *array, uint8_t volume)
 {
+    if (copy_site_refuses(array, volume))
+        return ARRAY_UNSERVED;
     switch (array->role.state) {
     case ROLE_PAIRED:
         if (array->volumes[volume].move >= MOVE_HOLD)

@@ -52,8 +52,22 @@ enum group_state {
     GROUP_STATE_COUNT
 };
 
+/* Where the group's truth is. It begins as the configuration's side says, or as the kept record
+ * does, and changes by failover and reverse. */
+enum group_role {
+    GROUP_ROLE_PRIMARY,     /* hosts write here, and it is copied to the other array */
+    GROUP_ROLE_RECEIVING,   /* the copy is here: no host writes */
+    GROUP_ROLE_FAILED_OVER, /* hosts write here, and nothing is copied until `reverse` */
+    GROUP_ROLE_COUNT
+};
+
 struct group_status {
     enum group_state state;
+    enum group_role role;
+    bool hosts_refused;  /*  the group's truth is at the other array, or not known */
+    bool records_wanted; /* what must be durable before the next step is not yet */
+    uint64_t era;        /* goes up at every failover */
+    uint64_t promoted, promoted_wall_us;    /* RECEIVING, FAILED_OVER: the cycle that is shown */
     char reason[TRACE_LINE];                /* of the state: a sentence */
     bool session;                           /* to the second array */
     bool leader;                            /* this controller cuts and promotes */

@@ -385,6 +385,9 @@ enum nbd_error nbd_error_of(enum host_result result, uint16_t command)
         return NBD_ENOMEM;
     case HOST_IO_ERROR:
         return NBD_EIO;
+    case HOST_COPY:
+    case HOST_READ_ONLY:
+        return NBD_EPERM;
     case HOST_MISCOMPARE:
     case HOST_STALE:
     case HOST_REFUSED:

@@ -362,6 +362,10 @@ enum scsi_step task_host_error(struct scsi_task *task, enum host_result result)
         return task->request.op == HOST_READ ? sense_read_error(task) : sense_write_error(task);
     case HOST_STALE:
         return task_status(task, SCSI_STATUS_BUSY);
+    case HOST_COPY:
+        return sense_intervention(task);
+    case HOST_READ_ONLY:
+        return sense_write_protected(task);
     case HOST_OK:
     case HOST_MISCOMPARE:
     case HOST_REFUSED:

@@ -172,6 +172,11 @@ enum scsi_step sense_transitioning(struct scsi_task *task)
     return check_condition(task, SENSE_NOT_READY, 0x040A);
 }
 
+enum scsi_step sense_intervention(struct scsi_task *task)
+{
+    return check_condition(task, SENSE_NOT_READY, 0x0403);
+}
+
 enum scsi_step sense_unavailable(struct scsi_task *task)
 {
     return check_condition(task, SENSE_NOT_READY, 0x040C);

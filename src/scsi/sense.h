@@ -51,8 +51,9 @@ enum scsi_step sense_inline_data(struct scsi_task *task);
 enum scsi_step sense_stopped(struct scsi_task *task); /* 04/02 INITIALIZING COMMAND REQUIRED */
 enum scsi_step sense_transitioning(struct scsi_task *task); /* 04/0A ASYMMETRIC ACCESS STATE
                                                                TRANSITION */
-enum scsi_step sense_unavailable(struct scsi_task *task); /* 04/0C TARGET PORT IN UNAVAILABLE STATE
-                                                           */
+enum scsi_step sense_unavailable(struct scsi_task *task);  /* 04/0C TARGET PORT IN UNAVAILABLE STATE
+                                                            */
+enum scsi_step sense_intervention(struct scsi_task *task); /* 04/03 MANUAL INTERVENTION REQUIRED */
 
 /* The rest. */
 enum scsi_step sense_read_error(struct scsi_task *task);        /* MEDIUM ERROR 11/00 */

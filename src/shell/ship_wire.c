@@ -244,7 +244,9 @@ static const struct result_row {
     {HOST_RANGE, 0x05, 0x21, 0x00},     /* LOGICAL BLOCK ADDRESS OUT OF RANGE */
     {HOST_IO_ERROR, 0x03, 0x11, 0x00},  /* UNRECOVERED READ ERROR */
     {HOST_MISCOMPARE, 0x0E, 0x1D, 0x00}, {HOST_STALE, 0x0B, ASC_STALE, 0x00},
-    {HOST_REFUSED, 0x04, 0x67, 0x0A}, /* SET TARGET PORT GROUPS COMMAND FAILED */
+    {HOST_REFUSED, 0x04, 0x67, 0x0A},   /* SET TARGET PORT GROUPS COMMAND FAILED */
+    {HOST_COPY, 0x02, 0x04, 0x03},      /* NOT READY, MANUAL INTERVENTION REQUIRED */
+    {HOST_READ_ONLY, 0x07, 0x27, 0x00}, /* WRITE PROTECTED */
 };
 
 uint8_t ship_encode_result(enum host_result result, uint64_t detail,

@@ -51,6 +51,9 @@ enum host_result {
                       */
     HOST_STALE,      /* the state record has another version: look at it again */
     HOST_REFUSED,    /* HOST_MOVE: not possible now */
+    HOST_COPY,       /* the volume is a copy, or its group was failed over: hosts use the other
+                        array's */
+    HOST_READ_ONLY,  /* the same, and only reads are allowed */
 };
 
 struct volume_config {
@@ -80,6 +83,7 @@ struct group_config {
                               the group falls back to its bitmap */
     uint32_t base_pages;   /* pages of marked regions that one cycle carries */
     uint64_t shortest_us;  /* between two cuts */
+    bool expose;           /* GROUP_SECOND: hosts may read the copy */
 };
 
 struct host_request {

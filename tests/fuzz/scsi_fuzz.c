@@ -58,7 +58,7 @@ static void run_command(const uint8_t *head, const uint8_t *payload, uint32_t pa
     }
     units.in_expected = expected;
     units.fail_at = head[0] & FAILS ? head[22] : UINT32_MAX;
-    units.fail_with = (enum host_result)(head[23] % (HOST_REFUSED + 1));
+    units.fail_with = (enum host_result)(head[23] % (HOST_READ_ONLY + 1));
     units.attribute = (enum scsi_attribute)(head[18] >> 1 & 7);
     (void)units_send(head[1] % (UNITS + 1), head + 2, 16, out, writes ? expected : 0);
 }

@@ -317,7 +317,7 @@ static void fault(void)
     case 8:
         if (!pair.side[self].dead && chance(20))
             array_operator_group(pair.side[self].array, pair.now_us, 7, 0,
-                                 chance(40) ? GROUP_SUSPEND : GROUP_RESUME);
+                                 chance(40) ? GROUP_SUSPEND : GROUP_RESUME, false);
         break;
     default:
         second.hold_sessions = chance(30);
@@ -353,7 +353,7 @@ static void step(bool faults)
     if (chance(3)) { /* most of what goes wrong is soon over */
         second.hold_answers = second.hold_sessions = pair.side[self].hold_store = false;
         if (!pair.side[self].dead)
-            array_operator_group(pair.side[self].array, pair.now_us, 7, 0, GROUP_RESUME);
+            array_operator_group(pair.side[self].array, pair.now_us, 7, 0, GROUP_RESUME, false);
     }
     collect();
     look_at_the_mirror();
@@ -367,7 +367,7 @@ static void heal(void)
             pair.side[self].hold_store = false;
             returns(self);
             if (!pair.side[self].dead && i % 50 == 0)
-                array_operator_group(pair.side[self].array, pair.now_us, 7, 0, GROUP_RESUME);
+                array_operator_group(pair.side[self].array, pair.now_us, 7, 0, GROUP_RESUME, false);
         }
         pass_ms(20);
         collect();

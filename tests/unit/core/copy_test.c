@@ -174,7 +174,7 @@ static void past_the_budget_regions_are_marked_and_sent_later(void **state)
 static void bits_outlive_the_controller_that_set_them(void **state)
 {
     until_consistent();
-    array_operator_group(pair.side[B].array, pair.now_us, 1, 0, GROUP_SUSPEND);
+    array_operator_group(pair.side[B].array, pair.now_us, 1, 0, GROUP_SUSPEND, false);
     pass_ms(100);
     assert_int_equal(group_of(A)->state, GROUP_SUSPENDED);
     assert_int_equal(group_of(B)->state, GROUP_SUSPENDED);
@@ -189,7 +189,7 @@ static void bits_outlive_the_controller_that_set_them(void **state)
     kill_side(B);
     pass_ms(2000);
     assert_shows(0, 20, 4, 0);
-    array_operator_group(pair.side[A].array, pair.now_us, 1, 0, GROUP_RESUME);
+    array_operator_group(pair.side[A].array, pair.now_us, 1, 0, GROUP_RESUME, false);
     pass_ms(1500);
     until_consistent();
     assert_shows(0, 20, 4, 0x71);

@@ -235,6 +235,8 @@ static void results_of_the_core_have_their_answers(void **state)
         {HOST_IO_ERROR, SCSI_CHECK_CONDITION, 0x31100, 0x30C00},
         {HOST_MISCOMPARE, SCSI_CHECK_CONDITION, 0x44400, 0x44400},
         {HOST_REFUSED, SCSI_CHECK_CONDITION, 0x44400, 0x44400},
+        {HOST_COPY, SCSI_CHECK_CONDITION, 0x20403, 0x20403},
+        {HOST_READ_ONLY, SCSI_CHECK_CONDITION, 0x72700, 0x72700},
     };
     static const uint8_t out_opcodes[] = {0x2A, 0x2E, 0x41};
 

@@ -134,8 +134,8 @@ static void random_bytes_are_refused_or_mean_what_they_say(void **state)
 static void every_result_comes_back_as_it_was(void **state)
 {
     static const enum host_result results[] = {
-        HOST_OK,       HOST_NOT_OWNER,  HOST_RANGE, HOST_BUSY,
-        HOST_IO_ERROR, HOST_MISCOMPARE, HOST_STALE, HOST_REFUSED,
+        HOST_OK,         HOST_NOT_OWNER, HOST_RANGE,   HOST_BUSY, HOST_IO_ERROR,
+        HOST_MISCOMPARE, HOST_STALE,     HOST_REFUSED, HOST_COPY, HOST_READ_ONLY,
     };
     for (size_t i = 0; i < ARRAY_LENGTH(results); i++) {
         uint8_t sense[SHIP_SENSE_BYTES];
