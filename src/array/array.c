@@ -175,6 +175,7 @@ void array_begin(struct array *array, uint64_t now_us)
                                       .completions = array->completions,
                                       .ships = array->ships.actions,
                                       .copies = array->copy.actions,
+                                      .copy_replies = array->copy.replies,
                                       .operators = array->operators,
                                       .log = array->log};
 }
@@ -252,6 +253,7 @@ const struct actions *array_pump(struct array *array, uint64_t now_us)
     host_pump(array);
     duty_pump(array);
     duty_orders(array);
+    copy_second_pump(array);
     copy_pump(array);
     host_pump(array);
     stores_pump(array);

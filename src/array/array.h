@@ -121,6 +121,14 @@ struct group_record {
     uint32_t length_bytes; /* at most array_group_record_size() */
 };
 
+/* The answer to array_on_copy_message(): all that the batch asks for is held as safely as this
+ * array can hold it now (GOOD), or none of it need be (CHECK CONDITION, ABORTED COMMAND: the sender
+ * reads the state). Its bytes are needed no more. */
+struct copy_reply {
+    uint64_t handle;
+    bool good;
+};
+
 struct operator_reply {
     uint64_t handle;
     bool done; /* false: refused or failed, and nothing changed */
@@ -154,6 +162,9 @@ struct actions {
 
     uint32_t group_record_count; /* at most one of a group is under way */
     const struct group_record *group_records;
+
+    uint32_t copy_reply_count;
+    const struct copy_reply *copy_replies; /* each batch exactly once */
 
     /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
     uint64_t changed[VOLUME_LIMIT / 64];
@@ -261,6 +272,21 @@ void array_load_group(struct array *array, uint8_t group, const void *bytes, uin
 void array_on_group_record_kept(struct array *array, uint64_t now_us, uint8_t group, bool good);
 /* The longest record of the group. */
 uint32_t array_group_record_size(const struct array_config *config, uint8_t group);
+
+/* ---- the remote copy: groups that are received here ----
+ *
+ * A batch from a controller of the other array (copy/record.h): the parameter list of its WRITE
+ * BUFFER, foreign bytes. They stay as they are until the answer to `handle` is among
+ * actions.copy_replies, which comes in bounded time after the session, the peer or the role was
+ * lost, too. There is no cancel. At most COPY_MESSAGES of a group wait at a time: what is beyond is
+ * answered not good. `group`: its place in the configuration. */
+enum { COPY_MESSAGES = 4 * COPY_WINDOW };
+void array_on_copy_message(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
+                           const void *bytes, uint32_t length_bytes);
+
+/* The group's state, for READ BUFFER. COPY_STATE_HERE: this controller owns the group's volumes,
+ * serves, and takes batches; at the other one a session is of no use. */
+void array_copy_state(const struct array *array, uint8_t group, struct copy_state *state);
 
 /* The time of day, microseconds since 1970, which may jump: only to be shown beside a cut. To be
  * said before each array_pump() when there are groups; the last one said counts. */

@@ -23,8 +23,10 @@ static const char *check_group(const struct array_config *config, const struct g
     static const uint8_t nobody[GROUP_ID_SIZE];
     if (memcmp(group->id, nobody, sizeof nobody) == 0)
         return "a group's id must not be zero";
-    if (group->side != GROUP_PRIMARY)
-        return "a group's side must be primary: the second side is not served yet";
+    if (group->side >= GROUP_SIDE_COUNT)
+        return "a group's side must be primary or second";
+    if (group->side == GROUP_SECOND && group->room_pages == 0)
+        return "a received group's room_pages must not be zero";
     if (group->volume_count == 0 || group->volume_count > VOLUME_LIMIT)
         return "a group must have 1 to 256 volumes";
     for (uint32_t i = 0; i < group->volume_count; i++) {
@@ -98,6 +100,8 @@ static void create_senders(struct copy *copy, const struct array_config *config,
                              PAGE_SIZE_BYTES;
         struct sender *into = arena->base == NULL ? NULL : &copy->groups[i].sender;
         sender_create(into, arena, &copy->pins, &sender, page_counts);
+        copy_second_create(arena->base == NULL ? NULL : &copy->groups[i].second, config, (uint8_t)i,
+                           arena);
     }
 }
 
@@ -125,9 +129,13 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
         return;
     if (measures)
         copy = &none;
+    struct copy_reply *replies =
+        arena_array(arena, struct copy_reply, config->group_count * COPY_MESSAGES * 2);
     struct group *groups = arena_array(arena, struct group, config->group_count);
-    if (!measures)
+    if (!measures) {
         copy->groups = groups;
+        copy->replies = replies;
+    }
     uint8_t *memory = arena_take(arena, 0, PAGE_SIZE_BYTES);
     size_t start = arena->used;
     create_senders(copy, config, arena);
@@ -135,8 +143,10 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
         copy->memory = memory;
         copy->memory_size = arena->used - start;
     }
-    for (uint32_t i = 0; i < config->group_count; i++)
+    for (uint32_t i = 0; i < config->group_count; i++) {
         lay_out_group(measures ? NULL : &groups[i], &config->groups[i], arena);
+        copy_second_lay_out(measures ? NULL : &groups[i].second, &config->groups[i], arena);
+    }
     struct copy_action *actions =
         arena_array(arena, struct copy_action, config->group_count * COPY_WINDOW);
     uint8_t *bitmaps = arena_take(arena, (size_t)BITMAP_PIECES * WIRE_DATA_BYTES, PAGE_SIZE_BYTES);

@@ -10,6 +10,7 @@
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
  *   copy_site.c    which site has the truth: era, role, the kept record, failover and reverse
+ *   copy_second*.c the other side: what another array sends, held and promoted; see copy_second.c
  *
  * The rule of all of them: a slot whose `pinned` bit is set stands on one of a sender's lists, and
  * the other way round. A volume without a group meets one comparison, and nothing else. */
@@ -19,6 +20,7 @@
 
 #include "array/array.h"
 #include "cache/slot.h"
+#include "copy/receiver.h"
 #include "copy/sender.h"
 #include "mirror/wire.h"
 
@@ -68,14 +70,44 @@ struct zeroing {
     uint8_t volume;
 };
 
+/* A batch from the other array, from its arrival to its answer. */
+enum arrival_state {
+    ARRIVAL_FREE,
+    ARRIVAL_WAITS,   /* to be judged */
+    ARRIVAL_TAKEN,   /* being applied, as far as there is room; one of a group at a time */
+    ARRIVAL_SAID,    /* all of it is held here, and on its way to the peer */
+    ARRIVAL_DECIDED, /* PROMOTE: both know; to be carried out here */
+    ARRIVAL_DURABLE, /* PROMOTE, serving alone: carried out, on its way to the stores */
+};
+
+struct arrival {
+    enum arrival_state state;
+    uint64_t handle;
+    const uint8_t *bytes; /* the shell's, until the answer */
+    uint32_t length;
+    uint64_t place; /* in the order of arrival */
+    struct copy_head head;
+    uint32_t record, data_at; /* the next one to apply */
+    struct receiver_counts counts;
+};
+
+/* The second site's side of a group. */
+struct second {
+    struct receiver receiver;
+    struct arrival *arrivals; /* COPY_MESSAGES of them */
+    uint64_t arrived;
+    uint32_t memories; /* how often what was held here has been lost since the start */
+};
+
 struct group {
     const struct group_config *config;
     enum group_role role;
     uint64_t era;
     uint64_t heard_us; /* when the other array last said anything here; 0: never */
     struct sender sender;
-    bool up;        /* a session to the second array, whose state is `state` */
-    bool resetting; /* the shell has been asked to drop it */
+    struct second second; /* what is received, when config->room_pages is not zero */
+    bool up;              /* a session to the second array, whose state is `state` */
+    bool resetting;       /* the shell has been asked to drop it */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -104,6 +136,7 @@ struct copy {
     size_t memory_size;
     uint64_t wall_us;
     struct copy_action *actions;
+    struct copy_reply *replies;
     uint8_t *bitmaps;            /* BITMAP_PIECES pages: the data of the active list */
     uint32_t bitmaps_in_list;    /* BITMAP headers in the filling list */
     uint32_t bitmaps_sealed;     /* while it is being sealed */
@@ -214,6 +247,22 @@ uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, u
 void copy_base_confirmed(struct group *group, uint64_t cycle);
 void copy_base_forget(struct group *group);
 bool copy_base_reads(const struct group *group, uint8_t place);
+
+/* ---- copy_second.c ---- */
+
+/* What a forgotten past must leave, and what stays. `second`: NULL while measuring. */
+void copy_second_create(struct second *second, const struct array_config *config, uint8_t group,
+                        struct arena *arena);
+void copy_second_lay_out(struct second *second, const struct group_config *config,
+                         struct arena *arena);
+void copy_second_pump(struct array *array);
+/* Everything that waits is answered not good. */
+void copy_second_refuse_all(struct array *array);
+
+static inline bool copy_receives(const struct group *group)
+{
+    return group->second.arrivals != NULL;
+}
 
 /* ---- copy_pump.c ---- */
 

@@ -81,6 +81,8 @@ struct group_config {
                                       sites */
     uint32_t budget_pages; /* pages of this controller that may wait for the second array; past it
                               the group falls back to its bitmap */
+    uint32_t room_pages;   /* pages of this controller that may be held for the other array while
+                              they wait for its word to promote them; GROUP_SECOND: not zero */
     uint32_t base_pages;   /* pages of marked regions that one cycle carries */
     uint64_t shortest_us;  /* between two cuts */
     bool expose;           /* GROUP_SECOND: hosts may read the copy */
