@@ -33,13 +33,13 @@ static bool refuse(char why[TRACE_LINE], const char *format, ...)
 static const struct command {
     const char *name;
     enum control_command command;
-    const char *keys[3]; /* that it takes beside "command" */
+    const char *keys[4]; /* that it takes beside "command" */
 } commands[] = {
     {"status", CONTROL_STATUS, {NULL}},
     {"move", CONTROL_MOVE, {"volume", "to", NULL}},
     {"stop", CONTROL_STOP, {NULL}},
     {"accept-loss", CONTROL_ACCEPT_LOSS, {"peer_is_dead", NULL}},
-    {"group", CONTROL_GROUP, {"group", "action", NULL}},
+    {"group", CONTROL_GROUP, {"group", "action", "force", NULL}},
 };
 
 static bool takes_key(const struct command *command, const char *key)
@@ -68,6 +68,16 @@ static bool parse_move(const json_t *root, struct control_request *request, char
     return true;
 }
 
+static const struct {
+    const char *name;
+    enum group_action action;
+    bool takes_force;
+} actions[] = {
+    {"suspend", GROUP_SUSPEND, false},  {"resume", GROUP_RESUME, false},
+    {"failover", GROUP_FAILOVER, true}, {"reverse", GROUP_REVERSE, false},
+    {"resync", GROUP_RESYNC, true},
+};
+
 static bool parse_group(const json_t *root, struct control_request *request, char why[TRACE_LINE])
 {
     const char *group = json_string_value(json_object_get(root, "group"));
@@ -76,10 +86,19 @@ static bool parse_group(const json_t *root, struct control_request *request, cha
         return refuse(why, "group needs \"group\" and \"action\", both strings");
     if (*group == '\0' || strlen(group) >= sizeof request->group)
         return refuse(why, "the name of a group has 1 to %zu bytes", sizeof request->group - 1);
-    if (strcmp(action, "suspend") != 0 && strcmp(action, "resume") != 0)
-        return refuse(why, "the action is \"suspend\" or \"resume\"");
+    size_t which = 0;
+    while (which < ARRAY_LENGTH(actions) && strcmp(actions[which].name, action) != 0)
+        which++;
+    if (which == ARRAY_LENGTH(actions))
+        return refuse(why, "the action is suspend, resume, failover, reverse or resync");
+    const json_t *force = json_object_get(root, "force");
+    if (force && !json_is_boolean(force))
+        return refuse(why, "\"force\" is true or false");
+    if (force && !actions[which].takes_force)
+        return refuse(why, "%s does not take \"force\"", action);
     memcpy(request->group, group, strlen(group) + 1);
-    request->resume = strcmp(action, "resume") == 0;
+    request->action = actions[which].action;
+    request->force = json_is_true(force);
     return true;
 }
 
@@ -411,7 +430,7 @@ static json_t *format_group_link(const struct config_group *group,
 }
 
 static json_t *format_group(const struct config *config, uint32_t index,
-                            const struct copy_outgoing_counts *counts,
+                            const struct copy_group_counts *counts,
                             const struct group_status *status)
 {
     static const char *const states[GROUP_STATE_COUNT] = {
@@ -443,7 +462,7 @@ static json_t *format_group(const struct config *config, uint32_t index,
     put_number(object, "pages_sent", status->pages_sent);
     put_number(object, "base_pages_sent", status->base_pages_sent);
     put_number(object, "bytes_sent", status->bytes_sent);
-    put(object, "link", format_group_link(group, counts));
+    put(object, "link", format_group_link(group, &counts->out));
     for (uint32_t i = 0; i < group->volume_count; i++) {
         json_t *volume = json_object();
         put(volume, "name", text(config->volumes[group->volumes[i].volume].name, false));

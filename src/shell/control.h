@@ -10,7 +10,7 @@
  *     {"command":"move","volume":"vol0","to":"b"}
  *     {"command":"stop"}
  *     {"command":"accept-loss","peer_is_dead":true}
- *     {"command":"group","group":"db","action":"suspend"}
+ *     {"command":"group","group":"db","action":"failover","force":true}
  *
  *     {"ok":true,"status":{...}}   {"ok":true,"text":"..."}   {"ok":false,"text":"why not"} */
 
@@ -19,7 +19,7 @@
 
 #include "array/status.h"
 #include "shell/config.h"
-#include "shell/copy_outgoing.h"
+#include "shell/copy_groups.h"
 #include "shell/iscsi_counts.h"
 
 #include <sys/types.h>
@@ -44,7 +44,8 @@ struct control_request {
     uint8_t to;                    /* MOVE: 0 = a, 1 = b */
     bool peer_is_dead;             /* ACCEPT_LOSS */
     char group[VOLUME_NAME_SIZE];  /* GROUP: perhaps not a group of ours */
-    bool resume;                   /* GROUP: resume it; else suspend it */
+    enum group_action action;      /* GROUP */
+    bool force;                    /* GROUP: FAILOVER, RESYNC */
 };
 
 enum control_store_state {
@@ -94,9 +95,9 @@ struct control_extra {
     enum control_warden_state warden;
     char warden_error[TRACE_LINE];
 
-    struct control_store stores[STORE_LIMIT];        /* by the config's index */
-    struct control_volume volumes[VOLUME_LIMIT];     /* by the config's index */
-    struct copy_outgoing_counts groups[GROUP_LIMIT]; /* by the config's index */
+    struct control_store stores[STORE_LIMIT];     /* by the config's index */
+    struct control_volume volumes[VOLUME_LIMIT];  /* by the config's index */
+    struct copy_group_counts groups[GROUP_LIMIT]; /* by the config's index */
 };
 
 /* One line, without or with its newline. Returns false with a sentence in `why`. */

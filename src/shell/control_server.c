@@ -102,7 +102,7 @@ static void act_on_group(struct control_connection *connection,
     }
     connection->asked = true;
     array_operator_group(controller->array, controller->loop.now_us, connection->handle,
-                         (uint8_t)group, request->resume ? GROUP_RESUME : GROUP_SUSPEND, false);
+                         (uint8_t)group, request->action, request->force);
 }
 
 static void perform(struct control_connection *connection, const struct control_request *request)

@@ -70,8 +70,8 @@ static void perform(struct controller *self, const struct actions *actions)
         link_reply(&self->link, actions->reply_good);
     if (actions->send_wanted)
         link_send(&self->link, &actions->send);
-    if (actions->copy_count > 0)
-        copy_groups_send(self->groups, actions->copies, actions->copy_count);
+    if (self->groups)
+        copy_groups_perform(self->groups, actions);
     if (actions->ship_count > 0)
         ship_send(self->ship, actions->ships, actions->ship_count);
     iscsi_server_changed(self->iscsi, actions->changed);
@@ -123,7 +123,7 @@ static uint64_t burst(void *context)
         if (ship_again)
             ship_reset(self->ship);
         copy_groups_reset(self->groups, copies_again);
-        copy_groups_flush(self->groups);
+        again |= copy_groups_flush(self->groups);
         again |= ship_again;
         again |= ship_flush(self->ship);
         again |= nbd_server_flush(&self->nbd);
@@ -417,8 +417,8 @@ static const char *start(struct controller *self, char why[TRACE_LINE])
         wrong = link_start(&self->link, &self->loop, self->array, self->ship, self->config,
                            self->self, why);
     if (!wrong)
-        wrong = copy_groups_start(&self->groups, &self->loop, self->array, self->config, self->self,
-                                  why);
+        wrong = copy_groups_start(&self->groups, &self->loop, self->array, &self->array_config,
+                                  self->config, self->self, why);
     if (!wrong)
         wrong = nbd_server_start(&self->nbd, &self->loop, self->array, &self->stores, self->config,
                                  self->self, why);

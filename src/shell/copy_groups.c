@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* See copy_groups.h. A group's number is its place in the configuration, for the core too. */
+/* See copy_groups.h. A group's number is its place in the configuration, for the core too. Which
+ * way a group goes is the core's to say, at any time: the sessions follow. */
 
 #include "shell/copy_groups.h"
 
 #include "base/bytes.h"
 #include "shell/crypto.h"
+#include "shell/group_file.h"
+#include "shell/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +18,24 @@
 
 struct copy_group {
     struct copy_groups *all;
+    uint8_t id[COPY_ID_SIZE];
+    bool out_there; /* `out` was started: the group has an address */
+    bool no_address_said;
+    bool here; /* it was held here when that was last looked at */
+    uint64_t batches_in, bytes_in;
     struct copy_outgoing out;
 };
 
 struct copy_groups {
     struct loop *loop;
     struct array *array;
+    const struct config *config;
     uint32_t count;
+    bool called; /* the core was, since its last pump */
+    bool listens;
+    struct timer look;
+    struct copy_server server;
+    struct group_files files;
     struct copy_group *group[GROUP_LIMIT];
 };
 
@@ -34,40 +48,90 @@ static uint8_t number_of(const struct copy_group *group)
     return 0;
 }
 
-/* ---- from the sessions to the core ---- */
+/* ---- from our sessions to the core ---- */
 
 static void on_up(void *context, const struct copy_state *state)
 {
     struct copy_group *group = context;
+    group->all->called = true;
     array_on_copy_up(group->all->array, group->all->loop->now_us, number_of(group), state);
+}
+
+static void on_state(void *context, const struct copy_state *state)
+{
+    struct copy_group *group = context;
+    group->all->called = true;
+    array_on_copy_state(group->all->array, group->all->loop->now_us, number_of(group), state);
 }
 
 static void on_down(void *context)
 {
     struct copy_group *group = context;
+    group->all->called = true;
     array_on_copy_down(group->all->array, group->all->loop->now_us, number_of(group));
 }
 
 static void on_answered(void *context, uint64_t number, bool good)
 {
     struct copy_group *group = context;
+    group->all->called = true;
     array_on_copy_answered(group->all->array, group->all->loop->now_us, number_of(group), number,
                            good);
 }
 
-static const struct copy_outgoing_user user = {
-    .up = on_up, .down = on_down, .answered = on_answered};
+static const struct copy_outgoing_user outgoing_user = {
+    .up = on_up, .state = on_state, .down = on_down, .answered = on_answered};
 
-/* ---- from the core to the sessions ---- */
+/* ---- from other arrays' sessions to the core ---- */
 
-void copy_groups_send(struct copy_groups *groups, const struct copy_action *actions, uint32_t count)
+static void on_asked(void *context, uint32_t group, struct copy_state *state)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct copy_action *action = &actions[i];
+    struct copy_groups *groups = context;
+    groups->called = true;
+    array_on_copy_heard(groups->array, groups->loop->now_us, (uint8_t)group);
+    array_copy_state(groups->array, (uint8_t)group, state);
+}
+
+static void on_batch(void *context, uint32_t group, int half, uint32_t handle, const uint8_t *bytes,
+                     uint32_t length)
+{
+    struct copy_groups *groups = context;
+    groups->called = true;
+    groups->group[group]->batches_in++;
+    groups->group[group]->bytes_in += length;
+    array_on_copy_heard(groups->array, groups->loop->now_us, (uint8_t)group);
+    array_on_copy_message(groups->array, groups->loop->now_us, handle, (uint8_t)group, bytes,
+                          length);
+}
+
+static const struct copy_server_user server_user = {.state = on_asked, .batch = on_batch};
+
+static void on_kept(void *context, uint8_t group, bool good)
+{
+    struct copy_groups *groups = context;
+    groups->called = true;
+    array_on_group_record_kept(groups->array, groups->loop->now_us, group, good);
+}
+
+/* ---- from the core ---- */
+
+void copy_groups_perform(struct copy_groups *groups, const struct actions *actions)
+{
+    for (uint32_t i = 0; i < actions->group_record_count; i++) {
+        const struct group_record *record = &actions->group_records[i];
+        CHECK(record->group < groups->count);
+        group_files_save(&groups->files, record->group, groups->group[record->group]->id,
+                         record->bytes, record->length_bytes);
+    }
+    for (uint32_t i = 0; i < actions->copy_count; i++) {
+        const struct copy_action *action = &actions->copies[i];
         CHECK(action->group < groups->count);
         copy_outgoing_send(&groups->group[action->group]->out, action->number, action->iov,
                            action->iov_count, action->length_bytes);
     }
+    for (uint32_t i = 0; i < actions->copy_reply_count; i++)
+        copy_server_answer(&groups->server, (uint32_t)actions->copy_replies[i].handle,
+                           actions->copy_replies[i].good);
 }
 
 void copy_groups_reset(struct copy_groups *groups, uint32_t which)
@@ -77,10 +141,33 @@ void copy_groups_reset(struct copy_groups *groups, uint32_t which)
             copy_outgoing_reset(&groups->group[i]->out);
 }
 
-void copy_groups_flush(struct copy_groups *groups)
+/* Whoever is the primary has a session to the other array. */
+static void follow_role(struct copy_group *group)
 {
-    for (uint32_t i = 0; groups && i < groups->count; i++)
-        copy_outgoing_flush(&groups->group[i]->out);
+    bool primary = array_group_role(group->all->array, number_of(group)) == GROUP_ROLE_PRIMARY;
+    if (group->out_there)
+        copy_outgoing_want(&group->out, primary);
+    else if (primary && !group->no_address_said)
+        log_say(LOG_WARNING,
+                "copy: group %s: it is sent from here now, but its section has no address = of "
+                "array %s: write one and start again",
+                group->all->config->groups[number_of(group)].name,
+                group->all->config->groups[number_of(group)].array);
+    group->no_address_said = primary;
+}
+
+bool copy_groups_flush(struct copy_groups *groups)
+{
+    if (!groups)
+        return false;
+    for (uint32_t i = 0; i < groups->count; i++) {
+        follow_role(groups->group[i]);
+        if (groups->group[i]->out_there)
+            copy_outgoing_flush(&groups->group[i]->out);
+    }
+    if (groups->listens)
+        copy_server_flush(&groups->server);
+    return groups->called;
 }
 
 void copy_groups_wall(struct copy_groups *groups)
@@ -88,15 +175,45 @@ void copy_groups_wall(struct copy_groups *groups)
     struct timespec now;
     if (!groups)
         return;
+    groups->called = false; /* the pump follows */
     clock_gettime(CLOCK_REALTIME, &now);
     array_set_wall(groups->array, (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
 }
 
-void copy_groups_counts(const struct copy_groups *groups, uint32_t group,
-                        struct copy_outgoing_counts *counts)
+/* Who brings batches to a controller that lost the group is sent to the other one at once; when
+ * nobody holds it, it asks again and again. */
+static void look(struct timer *timer)
 {
-    CHECK(group < groups->count);
-    *counts = groups->group[group]->out.counts;
+    struct copy_groups *groups =
+        (struct copy_groups *)((char *)timer - offsetof(struct copy_groups, look));
+    for (uint32_t i = 0; i < groups->count; i++) {
+        struct copy_state state = {0};
+        struct copy_group *group = groups->group[i];
+        array_copy_state(groups->array, (uint8_t)i, &state);
+        bool here = state.flags & COPY_STATE_HERE;
+        if (group->here && !here)
+            copy_server_leave(&groups->server, i);
+        group->here = here;
+    }
+    loop_timer_set(groups->loop, timer, groups->loop->now_us + COPY_GROUPS_LOOK_MS * 1000ull);
+}
+
+void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
+                        struct copy_group_counts *counts)
+{
+    CHECK(number < groups->count);
+    const struct copy_group *group = groups->group[number];
+    *counts = (struct copy_group_counts){.sends = group->out_there && group->out.wanted,
+                                         .listens = groups->listens,
+                                         .batches_in = group->batches_in,
+                                         .bytes_in = group->bytes_in};
+    if (group->out_there)
+        counts->out = group->out.counts;
+    for (int half = 0; groups->listens && half < CONTROLLER_COUNT; half++) {
+        const char *from = copy_server_from(&groups->server, number, half);
+        if (from)
+            snprintf(counts->from[half], sizeof counts->from[half], "%s", from);
+    }
 }
 
 /* ---- starting ---- */
@@ -105,23 +222,21 @@ const char *copy_groups_fill(const struct config *config, struct array_config *m
                              char why[TRACE_LINE])
 {
     struct iscsi_crypto crypto = crypto_of_library();
+    bool listens = config->controllers[0].copy.kind != ADDRESS_NONE;
     made->group_count = config->group_count;
     for (uint32_t i = 0; i < config->group_count; i++) {
         const struct config_group *from = &config->groups[i];
         struct group_config *to = &made->groups[i];
-        if (from->receives) {
-            snprintf(why, TRACE_LINE, "[group %.60s]: this version does not receive copies yet",
-                     from->name);
-            return why;
-        }
         uint64_t pages = config_group_memory(config, from) / PAGE_SIZE_BYTES;
         *to = (struct group_config){
-            .side = GROUP_PRIMARY,
+            .side = from->receives ? GROUP_SECOND : GROUP_PRIMARY,
             .volume_count = from->volume_count,
             .budget_pages = (uint32_t)pages,
+            .room_pages = listens ? (uint32_t)pages : 0,
             /* What differs is sent beside what hosts write, and not instead of it. */
             .base_pages = (uint32_t)min_u64(pages / 4, GROUP_BASE_PAGES),
             .shortest_us = from->cycle_ms * 1000ull,
+            .expose = from->expose,
         };
         snprintf(to->name, sizeof to->name, "%s", from->name);
         for (uint32_t j = 0; j < from->volume_count; j++)
@@ -132,8 +247,41 @@ const char *copy_groups_fill(const struct config *config, struct array_config *m
     return NULL;
 }
 
+static const char *load_record(struct copy_groups *groups, uint8_t number,
+                               const struct array_config *made, char why[TRACE_LINE])
+{
+    uint8_t *bytes;
+    const uint8_t *record;
+    uint32_t length;
+    const char *wrong =
+        group_files_load(&groups->files, number, groups->group[number]->id,
+                         array_group_record_size(made, number), &bytes, &record, &length, why);
+    if (!wrong && bytes)
+        array_load_group(groups->array, number, record, length);
+    free(bytes);
+    return wrong;
+}
+
+static const char *start_group(struct copy_groups *groups, uint8_t number,
+                               const struct array_config *made, int self, char why[TRACE_LINE])
+{
+    const struct config_group *config = &groups->config->groups[number];
+    struct copy_group *group = calloc(1, sizeof *group);
+    CHECK(group);
+    group->all = groups;
+    memcpy(group->id, made->groups[number].id, COPY_ID_SIZE);
+    groups->group[groups->count++] = group;
+    const char *wrong = load_record(groups, number, made, why);
+    if (wrong || config->address_count == 0)
+        return wrong;
+    group->out_there = true;
+    return copy_outgoing_start(&group->out, groups->loop, groups->config, config, self,
+                               &outgoing_user, group, why);
+}
+
 const char *copy_groups_start(struct copy_groups **started, struct loop *loop, struct array *array,
-                              const struct config *config, int self, char why[TRACE_LINE])
+                              const struct array_config *made, const struct config *config,
+                              int self, char why[TRACE_LINE])
 {
     *started = NULL;
     if (config->group_count == 0)
@@ -142,16 +290,18 @@ const char *copy_groups_start(struct copy_groups **started, struct loop *loop, s
     CHECK(groups);
     groups->loop = loop;
     groups->array = array;
-    for (uint32_t i = 0; i < config->group_count; i++) {
-        struct copy_group *group = calloc(1, sizeof *group);
-        CHECK(group);
-        group->all = groups;
-        groups->group[groups->count++] = group;
-        const char *wrong = copy_outgoing_start(&group->out, loop, config, &config->groups[i], self,
-                                                &user, group, why);
-        if (wrong)
-            return wrong;
-    }
+    groups->config = config;
+    const char *wrong = group_files_start(&groups->files, loop, config, self, on_kept, groups, why);
+    for (uint32_t i = 0; i < config->group_count && !wrong; i++)
+        wrong = start_group(groups, (uint8_t)i, made, self, why);
+    groups->listens = config->controllers[self].copy.kind != ADDRESS_NONE;
+    if (!wrong && groups->listens)
+        wrong = copy_server_start(&groups->server, loop, config, self, &server_user, groups, why);
+    if (wrong)
+        return wrong;
+    groups->look.fire = look;
+    if (groups->listens)
+        loop_timer_set(loop, &groups->look, loop->now_us);
     *started = groups;
     return NULL;
 }

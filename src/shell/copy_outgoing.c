@@ -65,8 +65,10 @@ static void on_state(struct copy_outgoing *out)
         lost(out, "the other controller of the second array holds the group");
         return;
     }
-    if (out->up)
+    if (out->up) {
+        out->user->state(out->context, &state);
         return;
+    }
     out->up = out->counts.up = true;
     out->tried = 0;
     out->retry_ms = COPY_RETRY_LEAST_MS;
@@ -152,8 +154,9 @@ static void closed(struct stream *stream, const char *why)
     uint32_t wait_ms = out->retry_ms;
     snprintf(out->counts.error, sizeof out->counts.error, "%s", why);
     if (strcmp(out->said, why) != 0 && !out->elsewhere)
-        log_say(out->up ? LOG_WARNING : LOG_INFO, "copy: group %s: session to %s: %s",
-                out->group->name, out->group->addresses[out->address].text, why);
+        log_say(out->up && out->wanted ? LOG_WARNING : LOG_INFO,
+                "copy: group %s: session to %s: %s", out->group->name,
+                out->group->addresses[out->address].text, why);
     if (!out->elsewhere)
         snprintf(out->said, sizeof out->said, "%s", why);
     out->sent_before = out->counts.sent_bytes;
@@ -167,7 +170,10 @@ static void closed(struct stream *stream, const char *why)
         out->tried = 0;
         out->retry_ms = min_u32(out->retry_ms * 2, COPY_RETRY_MOST_MS);
     }
-    loop_timer_set(out->loop, &out->retry, out->loop->now_us + wait_ms * 1000ull);
+    if (out->wanted)
+        loop_timer_set(out->loop, &out->retry, out->loop->now_us + wait_ms * 1000ull);
+    else
+        out->counts.error[0] = out->said[0] = '\0';
     out->asking = out->elsewhere = false;
     if (!out->up)
         return;
@@ -241,6 +247,18 @@ void copy_outgoing_reset(struct copy_outgoing *out)
     lost(out, "this controller begins again");
 }
 
+void copy_outgoing_want(struct copy_outgoing *out, bool wanted)
+{
+    if (out->wanted == wanted)
+        return;
+    out->wanted = wanted;
+    loop_timer_clear(&out->retry);
+    if (out->stream.descriptor >= 0)
+        lost(out, "the group is not sent from here any more");
+    else if (wanted && !out->stream.closing) /* else closed() does it */
+        loop_timer_set(out->loop, &out->retry, out->loop->now_us);
+}
+
 void copy_outgoing_flush(struct copy_outgoing *out)
 {
     stream_flush(&out->stream);
@@ -291,7 +309,6 @@ const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
     login_config(out);
     out->retry.fire = retry;
     out->sweep.fire = sweep;
-    loop_timer_set(loop, &out->retry, loop->now_us);
     loop_timer_set(loop, &out->sweep, loop->now_us + COPY_ASK_MS * 1000ull);
     return NULL;
 }

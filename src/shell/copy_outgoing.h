@@ -29,6 +29,8 @@ enum {
 /* What it tells its owner, from the loop, never from inside a call. A table, with `context`. */
 struct copy_outgoing_user {
     void (*up)(void *context, const struct copy_state *state);
+    /* The same, asked for again while it is up. */
+    void (*state)(void *context, const struct copy_state *state);
     /* Nothing of the batches under way is touched any more, and none of them is answered. */
     void (*down)(void *context);
     void (*answered)(void *context, uint64_t number, bool good);
@@ -62,18 +64,23 @@ struct copy_outgoing {
     uint8_t id[COPY_ID_SIZE];
     uint8_t answer[COPY_STATE_SIZE];
     uint64_t numbers[COPY_WINDOW]; /* by task tag; 0: free */
-    bool asking, up, elsewhere;
+    bool wanted, asking, up, elsewhere;
     uint64_t since_us, asked_us, sent_before;
     uint32_t retry_ms, address, tried; /* tried: addresses in a row that do not hold the group */
     struct timer retry, sweep;
     char said[TRACE_LINE];
 };
 
-/* Begins to connect. `config` and the group are borrowed for good. NULL, or a sentence. */
+/* Does not connect before copy_outgoing_want(). `config` and the group, which has an address, are
+ * borrowed for good. NULL, or a sentence. */
 const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
                                 const struct config *config, const struct config_group *group,
                                 int self, const struct copy_outgoing_user *user, void *context,
                                 char why[TRACE_LINE]);
+
+/* Whether there is to be a session: a group whose role here is another one sends nothing. May be
+ * said again and again. */
+void copy_outgoing_want(struct copy_outgoing *out, bool wanted);
 
 /* One batch, while up: `number` is not zero and not under way. Everything is borrowed until it is
  * answered, or until down() or copy_outgoing_reset(). After a loss that down() has not told of yet

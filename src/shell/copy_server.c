@@ -184,6 +184,16 @@ static void on_logged_in(struct copy_session *session)
     }
     session->logged_in = true;
     server->counts.logins++;
+}
+
+/* The first answer that lets it stay. One that looks for the controller that holds the group logs
+ * in again and again, and is not worth a line. */
+static void say_held(struct copy_session *session)
+{
+    const struct copy_server *server = session->server;
+    if (session->held)
+        return;
+    session->held = true;
     log_say(LOG_INFO, "copy: group %s: controller %s of array %s has logged in from %s%s",
             server->config->groups[session->group].name, controller_name(session->half),
             server->config->groups[session->group].array, session->who,
@@ -196,6 +206,8 @@ static void answer_state(struct copy_session *session, struct copy_task *task)
     struct copy_state state = {0};
     server->user->state(server->context, session->group, &state);
     memcpy(state.group, server->ids[session->group], COPY_ID_SIZE);
+    if (state.flags & COPY_STATE_HERE)
+        say_held(session);
     task->buffer = buffer_take(&server->buffers, COPY_STATE_SIZE);
     CHECK(task->buffer);
     record_put_state(task->buffer->data, &state);
@@ -327,8 +339,9 @@ static void closed(struct stream *stream, const char *why)
 {
     struct copy_session *session = of_stream(stream);
     struct copy_server *server = session->server;
-    log_say(LOG_INFO, "copy: session from %s ended: %s", session->who,
-            session->ending && session->target.reason[0] ? session->target.reason : why);
+    if (session->held || !session->logged_in)
+        log_say(LOG_INFO, "copy: session from %s ended: %s", session->who,
+                session->ending && session->target.reason[0] ? session->target.reason : why);
     if (!session->logged_in)
         server->counts.refused++;
     leave_tasks(session);
@@ -371,7 +384,7 @@ static void session_start(struct copy_server *server, int descriptor)
         return;
     }
     session->used = true;
-    session->logged_in = session->ending = false;
+    session->logged_in = session->ending = session->held = false;
     session->target.reason[0] = '\0';
     session->since_us = server->loop->now_us;
     socket_peer_text(descriptor, session->who);
@@ -419,6 +432,26 @@ static void sweep(struct timer *timer)
     }
     server->counts.sessions = count;
     loop_timer_set(server->loop, timer, server->loop->now_us + 200000);
+}
+
+void copy_server_leave(struct copy_server *server, uint32_t group)
+{
+    for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
+        struct copy_session *session = server->sessions[i];
+        if (session && session->used && session->logged_in && session->group == group)
+            end_session(session, "this controller does not hold the group any more");
+    }
+}
+
+const char *copy_server_from(const struct copy_server *server, uint32_t group, int half)
+{
+    for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
+        const struct copy_session *session = server->sessions[i];
+        if (session && session->used && session->logged_in && session->stream.is_open &&
+            session->group == group && session->half == half)
+            return session->who;
+    }
+    return NULL;
 }
 
 void copy_server_flush(struct copy_server *server)

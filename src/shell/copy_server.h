@@ -25,7 +25,7 @@ enum {
 
 /* What it tells its owner, from the loop. `group`: its place in the configuration. */
 struct copy_server_user {
-    /* The group's state now. */
+    /* The group's state now: it was asked for. */
     void (*state)(void *context, uint32_t group, struct copy_state *state);
     /* A whole batch, to be answered once with copy_server_answer(), during the call or later, also
      * when its session has gone since. The bytes stay until then. They are foreign. `half`: which
@@ -63,6 +63,7 @@ struct copy_session {
     uint32_t group;
     int half;
     bool used, logged_in, ending;
+    bool held; /* it was told that this controller holds the group */
     char who[ADDRESS_TEXT_SIZE];
 };
 
@@ -87,14 +88,20 @@ struct copy_server {
     struct buffers buffers;
 };
 
-/* Listens for the groups that this array receives; there is at least one. `config` is borrowed for
- * good. NULL, or a sentence. */
+/* Listens for the other arrays of all groups, whoever sends now; there is at least one group.
+ * `config` is borrowed for good. NULL, or a sentence. */
 const char *copy_server_start(struct copy_server *server, struct loop *loop,
                               const struct config *config, int self,
                               const struct copy_server_user *user, void *context,
                               char why[TRACE_LINE]);
 
 void copy_server_answer(struct copy_server *server, uint32_t handle, bool good);
+
+/* This controller does not hold the group any more: who brings it goes to the other one. */
+void copy_server_leave(struct copy_server *server, uint32_t group);
+
+/* From where the controller `half` of the group's other array is logged in; NULL: it is not. */
+const char *copy_server_from(const struct copy_server *server, uint32_t group, int half);
 
 /* Once a turn of the loop. */
 void copy_server_flush(struct copy_server *server);

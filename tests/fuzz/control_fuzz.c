@@ -16,7 +16,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct control_request request;
     char why[TRACE_LINE] = "";
     if (control_parse_request((const char *)data, size, &request, why)) {
-        CHECK(request.command <= CONTROL_ACCEPT_LOSS);
+        CHECK(request.command <= CONTROL_GROUP);
+        CHECK(request.action <= GROUP_RESYNC);
+        CHECK_IMPLIES(request.force,
+                      request.action == GROUP_FAILOVER || request.action == GROUP_RESYNC);
+        CHECK_IMPLIES(request.command == CONTROL_GROUP, request.group[0] != '\0');
         CHECK(request.to <= 1);
         CHECK_IMPLIES(request.command == CONTROL_MOVE, request.volume[0] != '\0');
     } else {

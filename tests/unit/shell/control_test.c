@@ -41,15 +41,33 @@ static const struct request_row request_rows[] = {
      {.command = CONTROL_ACCEPT_LOSS, .peer_is_dead = true}},
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"suspend\"}",
      NULL,
-     {.command = CONTROL_GROUP, .group = "db"}},
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_SUSPEND}},
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"resume\"}",
      NULL,
-     {.command = CONTROL_GROUP, .group = "db", .resume = true}},
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_RESUME}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\"}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_FAILOVER}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":true}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_FAILOVER, .force = true}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":1}",
+     "\"force\" is true or false",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"reverse\"}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_REVERSE}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"reverse\",\"force\":true}",
+     "reverse does not take \"force\"",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"resync\",\"force\":false}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_RESYNC}},
     {"{\"command\":\"group\",\"group\":\"db\"}",
      "group needs \"group\" and \"action\", both strings",
      {0}},
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"stop\"}",
-     "the action is \"suspend\" or \"resume\"",
+     "the action is suspend, resume, failover, reverse or resync",
      {0}},
     {"{\"command\":\"group\",\"group\":\"\",\"action\":\"resume\"}",
      "the name of a group has 1 to 63 bytes",
@@ -97,7 +115,8 @@ static void each_request_is_taken_or_refused_with_its_sentence(void **state)
         assert_int_equal(request.to, row->request.to);
         assert_int_equal(request.peer_is_dead, row->request.peer_is_dead);
         assert_string_equal(request.group, row->request.group);
-        assert_int_equal(request.resume, row->request.resume);
+        assert_int_equal(request.action, row->request.action);
+        assert_int_equal(request.force, row->request.force);
     }
 }
 
@@ -208,12 +227,13 @@ static void fill(void)
     status.destage.joined_pages = 24;
     status.destage.host_pages = 25;
     status.destage.errors = 26;
-    extra.groups[0] = (struct copy_outgoing_counts){.up = true,
-                                                    .address = 1,
-                                                    .in_flight = 71,
-                                                    .logins = 72,
-                                                    .sent_bytes = 73,
-                                                    .round_trip_us = 74};
+    extra.groups[0] = (struct copy_group_counts){.sends = true,
+                                                 .out = {.up = true,
+                                                         .address = 1,
+                                                         .in_flight = 71,
+                                                         .logins = 72,
+                                                         .sent_bytes = 73,
+                                                         .round_trip_us = 74}};
     status.group_count = 1;
     status.groups[0] = (struct group_status){.state = GROUP_COPYING,
                                              .reason = "it runs",
@@ -413,7 +433,7 @@ static void the_largest_status_fits_its_bound(void **state)
         status.groups[i].reason[TRACE_LINE - 1] = '\0';
         memset(config.groups[i].name, 'n', CONFIG_NAME_SIZE - 1);
         memset(config.groups[i].array, 'n', CONFIG_NAME_SIZE - 1);
-        memset(extra.groups[i].error, '"', TRACE_LINE - 1);
+        memset(extra.groups[i].out.error, '"', TRACE_LINE - 1);
         config.groups[i].volume_count = VOLUME_LIMIT / GROUP_LIMIT;
         for (int j = 0; j < VOLUME_LIMIT / GROUP_LIMIT; j++)
             memset(config.groups[i].volumes[j].remote, 'n', CONFIG_NAME_SIZE - 1);

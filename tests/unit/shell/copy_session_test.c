@@ -297,8 +297,17 @@ static void on_answered(void *context, uint64_t number, bool good)
     fail_msg("an answer to nothing: %llu", (unsigned long long)number);
 }
 
+static unsigned told_again;
+
+static void on_told(void *context, const struct copy_state *state)
+{
+    assert_true(is_up);
+    told = *state;
+    told_again++;
+}
+
 static const struct copy_outgoing_user outgoing_user = {
-    .up = on_up, .down = on_down, .answered = on_answered};
+    .up = on_up, .state = on_told, .down = on_down, .answered = on_answered};
 
 static void send_batch(struct batch *batch, uint64_t number, uint32_t length)
 {
@@ -415,9 +424,10 @@ static void start(const struct plan *plan, bool both)
         copy_outgoing_start(out, &loop, &first, &first.groups[0], 0, &outgoing_user, NULL, why);
     if (wrong)
         fail_msg("%s", wrong);
+    copy_outgoing_want(out, true);
     here = 0;
     is_up = refuses = hold_answers = false;
-    ups = downs = goods = bads = corrupt = 0;
+    ups = downs = goods = bads = corrupt = told_again = 0;
     asked_count = 0;
     taken_bytes = 0;
 }
@@ -520,6 +530,45 @@ static void the_session_is_where_the_group_is(void **state)
     assert_false(is_up);
     here = 1;
     UNTIL(is_up, 10);
+    stop();
+}
+
+static void a_session_that_is_not_wanted_goes_and_comes_again(void **state)
+{
+    start(&usual, true);
+    UNTIL(is_up, 5);
+    UNTIL(told_again > 0, 5);
+    copy_outgoing_want(out, false);
+    copy_outgoing_want(out, false);
+    UNTIL(!is_up, 5);
+    for (int i = 0; i < 300; i++)
+        turn();
+    assert_int_equal(ups, 1);
+    assert_int_equal(out->stream.descriptor, -1);
+    copy_outgoing_want(out, true);
+    UNTIL(is_up, 5);
+    copy_outgoing_want(out, false); /* and again before the last one has ended */
+    copy_outgoing_want(out, true);
+    UNTIL(ups == 3, 5);
+    talk(40, 128, 9000);
+    assert_int_equal(goods, 40);
+    stop();
+}
+
+static void who_loses_the_group_sends_its_sessions_away(void **state)
+{
+    start(&usual, true);
+    UNTIL(is_up, 5);
+    assert_int_equal(out->counts.address, 0);
+    assert_non_null(copy_server_from(servers[0], 0, 0));
+    assert_null(copy_server_from(servers[0], 0, 1));
+    assert_null(copy_server_from(servers[1], 0, 0));
+    here = 1;
+    uint64_t began_us = loop_clock_us();
+    copy_server_leave(servers[0], 0);
+    assert_null(copy_server_from(servers[0], 0, 0));
+    UNTIL(is_up && out->counts.address == 1, 5);
+    assert_true(loop_clock_us() - began_us < COPY_ASK_MS * 900ull); /* no question was waited for */
     stop();
 }
 
@@ -646,6 +695,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches_arrive_whole_and_are_answered_in_any_order),
         cmocka_unit_test(the_session_is_where_the_group_is),
+        cmocka_unit_test(a_session_that_is_not_wanted_goes_and_comes_again),
+        cmocka_unit_test(who_loses_the_group_sends_its_sessions_away),
         cmocka_unit_test(a_broken_way_costs_no_more_than_sending_again),
         cmocka_unit_test(only_the_right_ones_come_in),
         cmocka_unit_test(a_long_way_does_not_limit_what_passes),
