@@ -568,6 +568,11 @@ void copy_status(const struct array *array, struct array_status *status)
                                       .pages_sent = group->pages_sent,
                                       .base_pages_sent = group->base_pages_sent,
                                       .bytes_sent = group->bytes_sent};
+        for (uint32_t v = 0; v < sender->regions.volume_count; v++) {
+            const struct region_map *map = &sender->regions.maps[v];
+            into->region_count += map->region_count;
+            into->marked_pages += min_u64((uint64_t)map->marked << map->shift, map->page_count);
+        }
         snprintf(into->reason, sizeof into->reason, "%s", reason_of(group, into->state));
     }
 }

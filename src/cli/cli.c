@@ -21,6 +21,7 @@ enum {
     OPTION_JSON = 8,
     OPTION_PEER_IS_DEAD = 16,
     OPTION_TIMEOUT = 32,
+    OPTION_FORCE = 64,
     OPTIONS_ASK = OPTION_CONFIG | OPTION_CONTROLLER | OPTION_SOCKET | OPTION_TIMEOUT,
 };
 
@@ -35,6 +36,7 @@ struct call {
     const char *socket; /* NULL: by the configuration */
     bool json;
     bool peer_is_dead;
+    bool force;
     uint32_t timeout_ms;
     uint32_t name_count;
     const char *names[NAME_LIMIT];
@@ -57,8 +59,8 @@ static int run_status(const struct call *call);
 static int run_move(const struct call *call);
 static int run_stop(const struct call *call);
 static int run_accept_loss(const struct call *call);
-static int run_group_suspend(const struct call *call);
-static int run_group_resume(const struct call *call);
+static int run_group(const struct call *call);
+static int run_group_status(const struct call *call);
 
 static const struct command commands[] = {
     {"run", "", 0, 0, OPTION_CONFIG | OPTION_CONTROLLER, 0, "be one controller, in the foreground",
@@ -96,13 +98,38 @@ static const struct command commands[] = {
      "--peer-is-dead says that the other controller cannot be reached and certainly does not run\n"
      "any more. If it does run, both would write to the stores, and data is destroyed.\n",
      run_accept_loss},
+    {"group status", "[NAME]", 0, 1, OPTIONS_ASK | OPTION_JSON, 5,
+     "show groups that are copied to or from another array",
+     "For each group, or the one named: its role here, its condition and why, how far the copy is\n"
+     "behind, and when it last was a state of the first site. It works at both arrays.\n",
+     run_group_status},
     {"group suspend", "NAME", 1, 1, OPTIONS_ASK, 10, "stop copying a group to the other array",
      "What hosts write is only noted from now on; when the group is resumed, what differs is\n"
      "sent. The other array keeps the last state that it has. `status` shows every group.\n",
-     run_group_suspend},
+     run_group},
     {"group resume", "NAME", 1, 1, OPTIONS_ASK, 10, "copy a suspended group again",
-     "Copies what has changed since the group was suspended, then goes on in cycles.\n",
-     run_group_resume},
+     "Copies what has changed since the group was suspended, then goes on in cycles.\n", run_group},
+    {"group failover", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 120,
+     "serve the copy: the other site is lost",
+     "At the array that holds the copy: from now on hosts use it here. It shows the newest state "
+     "of\n"
+     "the other site that came whole; the answer says which, and of what time. What the other "
+     "site\n"
+     "acknowledged after that is not here.\n"
+     "\n"
+     "While the other array is heard it needs --force: both sites may then serve hosts until the\n"
+     "other one hears of it. Suspend the group there first, and stop its hosts.\n",
+     run_group},
+    {"group reverse", "NAME", 1, 1, OPTIONS_ASK, 120, "copy back after a failover",
+     "At the array that was failed over, once the other site is there again: what differs is "
+     "copied\n"
+     "to it, and it holds the copy from then on. Nothing else is copied.\n",
+     run_group},
+    {"group resync", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 10, "send again what may differ",
+     "At the array that is copied: what is marked as different is sent anew. With --force all of "
+     "it\n"
+     "is, as in the initial copy.\n",
+     run_group},
 };
 
 /* ---- help ---- */
@@ -128,6 +155,7 @@ static void print_help(const struct command *command)
          "--json              for programs; docs/status-json.md names the keys"},
         {OPTION_PEER_IS_DEAD, "[--peer-is-dead]",
          "--peer-is-dead      the other controller does not run any more"},
+        {OPTION_FORCE, "[--force]", "--force             see above"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
         if (command->options & options[i].option) {
@@ -148,7 +176,7 @@ static void print_overview(void)
            "Two controllers, one mirrored write-back cache in front of the stores that both "
            "reach.\n\n");
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
-        printf("  %-13s %s\n", commands[i].words, commands[i].line);
+        printf("  %-14s %s\n", commands[i].words, commands[i].line);
     printf("\n`holdfast COMMAND --help` explains one; the manual is holdfast(1) and "
            "holdfast.conf(5).\n");
 }
@@ -187,6 +215,7 @@ static const struct option {
     {"--config", OPTION_CONFIG, true}, {"--controller", OPTION_CONTROLLER, true},
     {"--socket", OPTION_SOCKET, true}, {"--timeout", OPTION_TIMEOUT, true},
     {"--json", OPTION_JSON, false},    {"--peer-is-dead", OPTION_PEER_IS_DEAD, false},
+    {"--force", OPTION_FORCE, false},
 };
 
 /* Takes the option; an exit status when its value makes no sense, else CLI_DONE. */
@@ -217,6 +246,9 @@ static int take_option(struct call *call, const struct option *option, const cha
         break;
     case OPTION_PEER_IS_DEAD:
         call->peer_is_dead = true;
+        break;
+    case OPTION_FORCE:
+        call->force = true;
         break;
     default:
         CHECK(false);
@@ -300,7 +332,8 @@ int cli_main(int argc, char **argv, const struct cli_hooks *hooks)
     if (!call.command && strcmp(argv[1], "volume") == 0)
         return usage(NULL, "volume has one command", "volume move NAME a|b");
     if (!call.command && strcmp(argv[1], "group") == 0)
-        return usage(NULL, "group has two commands", "group suspend NAME, group resume NAME");
+        return usage(NULL, "group has six commands",
+                     "group status, suspend, resume, failover, reverse, resync");
     if (!call.command)
         return usage(NULL, "no such command", argv[1]);
     call.timeout_ms = call.command->timeout_s * 1000;
@@ -530,9 +563,10 @@ static int run_accept_loss(const struct call *call)
 }
 
 /* Either controller tells the other: the first that takes it is enough. */
-static int act_on_group(const struct call *call, const char *action)
+static int run_group(const struct call *call)
 {
     struct targets targets;
+    const char *action = strchr(call->command->words, ' ') + 1;
     int result = find_targets(call, &targets);
     if (result != CLI_DONE)
         return result;
@@ -542,18 +576,72 @@ static int act_on_group(const struct call *call, const char *action)
             json_pack("{ssssss}", "command", "group", "group", call->names[0], "action", action);
         if (!request)
             return usage(call->command, "not the name of a group", call->names[0]);
+        if (call->force)
+            json_object_set_new(request, "force", json_true());
         bool reached;
         result = ask_and_print(call, &targets, i, request, &reached);
     }
     return result;
 }
 
-static int run_group_suspend(const struct call *call)
+/* Takes what is not a group of that name away; false when nothing is left of several. */
+static bool only_group(const json_t *status, const char *name)
 {
-    return act_on_group(call, "suspend");
+    json_t *groups = json_object_get(status, "groups");
+    for (size_t i = json_array_size(groups); name && i-- > 0;) {
+        const char *one = json_string_value(json_object_get(json_array_get(groups, i), "name"));
+        if (!one || strcmp(one, name) != 0)
+            json_array_remove(groups, i);
+    }
+    return json_array_size(groups) > 0;
 }
 
-static int run_group_resume(const struct call *call)
+static int show_groups_of(const struct call *call, const struct targets *targets, uint32_t index,
+                          json_t *all)
 {
-    return act_on_group(call, "resume");
+    static const char *const keys[] = {"a", "b"};
+    char why[TRACE_LINE] = "";
+    const char *name = call->name_count > 0 ? call->names[0] : NULL;
+    json_t *status = ask_status(call, targets->socket[index], why);
+    bool found = status && only_group(status, name);
+    int result = found || (status && !name) ? CLI_DONE : CLI_FAILED;
+    if (status && !found && name)
+        snprintf(why, sizeof why, "there is no group %.60s", name);
+    if (!status || (!found && name))
+        fprintf(stderr, "%s: %s%s\n", target_name(targets, index),
+                status ? "" : "no answer: ", why);
+    else if (!call->json)
+        show_groups(stdout, status);
+    if (call->json) {
+        json_t *shown = status ? json_incref(json_object_get(status, "groups"))
+                               : json_pack("{ss}", "error", why);
+        int controller = targets->controller[index];
+        if (targets->count > 1)
+            json_object_set_new(all, keys[controller], shown ? shown : json_array());
+        else {
+            print_json(shown);
+            json_decref(shown);
+        }
+    }
+    json_decref(status);
+    return result;
+}
+
+static int run_group_status(const struct call *call)
+{
+    struct targets targets;
+    int result = find_targets(call, &targets);
+    if (result != CLI_DONE)
+        return result;
+    json_t *all = json_object();
+    for (uint32_t i = 0; i < targets.count; i++) {
+        int one = show_groups_of(call, &targets, i, all);
+        fflush(stdout);
+        if (one != CLI_DONE)
+            result = one;
+    }
+    if (call->json && targets.count > 1)
+        print_json(all);
+    json_decref(all);
+    return result;
 }

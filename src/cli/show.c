@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { LABEL_WIDTH = 11, LINE_BYTES = 1024 };
 
@@ -59,6 +60,15 @@ void show_size(char text[SHOW_SHORT], uint64_t bytes)
         snprintf(text, SHOW_SHORT, "%u", (unsigned)bytes);
     else
         scaled(text, value, units[unit]);
+}
+
+void show_time(char text[SHOW_SHORT * 2], uint64_t wall_us)
+{
+    time_t seconds = (time_t)(wall_us / 1000000);
+    struct tm parts;
+    if (!gmtime_r(&seconds, &parts) ||
+        strftime(text, SHOW_SHORT * 2, "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        snprintf(text, SHOW_SHORT * 2, "?");
 }
 
 /* How long something has gone on, in words. */
@@ -303,36 +313,117 @@ static void show_volumes(FILE *out, const json_t *status)
     }
 }
 
-static void show_groups(FILE *out, const json_t *status)
+static const char *or_mark(const char *text)
+{
+    return text ? text : "?";
+}
+
+/* What the copy shows, and how old that is. */
+static void show_behind(FILE *out, const json_t *group, bool copy)
+{
+    const json_t *behind = json_object_get(group, "behind");
+    char when[SHOW_SHORT * 2], bytes[SHOW_SHORT];
+    if (!json_is_object(behind)) {
+        labelled(out, "", "%s",
+                 copy ? "it shows no state of the other site yet"
+                      : "no state of this site is there yet");
+        return;
+    }
+    show_time(when, number(group, "shown_wall_us"));
+    show_size(bytes, number(behind, "bytes"));
+    if (copy)
+        labelled(out, "", "it shows cycle %" PRIu64 " of %s, %.1f s ago",
+                 number(group, "shown_cycle"), when, rate(behind, "seconds"));
+    else
+        labelled(out, "",
+                 "the copy shows cycle %" PRIu64 " of %s: behind by %.1f s, %s, %" PRIu64 " cycles",
+                 number(group, "shown_cycle"), when, rate(behind, "seconds"), bytes,
+                 number(behind, "cycles"));
+}
+
+static void show_sync(FILE *out, const json_t *group)
+{
+    const json_t *sync = json_object_get(group, "sync");
+    char left[SHOW_SHORT * 2] = "not known";
+    if (!json_is_object(sync))
+        return;
+    if (json_is_number(json_object_get(sync, "seconds_left")))
+        show_age(left, rate(sync, "seconds_left"));
+    labelled(out, "", "%.1f %% of what differed is sent, %" PRIu64 " regions to go; time left: %s",
+             rate(sync, "percent"), number(group, "marked_regions"), left);
+}
+
+static void show_sender(FILE *out, const json_t *group)
+{
+    const json_t *link = json_object_get(group, "link");
+    char sent[SHOW_SHORT], pinned[SHOW_SHORT], budget[SHOW_SHORT];
+    show_size(pinned, number(group, "pinned_pages") * 4096);
+    show_size(budget, number(group, "budget_pages") * 4096);
+    labelled(out, "", "%s of %s wait here; %" PRIu64 " regions differ", pinned, budget,
+             number(group, "marked_regions"));
+    show_size(sent, number(link, "sent_bytes"));
+    if (json_is_object(link))
+        labelled(out, "", "session %s %s%s, %s sent%s%s", yes(link, "up") ? "up to" : "DOWN to",
+                 or_mark(words(link, "address")), yes(link, "encrypted") ? ", encrypted" : "", sent,
+                 words(link, "error") ? "; last error: " : "",
+                 words(link, "error") ? words(link, "error") : "");
+}
+
+static void show_receiver(FILE *out, const json_t *group)
+{
+    const json_t *incoming = json_object_get(group, "incoming");
+    const char *a = words(incoming, "a"), *b = words(incoming, "b");
+    char came[SHOW_SHORT];
+    if (!json_is_object(incoming))
+        return;
+    show_size(came, number(incoming, "bytes"));
+    labelled(out, "", "there: controller a %s%s, b %s%s; %s came in %" PRIu64 " batches",
+             a ? "from " : "", a ? a : "is not logged in", b ? "from " : "",
+             b ? b : "is not logged in", came, number(incoming, "batches"));
+}
+
+static void show_group(FILE *out, const json_t *group)
+{
+    static const char primary[] = "copied to array";
+    const char *role = words(group, "role"), *hosts = words(group, "hosts");
+    const char *cause = words(group, "cause");
+    bool copy = role && strcmp(role, "primary") != 0;
+    bool over = role && strcmp(role, "failed over") == 0;
+    char name[LINE_BYTES], array[LINE_BYTES];
+    labelled(out, "group", "%s, %s %s: %s%s%s%s%s%s", cut(name, words(group, "name"), 40),
+             over   ? "failed over from array"
+             : copy ? "a copy of what is at array"
+                    : primary,
+             cut(array, words(group, "array"), 40),
+             or_mark(words(group, "condition") ? words(group, "condition") : words(group, "state")),
+             cause ? " (" : "", cause ? cause : "", cause ? ")" : "",
+             hosts && strcmp(hosts, "served") != 0 ? "; hosts: " : "",
+             hosts && strcmp(hosts, "served") != 0 ? hosts : "");
+    if (words(group, "reason"))
+        labelled(out, "", "%s", words(group, "reason"));
+    show_behind(out, group, copy);
+    show_sync(out, group);
+    if (!copy || json_is_object(json_object_get(group, "link")))
+        show_sender(out, group);
+    if (copy)
+        show_receiver(out, group);
+}
+
+static void show_all_groups(FILE *out, const json_t *status)
 {
     size_t index;
     json_t *group;
-    json_array_foreach(json_object_get(status, "groups"), index, group)
-    {
-        const json_t *link = json_object_get(group, "link");
-        char name[LINE_BYTES], array[LINE_BYTES], sent[SHOW_SHORT], pinned[SHOW_SHORT],
-            budget[SHOW_SHORT];
-        if (index == 0)
-            fputc('\n', out);
-        labelled(out, "group", "%s to array %s: %s%s%s", cut(name, words(group, "name"), 40),
-                 cut(array, words(group, "array"), 40),
-                 words(group, "state") ? words(group, "state") : "?",
-                 words(group, "reason") ? ": " : "",
-                 words(group, "reason") ? words(group, "reason") : "");
-        show_size(pinned, number(group, "pinned_pages") * 4096);
-        show_size(budget, number(group, "budget_pages") * 4096);
-        labelled(out, "",
-                 "cycle %" PRIu64 " confirmed, %" PRIu64 " open; %s of %s wait here; %" PRIu64
-                 " regions differ",
-                 number(group, "confirmed_cycle"), number(group, "open_cycle"), pinned, budget,
-                 number(group, "marked_regions"));
-        show_size(sent, number(link, "sent_bytes"));
-        labelled(out, "", "session %s %s%s, %s sent%s%s", yes(link, "up") ? "up to" : "DOWN to",
-                 words(link, "address") ? words(link, "address") : "?",
-                 yes(link, "encrypted") ? ", encrypted" : "", sent,
-                 words(link, "error") ? "; last error: " : "",
-                 words(link, "error") ? words(link, "error") : "");
-    }
+    json_array_foreach(json_object_get(status, "groups"), index, group) show_group(out, group);
+}
+
+void show_groups(FILE *out, const json_t *status)
+{
+    char array[LINE_BYTES];
+    fprintf(out, "array %s, controller %c\n", cut(array, words(status, "array"), 40),
+            letter(status, "controller", '?'));
+    if (json_array_size(json_object_get(status, "groups")) == 0)
+        labelled(out, "group", "none is configured");
+    show_all_groups(out, status);
 }
 
 static void show_stream(FILE *out, const char *label, const json_t *stream)
@@ -406,7 +497,9 @@ void show_status(FILE *out, const json_t *status)
     show_cache(out, status);
     show_iscsi(out, status);
     show_volumes(out, status);
-    show_groups(out, status);
+    if (json_array_size(json_object_get(status, "groups")) > 0)
+        fputc('\n', out);
+    show_all_groups(out, status);
     show_streams(out, status);
     show_destage(out, status);
 }

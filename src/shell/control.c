@@ -9,6 +9,7 @@
 #include "shell/control.h"
 
 #include "scsi/scsi.h"
+#include "shell/control_group.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -462,7 +463,9 @@ static json_t *format_group(const struct config *config, uint32_t index,
     put_number(object, "pages_sent", status->pages_sent);
     put_number(object, "base_pages_sent", status->base_pages_sent);
     put_number(object, "bytes_sent", status->bytes_sent);
-    put(object, "link", format_group_link(group, &counts->out));
+    control_group_put(object, group, counts, status);
+    bool sends = counts->sends && group->address_count > 0;
+    put(object, "link", sends ? format_group_link(group, &counts->out) : json_null());
     for (uint32_t i = 0; i < group->volume_count; i++) {
         json_t *volume = json_object();
         put(volume, "name", text(config->volumes[group->volumes[i].volume].name, false));

@@ -237,6 +237,7 @@ static void sample(struct timer *timer)
         self->sampled_writes[i] = volume->writes;
     }
     self->sampled_us = now_us;
+    copy_groups_sample(self->groups, &self->status);
     if (self->status.role != self->role_told) {
         self->role_told = self->status.role;
         notify_say("STATUS=%s: %.150s", role_name(self->status.role), self->status.reason);

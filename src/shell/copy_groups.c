@@ -24,6 +24,8 @@ struct copy_group {
     bool here; /* it was held here when that was last looked at */
     uint64_t batches_in, bytes_in;
     struct copy_outgoing out;
+    uint64_t sync_from, sync_left, sync_at_us;
+    double sync_rate;
 };
 
 struct copy_groups {
@@ -170,14 +172,19 @@ bool copy_groups_flush(struct copy_groups *groups)
     return groups->called;
 }
 
-void copy_groups_wall(struct copy_groups *groups)
+static uint64_t wall_us(void)
 {
     struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void copy_groups_wall(struct copy_groups *groups)
+{
     if (!groups)
         return;
     groups->called = false; /* the pump follows */
-    clock_gettime(CLOCK_REALTIME, &now);
-    array_set_wall(groups->array, (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+    array_set_wall(groups->array, wall_us());
 }
 
 /* Who brings batches to a controller that lost the group is sent to the other one at once; when
@@ -198,6 +205,30 @@ static void look(struct timer *timer)
     loop_timer_set(groups->loop, timer, groups->loop->now_us + COPY_GROUPS_LOOK_MS * 1000ull);
 }
 
+/* The rate is that of the last seconds, the older ones counting less and less. */
+static void sample(struct copy_group *group, const struct group_status *status, uint64_t now_us)
+{
+    enum { WEIGHT = 4 };
+    uint64_t left = status->marked_regions;
+    if (status->state != GROUP_SYNCING || left > group->sync_left) {
+        group->sync_from = group->sync_left = left;
+        group->sync_rate = 0;
+    } else {
+        double seconds = (double)(now_us - group->sync_at_us) / 1e6;
+        double rate = (double)(group->sync_left - left) / (seconds > 0.001 ? seconds : 0.001);
+        group->sync_rate =
+            group->sync_rate > 0 ? (group->sync_rate * (WEIGHT - 1) + rate) / WEIGHT : rate;
+        group->sync_left = left;
+    }
+    group->sync_at_us = now_us;
+}
+
+void copy_groups_sample(struct copy_groups *groups, const struct array_status *status)
+{
+    for (uint32_t i = 0; groups && i < groups->count; i++)
+        sample(groups->group[i], &status->groups[i], groups->loop->now_us);
+}
+
 void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
                         struct copy_group_counts *counts)
 {
@@ -206,7 +237,12 @@ void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
     *counts = (struct copy_group_counts){.sends = group->out_there && group->out.wanted,
                                          .listens = groups->listens,
                                          .batches_in = group->batches_in,
-                                         .bytes_in = group->bytes_in};
+                                         .bytes_in = group->bytes_in,
+                                         .sync_from = group->sync_from,
+                                         .sync_rate = group->sync_rate,
+                                         .now_wall_us = wall_us()};
+    if (groups->listens)
+        array_copy_state(groups->array, (uint8_t)number, &counts->here);
     if (group->out_there)
         counts->out = group->out.counts;
     for (int half = 0; groups->listens && half < CONTROLLER_COUNT; half++) {

@@ -24,6 +24,10 @@ struct copy_group_counts {
     char from[CONTROLLER_COUNT][ADDRESS_TEXT_SIZE]; /* where the other array's controllers are
                                                        logged in from; empty: they are not */
     uint64_t batches_in, bytes_in;
+    struct copy_state here; /* what the other array is told, without the identity */
+    uint64_t sync_from;     /* regions that were marked when the core began to send them ... */
+    double sync_rate;       /* ... and how many a second are done with; 0: not known */
+    uint64_t now_wall_us;
 };
 
 /* `made->groups` from the configuration. NULL, or a sentence. */
@@ -49,6 +53,9 @@ void copy_groups_reset(struct copy_groups *groups, uint32_t which);
 /* Once a turn. The core may be called: answers and batches arrive here too. True: it was, so it is
  * to be pumped again. */
 bool copy_groups_flush(struct copy_groups *groups);
+
+/* Every CONTROLLER_SAMPLE_MS or so: how far the marked regions have been sent. */
+void copy_groups_sample(struct copy_groups *groups, const struct array_status *status);
 
 /* For the status; group < config.group_count. */
 void copy_groups_counts(const struct copy_groups *groups, uint32_t group,

@@ -155,8 +155,10 @@ static int type(const char *line)
 
 static void every_command_has_help_and_exits_well(void **state)
 {
-    static const char *const commands[] = {"run",  "check",       "status",        "volume move",
-                                           "stop", "accept-loss", "group suspend", "group resume"};
+    static const char *const commands[] = {"run",           "check",        "status",
+                                           "volume move",   "stop",         "accept-loss",
+                                           "group suspend", "group resume", "group failover",
+                                           "group reverse", "group resync", "group status"};
     assert_int_equal(type("holdfast --help"), CLI_DONE);
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
         char line[64], usage[64];
@@ -194,6 +196,10 @@ static void no_line_of_a_help_is_wider_than_a_terminal(void **state)
         "holdfast accept-loss --help",
         "holdfast group suspend --help",
         "holdfast group resume --help",
+        "holdfast group failover --help",
+        "holdfast group reverse --help",
+        "holdfast group resync --help",
+        "holdfast group status --help",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(lines); i++) {
         assert_int_equal(type(lines[i]), CLI_DONE);
@@ -222,7 +228,10 @@ static void words_that_make_no_sense_are_refused(void **state)
         {"holdfast start", "holdfast: no such command: start\n"},
         {"holdfast volume", "holdfast: volume has one command: volume move NAME a|b\n"},
         {"holdfast group",
-         "holdfast: group has two commands: group suspend NAME, group resume NAME\n"},
+         "holdfast: group has six commands: group status, suspend, resume, failover, reverse, "
+         "resync\n"},
+        {"holdfast group suspend db --force", "holdfast group suspend: does not take: --force\n"},
+        {"holdfast group failover", "holdfast group failover: more words are needed: NAME\n"},
         {"holdfast group suspend", "holdfast group suspend: more words are needed: NAME\n"},
         {"holdfast volume drop v", "holdfast: volume has one command: volume move NAME a|b\n"},
         {"holdfast status now", "holdfast status: one word too many: now\n"},
@@ -353,6 +362,62 @@ static void a_group_is_asked_for_where_somebody_answers(void **state)
                         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"resume\"}\n");
 }
 
+static void force_is_said_when_it_was_given(void **state)
+{
+    static const struct {
+        const char *line, *request;
+    } rows[] = {
+        {"holdfast group failover db --controller a",
+         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\"}\n"},
+        {"holdfast group failover db --force --controller a",
+         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":true}\n"},
+        {"holdfast group reverse db --controller a",
+         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"reverse\"}\n"},
+        {"holdfast group resync --force db --controller a",
+         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"resync\",\"force\":true}\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        fake_start(0, "{\"ok\":true,\"text\":\"done\"}\n");
+        assert_int_equal(type(rows[i].line), CLI_DONE);
+        assert_string_equal(fake_stop(0), rows[i].request);
+    }
+}
+
+static void a_status_of_groups_shows_only_them(void **state)
+{
+    static const char status[] =
+        "{\"ok\":true,\"status\":{\"array\":\"first\",\"controller\":\"a\",\"groups\":["
+        "{\"name\":\"db\",\"array\":\"far\",\"role\":\"primary\",\"condition\":\"consistent\"},"
+        "{\"name\":\"web\",\"array\":\"far\",\"role\":\"primary\",\"condition\":\"suspended\"}]}}"
+        "\n";
+    fake_start(0, status);
+    assert_int_equal(type("holdfast group status --controller a"), CLI_DONE);
+    assert_string_equal(fake_stop(0), "{\"command\":\"status\"}\n");
+    assert_non_null(strstr(out, "db, copied to array far: consistent"));
+    assert_non_null(strstr(out, "web, copied to array far: suspended"));
+    assert_null(strstr(out, "cache"));
+    fake_start(0, status);
+    assert_int_equal(type("holdfast group status web --controller a"), CLI_DONE);
+    fake_stop(0);
+    assert_null(strstr(out, "db,"));
+    assert_non_null(strstr(out, "web,"));
+    fake_start(0, status);
+    assert_int_equal(type("holdfast group status web --json --controller a"), CLI_DONE);
+    fake_stop(0);
+    assert_int_equal(out[0], '[');
+    assert_null(strstr(out, "\"db\""));
+    fake_start(0, status);
+    assert_int_equal(type("holdfast group status nothing --controller a"), CLI_FAILED);
+    fake_stop(0);
+    assert_string_equal(out, "");
+    assert_string_equal(err, "controller a: there is no group nothing\n");
+    fake_start(0, status);
+    assert_int_equal(type("holdfast group status db --json"), CLI_FAILED); /* b does not answer */
+    fake_stop(0);
+    assert_non_null(strstr(out, "\"b\": {"));
+    assert_non_null(strstr(out, "\"error\""));
+}
+
 static void stop_and_accept_loss_send_their_requests(void **state)
 {
     fake_start(0, "{\"ok\":true,\"text\":\"stopped\"}\n");
@@ -418,6 +483,8 @@ int main(void)
         cmocka_unit_test(status_of_both_names_the_one_that_does_not_answer),
         cmocka_unit_test(move_goes_on_to_the_one_that_agrees),
         cmocka_unit_test(a_group_is_asked_for_where_somebody_answers),
+        cmocka_unit_test(force_is_said_when_it_was_given),
+        cmocka_unit_test(a_status_of_groups_shows_only_them),
         cmocka_unit_test(stop_and_accept_loss_send_their_requests),
         cmocka_unit_test(an_answer_that_is_none_is_named),
     };

@@ -62,7 +62,23 @@ static const char ordinary[] =
     "{'name':'a-volume-with-a-long-name','owner':null,'moving':true,'size_bytes':512,'dirty_pages':"
     "0,"
     "'hit_rate':null,'read_iops':0.0,'write_iops':0.0,'read_latency_us':{'count':0},"
-    "'write_latency_us':{'count':0}}]}";
+    "'write_latency_us':{'count':0}}],"
+    "'groups':[{'name':'db','array':'far','state':'syncing','reason':'it is being sent','role':"
+    "'primary','era':1,'condition':'resynchronising','cause':null,'hosts':'served','shown_cycle':"
+    "12,"
+    "'shown_wall_us':1795280703500000,'behind':{'seconds':4.5,'bytes':8388608,'cycles':2},"
+    "'sync':{'percent':75.5,'seconds_left':90.0},'incoming':null,'pinned_pages':256,'budget_pages':"
+    "512,'marked_regions':40,'link':{'up':true,'address':'10.1.0.1:9','encrypted':true,'sent_bytes'"
+    ":"
+    "1048576,'error':null}},"
+    "{'name':'web','array':'near','state':'fallen','reason':'nothing is known','role':'receiving',"
+    "'era':3,'condition':'behind','cause':'link','hosts':'refused','shown_cycle':7,'shown_wall_us':"
+    "1795280703500000,'behind':{'seconds':61.0,'bytes':0,'cycles':0},'sync':null,'link':null,"
+    "'incoming':{'a':'10.1.0.7:4444','b':null,'batches':33,'bytes':2097152}},"
+    "{'name':'over','array':'near','reason':'hosts are served here','role':'failed "
+    "over','condition':"
+    "'failed over','cause':null,'hosts':'served','behind':null,'sync':null,'link':null,"
+    "'incoming':null}]}";
 
 static const char *const ordinary_lines[] = {
     "array demo, controller a: paired",
@@ -83,6 +99,22 @@ static const char *const ordinary_lines[] = {
     "76us/304us/41ms",
     "  a-volume-with-a~ - move    512      0    -      0      0                  -                 "
     " -",
+    "",
+    "  group       db, copied to array far: resynchronising",
+    "              it is being sent",
+    "              the copy shows cycle 12 of 2026-11-21 17:05:03 UTC: behind by 4.5 s, 8.0M, 2 "
+    "cycles",
+    "              75.5 % of what differed is sent, 40 regions to go; time left: 1 min 30 s",
+    "              1.0M of 2.0M wait here; 40 regions differ",
+    "              session up to 10.1.0.1:9, encrypted, 1.0M sent",
+    "  group       web, a copy of what is at array near: behind (link); hosts: refused",
+    "              nothing is known",
+    "              it shows cycle 7 of 2026-11-21 17:05:03 UTC, 61.0 s ago",
+    "              there: controller a from 10.1.0.7:4444, b is not logged in; 2.0M came in 33 "
+    "batches",
+    "  group       over, failed over from array near: failed over",
+    "              hosts are served here",
+    "              it shows no state of the other site yet",
     "",
     "  stream      batches headers  writes   drops  ranges  folded  resent refused    data h/batch",
     "  sent           1000    8500    8000     450      50     700       1       0     33M     8.5",

@@ -233,9 +233,16 @@ static void fill(void)
                                                          .in_flight = 71,
                                                          .logins = 72,
                                                          .sent_bytes = 73,
-                                                         .round_trip_us = 74}};
+                                                         .round_trip_us = 74},
+                                                 .listens = true,
+                                                 .from = {"", "192.0.2.7:9"},
+                                                 .batches_in = 75,
+                                                 .bytes_in = 76,
+                                                 .now_wall_us = 1500084};
     status.group_count = 1;
     status.groups[0] = (struct group_status){.state = GROUP_COPYING,
+                                             .role = GROUP_ROLE_PRIMARY,
+                                             .era = 79,
                                              .reason = "it runs",
                                              .session = true,
                                              .leader = true,
@@ -247,6 +254,8 @@ static void fill(void)
                                              .pinned_pages = 85,
                                              .tagged_pages = 86,
                                              .marked_regions = 87,
+                                             .region_count = 97,
+                                             .marked_pages = 100,
                                              .cuts = 88,
                                              .falls = 89,
                                              .restarts = 90,
@@ -345,6 +354,10 @@ static const char expected[] =
     "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"budget_pages\":2048,"
     "\"marked_regions\":87,\"cuts\":88,\"falls\":89,\"restarts\":90,\"batches\":91,"
     "\"resends\":92,\"refused\":93,\"pages_sent\":94,\"base_pages_sent\":95,\"bytes_sent\":96,"
+    "\"role\":\"primary\",\"era\":79,\"condition\":\"consistent\",\"cause\":null,"
+    "\"hosts\":\"served\",\"shown_cycle\":83,\"shown_wall_us\":84,"
+    "\"behind\":{\"seconds\":1.5,\"bytes\":1110016,\"cycles\":0},\"sync\":null,"
+    "\"incoming\":{\"a\":null,\"b\":\"192.0.2.7:9\",\"batches\":75,\"bytes\":76},"
     "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
     "\"in_flight\":71,\"sent_bytes\":73,\"round_trip_us\":74,\"error\":null},"
     "\"volumes\":[{\"name\":\"v1\",\"remote\":\"w1\"},{\"name\":\"v0\",\"remote\":\"v0\"}]}]}}\n";
@@ -427,12 +440,17 @@ static void the_largest_status_fits_its_bound(void **state)
     status.group_count = config.group_count = GROUP_LIMIT;
     for (int i = 0; i < GROUP_LIMIT; i++) {
         memset(&status.groups[i], 0x7f, sizeof status.groups[i]);
-        status.groups[i].state = GROUP_COPYING;
-        status.groups[i].leader = true;
+        status.groups[i].state = GROUP_SYNCING;
+        status.groups[i].role = GROUP_ROLE_PRIMARY;
+        status.groups[i].leader = status.groups[i].hosts_refused = true;
+        memset(extra.groups[i].from, '"', sizeof extra.groups[i].from);
+        extra.groups[i].sends = extra.groups[i].listens = true;
         memset(status.groups[i].reason, '"', TRACE_LINE);
         status.groups[i].reason[TRACE_LINE - 1] = '\0';
         memset(config.groups[i].name, 'n', CONFIG_NAME_SIZE - 1);
         memset(config.groups[i].array, 'n', CONFIG_NAME_SIZE - 1);
+        for (int j = 0; j < CONTROLLER_COUNT; j++)
+            extra.groups[i].from[j][ADDRESS_TEXT_SIZE - 1] = '\0';
         memset(extra.groups[i].out.error, '"', TRACE_LINE - 1);
         config.groups[i].volume_count = VOLUME_LIMIT / GROUP_LIMIT;
         for (int j = 0; j < VOLUME_LIMIT / GROUP_LIMIT; j++)

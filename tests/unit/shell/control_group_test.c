@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* A group's condition in words: each row is what the core and the sessions say, and what an
+ * operator reads. */
+
+#include "shell/control_group.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { NOW = 100000000, SECOND = 1000000 };
+
+static const struct row {
+    struct group_status status;
+    struct copy_group_counts counts;
+    const char *condition, *cause;
+} rows[] = {
+    /* the primary */
+    {{.state = GROUP_COPYING, .confirmed_wall_us = NOW - SECOND},
+     {.out = {.up = true}},
+     "consistent",
+     NULL},
+    {{.state = GROUP_COPYING, .confirmed_wall_us = NOW - 5 * SECOND},
+     {.out = {.up = true}},
+     "behind",
+     NULL},
+    {{.state = GROUP_COPYING, .confirmed_wall_us = NOW - 5 * SECOND},
+     {.out = {.up = true, .round_trip_us = 2 * SECOND}},
+     "consistent",
+     NULL},
+    {{.state = GROUP_COPYING, .confirmed_wall_us = NOW - 5 * SECOND}, {0}, "behind", "link"},
+    {{.state = GROUP_SUSPENDED}, {.out = {.up = true}}, "suspended", "operator"},
+    {{.state = GROUP_SUSPENDED},
+     {.out = {.up = true, .state = {.role = COPY_FAILED_OVER}}},
+     "suspended",
+     "other site"},
+    {{.state = GROUP_FALLEN}, {.out = {.up = true}}, "suspended", "budget"},
+    {{.state = GROUP_FALLEN}, {0}, "suspended", "link"},
+    {{.state = GROUP_NOT_HERE}, {0}, "not here", NULL},
+    {{.state = GROUP_SYNCING, .marked_regions = 10, .region_count = 100},
+     {.out = {.up = true}, .sync_from = 100},
+     "initial copy",
+     NULL},
+    {{.state = GROUP_SYNCING, .marked_regions = 10, .region_count = 100},
+     {.out = {.up = true, .state = {.role = COPY_RECEIVING}}, .sync_from = 40},
+     "resynchronising",
+     NULL},
+    {{.state = GROUP_SYNCING, .marked_regions = 10, .region_count = 100},
+     {.out = {.state = {.role = COPY_RECEIVING}}, .sync_from = 40},
+     "resynchronising",
+     "link"},
+    /* the copy */
+    {{.role = GROUP_ROLE_RECEIVING}, {.from = {"x"}}, "initial copy", NULL},
+    {{.role = GROUP_ROLE_RECEIVING}, {0}, "initial copy", "link"},
+    {{.role = GROUP_ROLE_RECEIVING},
+     {.from = {"x"}, .here = {.role = COPY_RECEIVING, .promoted = 7}},
+     "resynchronising",
+     NULL},
+    {{.role = GROUP_ROLE_RECEIVING},
+     {.from = {"", "x"},
+      .here = {.role = COPY_RECEIVING,
+               .promoted = 7,
+               .promoted_wall_us = NOW - SECOND,
+               .flags = COPY_STATE_CONSISTENT}},
+     "consistent",
+     NULL},
+    {{.role = GROUP_ROLE_RECEIVING},
+     {.here = {.role = COPY_RECEIVING,
+               .promoted = 7,
+               .promoted_wall_us = NOW - 9 * SECOND,
+               .flags = COPY_STATE_CONSISTENT}},
+     "behind",
+     "link"},
+    {{.role = GROUP_ROLE_FAILED_OVER},
+     {.here = {.role = COPY_FAILED_OVER, .promoted = 7}},
+     "failed over",
+     NULL},
+};
+
+static void each_row_has_its_word(void **state)
+{
+    const struct config_group config = {.cycle_ms = 100};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct copy_group_counts counts = rows[i].counts;
+        struct control_group group;
+        counts.now_wall_us = NOW;
+        control_group_judge(&group, &config, &counts, &rows[i].status);
+        if (strcmp(group.condition, rows[i].condition) != 0)
+            fail_msg("row %zu: %s, not %s", i, group.condition, rows[i].condition);
+        if ((group.cause == NULL) != (rows[i].cause == NULL) ||
+            (group.cause && strcmp(group.cause, rows[i].cause) != 0))
+            fail_msg("row %zu: cause %s", i, group.cause ? group.cause : "none");
+    }
+}
+
+static void what_is_left_is_counted(void **state)
+{
+    const struct config_group config = {.cycle_ms = 100};
+    const struct group_status status = {.state = GROUP_SYNCING,
+                                        .open = 12,
+                                        .confirmed = 10,
+                                        .confirmed_wall_us = NOW - 3 * SECOND,
+                                        .pinned_pages = 2,
+                                        .tagged_pages = 3,
+                                        .marked_pages = 5,
+                                        .marked_regions = 25,
+                                        .region_count = 200};
+    struct copy_group_counts counts = {
+        .sync_from = 100, .sync_rate = 2.5, .now_wall_us = NOW, .out = {.up = true}};
+    struct control_group group;
+    control_group_judge(&group, &config, &counts, &status);
+    assert_true(group.syncs);
+    assert_int_equal((int)group.percent, 75);
+    assert_int_equal((int)group.seconds_left, 10);
+    assert_int_equal(group.behind_us, 3 * SECOND);
+    assert_int_equal(group.behind_bytes, 10 * 4096);
+    assert_int_equal(group.behind_cycles, 2);
+    counts.sync_rate = 0;
+    control_group_judge(&group, &config, &counts, &status);
+    assert_true(group.seconds_left < 0);
+    counts.now_wall_us = 1; /* a clock that was set back */
+    control_group_judge(&group, &config, &counts, &status);
+    assert_int_equal(group.behind_us, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_row_has_its_word),
+        cmocka_unit_test(what_is_left_is_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
