@@ -26,7 +26,7 @@ _holdfast() {
     --timeout) return ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run check status volume group stop accept-loss --help --version" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "run check status volume group stop accept-loss demo --help --version" -- "$current")
         return
     fi
     # The words before this one: which configuration, and how many names.
@@ -59,6 +59,7 @@ _holdfast() {
         *) words="--config --controller --socket --timeout --help" ;;
         esac
         ;;
+    demo) words="--remote --postgres --keep --help" ;;
     stop) words="--config --controller --socket --timeout --help" ;;
     accept-loss) words="--config --controller --socket --timeout --peer-is-dead --help" ;;
     esac

@@ -6,6 +6,7 @@
 
 #include "base/check_report.h"
 #include "cli/cli.h"
+#include "cli/demo.h"
 #include "shell/config.h"
 #include "shell/run.h"
 
@@ -92,6 +93,7 @@ int main(int argc, char **argv)
         .sockets = on_sockets,
         .check = on_check,
         .run = on_run,
+        .demo = demo_run,
     };
     check_on_failure(on_failed_check);
     return cli_main(argc, argv, &hooks);

@@ -22,9 +22,13 @@ enum {
     OPTION_PEER_IS_DEAD = 16,
     OPTION_TIMEOUT = 32,
     OPTION_FORCE = 64,
+    OPTION_REMOTE = 1024, /* of the demonstration */
+    OPTION_POSTGRES = 2048,
+    OPTION_KEEP = 4096,
     OPTIONS_ASK = OPTION_CONFIG | OPTION_CONTROLLER | OPTION_SOCKET | OPTION_TIMEOUT,
 };
 
+enum { DEMO_WORDS = 4 }; /* with the NULL */
 enum { NAME_LIMIT = 2, TIMEOUT_LIMIT_S = 86400 };
 
 /* One call, taken apart. */
@@ -37,6 +41,8 @@ struct call {
     bool json;
     bool peer_is_dead;
     bool force;
+    uint32_t demo_count;
+    const char *demo[DEMO_WORDS]; /* the options of the demonstration, as they stand */
     uint32_t timeout_ms;
     uint32_t name_count;
     const char *names[NAME_LIMIT];
@@ -61,6 +67,7 @@ static int run_stop(const struct call *call);
 static int run_accept_loss(const struct call *call);
 static int run_group(const struct call *call);
 static int run_group_status(const struct call *call);
+static int run_demo(const struct call *call);
 
 static const struct command commands[] = {
     {"run", "", 0, 0, OPTION_CONFIG | OPTION_CONTROLLER, 0, "be one controller, in the foreground",
@@ -130,6 +137,13 @@ static const struct command commands[] = {
      "it\n"
      "is, as in the initial copy.\n",
      run_group},
+    {"demo", "", 0, 0, OPTION_REMOTE | OPTION_POSTGRES | OPTION_KEEP, 0,
+     "see on this machine what it is for",
+     "Starts controllers of its own on loopback addresses, in temporary directories, and kills "
+     "one\n"
+     "of them under load: nothing is lost. It tells what happens, and ends with 1 when anything\n"
+     "was lost after all.\n",
+     run_demo},
 };
 
 /* ---- help ---- */
@@ -156,6 +170,11 @@ static void print_help(const struct command *command)
         {OPTION_PEER_IS_DEAD, "[--peer-is-dead]",
          "--peer-is-dead      the other controller does not run any more"},
         {OPTION_FORCE, "[--force]", "--force             see above"},
+        {OPTION_REMOTE, "[--remote]",
+         "--remote            two arrays: one is destroyed, the other has a state that it had"},
+        {OPTION_POSTGRES, "[--postgres]",
+         "--postgres          the same with PostgreSQL on two of the volumes; needs root"},
+        {OPTION_KEEP, "[--keep]", "--keep              leave the directories for a look"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
         if (command->options & options[i].option) {
@@ -212,10 +231,11 @@ static const struct option {
     unsigned bit;
     bool takes_value;
 } options[] = {
-    {"--config", OPTION_CONFIG, true}, {"--controller", OPTION_CONTROLLER, true},
-    {"--socket", OPTION_SOCKET, true}, {"--timeout", OPTION_TIMEOUT, true},
-    {"--json", OPTION_JSON, false},    {"--peer-is-dead", OPTION_PEER_IS_DEAD, false},
-    {"--force", OPTION_FORCE, false},
+    {"--config", OPTION_CONFIG, true},      {"--controller", OPTION_CONTROLLER, true},
+    {"--socket", OPTION_SOCKET, true},      {"--timeout", OPTION_TIMEOUT, true},
+    {"--json", OPTION_JSON, false},         {"--peer-is-dead", OPTION_PEER_IS_DEAD, false},
+    {"--force", OPTION_FORCE, false},       {"--remote", OPTION_REMOTE, false},
+    {"--postgres", OPTION_POSTGRES, false}, {"--keep", OPTION_KEEP, false},
 };
 
 /* Takes the option; an exit status when its value makes no sense, else CLI_DONE. */
@@ -249,6 +269,15 @@ static int take_option(struct call *call, const struct option *option, const cha
         break;
     case OPTION_FORCE:
         call->force = true;
+        break;
+    case OPTION_REMOTE:
+    case OPTION_POSTGRES:
+    case OPTION_KEEP:
+        for (uint32_t i = 0; i < call->demo_count; i++)
+            if (strcmp(call->demo[i], option->name) == 0)
+                return CLI_DONE;
+        CHECK(call->demo_count + 1 < DEMO_WORDS);
+        call->demo[call->demo_count++] = option->name;
         break;
     default:
         CHECK(false);
@@ -644,4 +673,9 @@ static int run_group_status(const struct call *call)
         print_json(all);
     json_decref(all);
     return result;
+}
+
+static int run_demo(const struct call *call)
+{
+    return call->hooks->demo(call->demo);
 }

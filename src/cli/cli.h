@@ -29,6 +29,7 @@ struct cli_hooks {
     /* These return the exit status. */
     int (*check)(const char *config, const char *other); /* other: NULL, or another array's */
     int (*run)(const char *config, int controller);
+    int (*demo)(const char *const words[]); /* for the script; NULL behind the last */
 };
 
 /* The whole program: returns its exit status, one of CLI_* or what hooks->run() returned. */

@@ -56,8 +56,9 @@ class Wire:
 class _Flow:
     """One direction of one connection."""
 
-    def __init__(self, source, sink, towards):
+    def __init__(self, source, sink, towards, number):
         self.source, self.sink, self.towards = source, sink, towards
+        self.number = number  # of its connection
         self.queue = collections.deque()  # (time at which it may go on, bytes)
         self.size = 0
         self.ended = False
@@ -71,7 +72,9 @@ class Proxy:
         self.listener = socket.create_server((host, port))
         self.listener.setblocking(False)
         self.flows = []
-        self.is_cut = self.is_stalled = False
+        self.is_cut = False
+        self.stalled = ()  # the directions in which nothing passes
+        self.tap = None  # called with (connection's number, towards, bytes) of all that passes
         self.cut_after = None  # (towards, bytes still to pass)
         self.passed = {"up": 0, "down": 0}
         self.accepted = 0
@@ -96,9 +99,9 @@ class Proxy:
             self.is_cut = True
             self._drop_all()
 
-    def stall(self):
-        """Connections stay, nothing passes; the far end is not told."""
-        self.is_stalled = True
+    def stall(self, *towards):
+        """Connections stay, nothing passes (that way; both, when none is named); the far end is not told."""
+        self.stalled = towards or ("up", "down")
 
     def break_connections(self):
         """Every connection ends now; new ones are welcome."""
@@ -118,7 +121,7 @@ class Proxy:
 
     def heal(self):
         with self._lock:
-            self.is_cut = self.is_stalled = False
+            self.is_cut, self.stalled = False, ()
             self.wire.delay, self.wire.bandwidth, self.cut_after = 0.0, None, None
 
     def end(self):
@@ -155,7 +158,7 @@ class Proxy:
         for end in (near, far):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.flows += [_Flow(near, far, "up"), _Flow(far, near, "down")]
+        self.flows += [_Flow(near, far, "up", self.accepted), _Flow(far, near, "down", self.accepted)]
 
     def _drop(self, flow):
         """A connection ends as a whole once one of its directions has."""
@@ -196,6 +199,8 @@ class Proxy:
                 flow.queue.clear()
                 return
             flow.size -= sent
+            if self.tap and sent:
+                self.tap(flow.number, flow.towards, bytes(data[:sent]))
             self.passed[flow.towards] += sent
             if limit:
                 limit[1] -= sent
@@ -211,7 +216,7 @@ class Proxy:
         while not self._ending:
             with self._lock:
                 now = time.monotonic()
-                stalled = self.is_stalled
+                stalled = self.stalled
                 readers = [self.listener]
                 writers = []
                 soonest = 0.02
@@ -219,7 +224,7 @@ class Proxy:
                     if flow.ended and not flow.queue:
                         self._drop(flow)
                         continue
-                    if stalled or flow not in self.flows:
+                    if flow.towards in stalled or flow not in self.flows:
                         continue
                     waiting = self.wire.waiting(flow.towards, now)
                     if waiting > WAITING_S:
@@ -238,14 +243,13 @@ class Proxy:
             with self._lock:
                 if self.listener in readable:
                     self._accept()
-                if self.is_stalled:
-                    continue
                 now = time.monotonic()
                 for flow in list(self.flows):
-                    if flow in self.flows and flow.source in readable:
+                    if flow in self.flows and flow.towards not in self.stalled and flow.source in readable:
                         self._read(flow)
                 for flow in list(self.flows):
-                    if flow in self.flows and (flow.sink in writable or flow.source in readable):
+                    if flow in self.flows and flow.towards not in self.stalled and \
+                            (flow.sink in writable or flow.source in readable):
                         self._write(flow, now)
         with self._lock:
             self._drop_all()

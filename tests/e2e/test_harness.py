@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
 """What the other tests stand on: ports that no two runs share, a wire that is as long and as narrow as it was asked to
-be, and a runner that tests the program it was given."""
+be, judges of a copy that see what is wrong with one, and a runner that tests the program it was given."""
 
 import importlib.machinery
 import importlib.util
@@ -11,7 +11,11 @@ import sys
 import threading
 import time
 
+import pytest
+
 import holdfast
+import postgres
+import transactions
 from proxy import WAITING_S, Proxy, Wire
 
 NARROW = 40
@@ -90,6 +94,58 @@ def test_two_ways_over_one_wire_share_its_bandwidth_and_hold_little():
     finally:
         for way in ways:
             way.end()
+
+
+def volumes_with(numbers, count=3, size=65536):
+    volumes = [bytearray(size) for _ in range(count)]
+    for number in numbers:
+        which, place = transactions.place_of(number, count)
+        volumes[which][place:place + transactions.SECTOR] = transactions.record(number, 1000 * number)
+    return volumes
+
+
+def judge(volumes, **more):
+    preads = [lambda offset, length, data=data: data[offset:offset + length] for data in volumes]
+    return transactions.check_no_hole(transactions.find(preads, len(volumes[0])), **more)
+
+
+def test_a_copy_of_transactions_is_good_only_without_a_hole():
+    assert judge(volumes_with(())) == 0
+    assert judge(volumes_with(range(1, 200))) == 199
+    for missing in (1, 7, 198):
+        with pytest.raises(transactions.Wrong, match=f"the first: {missing}$"):
+            judge(volumes_with(set(range(1, 200)) - {missing}))
+    torn = volumes_with(range(1, 200))
+    torn[0][300] ^= 1
+    with pytest.raises(transactions.Wrong, match="this is no transaction"):
+        judge(torn)
+    moved = volumes_with(range(1, 200))
+    moved[0][1024:1536] = moved[1][1024:1536]
+    with pytest.raises(transactions.Wrong, match="this is no transaction"):
+        judge(moved)
+    times = {number: 1000 * number for number in range(1, 300)}
+    assert judge(volumes_with(range(1, 200)), times=times, cut_us=200_000) == 199
+    with pytest.raises(transactions.Wrong, match="transaction 200 was acknowledged before the cut"):
+        judge(volumes_with(range(1, 200)), times=times, cut_us=200_001)
+
+
+def test_a_copy_of_a_database_is_good_only_if_it_is_what_had_been_committed_at_some_moment():
+    # Two clients; each transaction takes 8 us, the second client's begin 5 us later than the first's.
+    committed = {(client, n): (10 * n + 5 * client, 10 * n + 5 * client + 8) for client in (0, 1) for n in range(1, 50)}
+    found = {key for key, (_, answered) in committed.items() if answered < 300}
+    missing = len(committed) - len(found)
+    assert postgres.check_prefix(committed, found) == missing
+    assert postgres.check_prefix(committed, found, cut_us=300) == missing
+    assert postgres.check_prefix(committed, found | {(0, 30)}) == missing - 1  # not answered, and there: that may be
+    with pytest.raises(postgres.Wrong, match="before the cut"):
+        postgres.check_prefix(committed, found, cut_us=330)
+    with pytest.raises(postgres.Wrong, match="client 1: a hole"):
+        postgres.check_prefix(committed, found - {(1, 7)})
+    behind = {key for key in found if key[0] == 0 or key[1] < 20}  # without a hole, and no state that there was
+    with pytest.raises(postgres.Wrong, match="after a missing one was answered"):
+        postgres.check_prefix(committed, behind)
+    with pytest.raises(postgres.Wrong, match="had begun only 50"):
+        postgres.check_prefix(committed, found | {(0, n) for n in range(1, 53)})
 
 
 def load_run_tests():

@@ -110,6 +110,15 @@ static int on_run(const char *config, int controller)
     return 7;
 }
 
+static int on_demo(const char *const words[])
+{
+    run_config[0] = '\0';
+    for (; *words; words++)
+        snprintf(run_config + strlen(run_config), sizeof run_config - strlen(run_config), " %s",
+                 *words);
+    return 9;
+}
+
 static void read_back(int descriptor, int saved, int target, char *text)
 {
     ssize_t count = pread(descriptor, text, OUTPUT_BYTES - 1, 0);
@@ -122,7 +131,7 @@ static void read_back(int descriptor, int saved, int target, char *text)
 /* Runs the words of `line` (split at blanks); what it prints is in `out` and `err`. */
 static int type(const char *line)
 {
-    static const struct cli_hooks hooks = {"1.2.3", on_sockets, on_check, on_run};
+    static const struct cli_hooks hooks = {"1.2.3", on_sockets, on_check, on_run, on_demo};
     char words[512], *argv[16], *rest = words;
     int argc = 0;
     snprintf(words, sizeof words, "%s", line);
@@ -155,10 +164,10 @@ static int type(const char *line)
 
 static void every_command_has_help_and_exits_well(void **state)
 {
-    static const char *const commands[] = {"run",           "check",        "status",
-                                           "volume move",   "stop",         "accept-loss",
-                                           "group suspend", "group resume", "group failover",
-                                           "group reverse", "group resync", "group status"};
+    static const char *const commands[] = {
+        "run",          "check",         "status",       "volume move",    "stop",
+        "accept-loss",  "group suspend", "group resume", "group failover", "group reverse",
+        "group resync", "group status",  "demo"};
     assert_int_equal(type("holdfast --help"), CLI_DONE);
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
         char line[64], usage[64];
@@ -200,6 +209,7 @@ static void no_line_of_a_help_is_wider_than_a_terminal(void **state)
         "holdfast group reverse --help",
         "holdfast group resync --help",
         "holdfast group status --help",
+        "holdfast demo --help",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(lines); i++) {
         assert_int_equal(type(lines[i]), CLI_DONE);
@@ -248,6 +258,9 @@ static void words_that_make_no_sense_are_refused(void **state)
         {"holdfast volume move v c", "holdfast volume move: a volume moves to a or b, not to: c\n"},
         {"holdfast run",
          "holdfast run: which controller is it? Needs: --controller a or --controller b\n"},
+        {"holdfast demo --config x", "holdfast demo: does not take: --config\n"},
+        {"holdfast demo remote", "holdfast demo: one word too many: remote\n"},
+        {"holdfast status --remote", "holdfast status: does not take: --remote\n"},
         {"holdfast run --controller a --json", "holdfast run: does not take: --json\n"},
         {"holdfast accept-loss", "holdfast accept-loss: which controller shall serve? Needs: "
                                  "--controller a or --controller b\n"},
@@ -278,6 +291,10 @@ static void run_and_check_get_their_words(void **state)
     assert_int_equal(type("holdfast check -- --odd"), 0);
     assert_string_equal(run_config, "--odd");
     assert_int_equal(type("holdfast status --config bad.conf"), CLI_FAILED);
+    assert_int_equal(type("holdfast demo"), 9);
+    assert_string_equal(run_config, "");
+    assert_int_equal(type("holdfast demo --keep --remote --postgres --keep --remote"), 9);
+    assert_string_equal(run_config, " --keep --remote --postgres");
 }
 
 static const char status_answer[] =
