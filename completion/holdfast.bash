@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
 #
-# Completion of holdfast's commands, options and volumes for bash. It reads the configuration for the names of
-# volumes and asks no controller, so that a key press never waits.
+# Completion of holdfast's commands, options, volumes and groups for bash. It reads the configuration for the names
+# of volumes and groups and asks no controller, so that a key press never waits.
 
-_holdfast_volumes() {
-    local file=$1
-    [ -r "$file" ] && sed -n 's/^[[:blank:]]*\[[[:blank:]]*volume[[:blank:]]\{1,\}\([A-Za-z0-9._-]*\)[[:blank:]]*\].*/\1/p' "$file"
+# The sections of a kind ("volume", "group") that a configuration has.
+_holdfast_sections() {
+    local kind=$1 file=$2
+    [ -r "$file" ] && sed -n 's/^[[:blank:]]*\[[[:blank:]]*'"$kind"'[[:blank:]]\{1,\}\([A-Za-z0-9._-]*\)[[:blank:]]*\].*/\1/p' "$file"
 }
 
 _holdfast() {
@@ -48,15 +49,22 @@ _holdfast() {
     volume)
         case $names in
         0) words="move" ;;
-        1) words="$(_holdfast_volumes "$config") --config --controller --socket --timeout --help" ;;
+        1) words="$(_holdfast_sections volume "$config") --config --controller --socket --timeout --help" ;;
         2) words="a b --config --controller --socket --timeout --help" ;;
         *) words="--config --controller --socket --timeout --help" ;;
         esac
         ;;
     group)
         case $names in
-        0) words="suspend resume" ;;
-        *) words="--config --controller --socket --timeout --help" ;;
+        0) words="status suspend resume failover reverse resync" ;;
+        *)
+            words="--config --controller --socket --timeout --help"
+            [ "$names" = 1 ] && words+=" $(_holdfast_sections group "$config")"
+            case ${COMP_WORDS[2]} in
+            status) words+=" --json" ;;
+            resume | failover | resync) words+=" --force" ;;
+            esac
+            ;;
         esac
         ;;
     demo) words="--remote --postgres --keep --help" ;;

@@ -74,7 +74,7 @@ static const struct {
     enum group_action action;
     bool takes_force;
 } actions[] = {
-    {"suspend", GROUP_SUSPEND, false},  {"resume", GROUP_RESUME, false},
+    {"suspend", GROUP_SUSPEND, false},  {"resume", GROUP_RESUME, true},
     {"failover", GROUP_FAILOVER, true}, {"reverse", GROUP_REVERSE, false},
     {"resync", GROUP_RESYNC, true},
 };

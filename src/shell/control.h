@@ -45,7 +45,7 @@ struct control_request {
     bool peer_is_dead;             /* ACCEPT_LOSS */
     char group[VOLUME_NAME_SIZE];  /* GROUP: perhaps not a group of ours */
     enum group_action action;      /* GROUP */
-    bool force;                    /* GROUP: FAILOVER, RESYNC */
+    bool force;                    /* GROUP: RESUME, FAILOVER, RESYNC */
 };
 
 enum control_store_state {

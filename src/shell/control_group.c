@@ -38,7 +38,12 @@ static void judge_primary(struct control_group *to, const struct config_group *c
     to->behind_bytes =
         (status->pinned_pages + status->tagged_pages + status->marked_pages) * PAGE_SIZE_BYTES;
     to->behind_cycles = status->open > status->confirmed ? status->open - status->confirmed : 0;
-    switch (status->state) {
+    enum group_state state = status->state;
+    /* The half that does not lead does not hear that the last bit is gone. */
+    if (state == GROUP_SYNCING && !status->leader && status->marked_regions == 0 &&
+        counts->out.state.flags & COPY_STATE_CONSISTENT)
+        state = GROUP_COPYING;
+    switch (state) {
     case GROUP_SUSPENDED:
         to->condition = "suspended";
         to->cause = counts->out.state.role == COPY_FAILED_OVER ? "other site" : "operator";

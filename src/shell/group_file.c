@@ -18,8 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static const uint8_t magic[4] = {'H', 'F', 'G', 'R'};
@@ -204,6 +205,13 @@ const char *group_files_start(struct group_files *files, struct loop *loop,
         snprintf(why, TRACE_LINE, "cannot make %.120s: %s", files->folder, strerror(errno));
         return why;
     }
+    struct statfs where;
+    if (statfs(files->folder, &where) == 0 &&
+        (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC))
+        log_say(LOG_WARNING,
+                "%s is in memory: after a loss of power this controller does not know which site "
+                "has a group's truth; set run = to a folder on a disk",
+                files->folder);
     files->event = eventfd(0, EFD_CLOEXEC);
     if (files->event < 0)
         return strerror(errno);

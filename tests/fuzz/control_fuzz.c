@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(request.command <= CONTROL_GROUP);
         CHECK(request.action <= GROUP_RESYNC);
         CHECK_IMPLIES(request.force,
-                      request.action == GROUP_FAILOVER || request.action == GROUP_RESYNC);
+                      request.action != GROUP_SUSPEND && request.action != GROUP_REVERSE);
         CHECK_IMPLIES(request.command == CONTROL_GROUP, request.group[0] != '\0');
         CHECK(request.to <= 1);
         CHECK_IMPLIES(request.command == CONTROL_MOVE, request.volume[0] != '\0');

@@ -53,6 +53,11 @@ static const struct row {
      {.out = {.state = {.role = COPY_RECEIVING}}, .sync_from = 40},
      "resynchronising",
      "link"},
+    /* the half that does not lead is told last */
+    {{.state = GROUP_SYNCING, .region_count = 100, .confirmed_wall_us = NOW - SECOND},
+     {.out = {.up = true, .state = {.role = COPY_RECEIVING, .flags = COPY_STATE_CONSISTENT}}},
+     "consistent",
+     NULL},
     /* the copy */
     {{.role = GROUP_ROLE_RECEIVING}, {.from = {"x"}}, "initial copy", NULL},
     {{.role = GROUP_ROLE_RECEIVING}, {0}, "initial copy", "link"},
