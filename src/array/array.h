@@ -384,6 +384,11 @@ enum array_service {
 };
 enum array_service array_service(const struct array *array, uint8_t volume);
 
+/* What hosts get of `volume` here, as far as its group decides it: a copy is refused, or shown, and
+ * so is the primary of a group that was failed over at the other array. */
+enum array_hosts { ARRAY_HOSTS_SERVED, ARRAY_HOSTS_READ_ONLY, ARRAY_HOSTS_REFUSED };
+enum array_hosts array_hosts(const struct array *array, uint8_t volume);
+
 /* The volume's state record: *length bytes, and which version. Valid until the next call into the
  * core. Version 0 with no bytes: it was never set. */
 const void *array_state(const struct array *array, uint8_t volume, uint32_t *version,

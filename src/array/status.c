@@ -85,6 +85,11 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
         volume_status(array, i, &status->volumes[i]);
 }
 
+enum array_hosts array_hosts(const struct array *array, uint8_t volume)
+{
+    return copy_site_refuses(array, volume) ? ARRAY_HOSTS_REFUSED : ARRAY_HOSTS_SERVED;
+}
+
 enum array_service array_service(const struct array *array, uint8_t volume)
 {
     if (copy_site_refuses(array, volume))

@@ -101,6 +101,7 @@ struct nbd_export {
 struct nbd_owner {
     int8_t served;       /* 1: this controller serves it; anything else: it does not now */
     const char *refusal; /* the sentence for the client when it does not; may be NULL */
+    bool read_only;      /* for now: a client that comes later may write */
 };
 
 struct nbd_exports {

@@ -131,13 +131,19 @@ static uint32_t find_export(const struct nbd_exports *exports, const uint8_t *na
 
 /* ---- the volume ---- */
 
-/* "Transmission flags". CAN_MULTI_CONN holds because all connections meet in one core. */
-static uint16_t transmission_flags(const struct nbd_conn *conn, const struct nbd_export *export)
+static bool is_read_only(const struct nbd_exports *exports, uint32_t index)
 {
+    return exports->table[index].read_only || exports->owners[index].read_only;
+}
+
+/* "Transmission flags". CAN_MULTI_CONN holds because all connections meet in one core. */
+static uint16_t transmission_flags(const struct nbd_conn *conn, const struct nbd_exports *exports,
+                                   uint32_t index)
+{
+    bool read_only = is_read_only(exports, index);
     unsigned flags =
         NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN;
-    flags |=
-        export->read_only ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
+    flags |= read_only ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
     if (conn->structured)
         flags |= NBD_FLAG_SEND_DF;
     return (uint16_t)flags;
@@ -148,7 +154,7 @@ static void begin_transmission(struct nbd_conn *conn, const struct nbd_exports *
 {
     conn->export_index = index;
     conn->size_bytes = exports->table[index].size_bytes;
-    conn->read_only = exports->table[index].read_only;
+    conn->read_only = is_read_only(exports, index);
     /* What was selected for another volume selects nothing here. */
     conn->block_status = conn->structured && conn->meta_export == index;
     nbd_enter(conn, NBD_TRANSMISSION);
@@ -177,7 +183,7 @@ static enum nbd_next option_export_name(struct nbd_conn *conn, const struct nbd_
                           index);
     static const uint8_t zeroes[124];
     append_u64(output, exports->table[index].size_bytes);
-    append_u16(output, transmission_flags(conn, &exports->table[index]));
+    append_u16(output, transmission_flags(conn, exports, index));
     if (!conn->no_zeroes)
         append(output, zeroes, sizeof zeroes);
     begin_transmission(conn, exports, index);
@@ -195,12 +201,13 @@ static void reply_info_text(struct nbd_output *output, uint32_t option, uint16_t
 
 /* The information a client asked for, each once; `wanted` has bit n for type n. */
 static void reply_infos(const struct nbd_conn *conn, struct nbd_output *output, uint32_t option,
-                        const struct nbd_export *export, unsigned wanted)
+                        const struct nbd_exports *exports, uint32_t index, unsigned wanted)
 {
+    const struct nbd_export *export = &exports->table[index];
     reply_head(output, option, NBD_REP_INFO, 12);
     append_u16(output, NBD_INFO_EXPORT);
     append_u64(output, export->size_bytes);
-    append_u16(output, transmission_flags(conn, export));
+    append_u16(output, transmission_flags(conn, exports, index));
 
     if (wanted & 1 << NBD_INFO_NAME)
         reply_info_text(output, option, NBD_INFO_NAME, export->name);
@@ -257,7 +264,7 @@ static enum nbd_next option_info(struct nbd_conn *conn, const struct nbd_exports
                                            : "this controller does not serve the volume now");
         return NBD_MORE;
     }
-    reply_infos(conn, output, option, &exports->table[index], wanted);
+    reply_infos(conn, output, option, exports, index, wanted);
     reply_ack(output, option);
     if (option == NBD_OPT_INFO)
         return NBD_MORE;

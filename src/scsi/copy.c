@@ -234,7 +234,7 @@ static bool may(const struct scsi_task *task, const struct scsi_access *access,
     if (unit->guarded &&
         !reservation_check(unit, access, writes ? COMMAND_WRITES : COMMAND_RESERVED_READS))
         return false;
-    if (writes && (access->read_only || unit->record.mode.software_protected))
+    if (writes && task_is_protected(unit, access))
         return false;
     return !unit->record.stopped;
 }

@@ -71,6 +71,7 @@ struct scsi_unit {
     /* Written by scsi_on_service(). */
     int8_t owner;    /* 0 a, 1 b, -1 nobody or not known */
     uint8_t service; /* enum scsi_service */
+    bool is_copy;    /* hosts may read it, and not write */
     /* alua.c: the states of groups 1 and 2 when it was last not between owners. */
     uint8_t settled[2];
 
@@ -231,6 +232,8 @@ bool task_may_retry(struct scsi_task *task);
 enum scsi_step task_host(struct scsi_task *task, enum host_op op, uint8_t flags,
                          uint64_t offset_bytes, uint64_t length_bytes, void *data);
 /* The answer to a host_result that is not HOST_OK and that the handler does not treat itself. */
+/* Whether the nexus may not write the unit. */
+bool task_is_protected(const struct scsi_unit *unit, const struct scsi_access *access);
 enum scsi_step task_host_error(struct scsi_task *task, enum host_result result);
 
 /* Blocks of the CDB, READ/WRITE style of 6, 10, 12 and 16 bytes: task->lba, block_count. */

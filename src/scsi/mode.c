@@ -130,7 +130,7 @@ enum scsi_step mode_sense_run(struct scsi_task *task)
         if (code == PAGE_ALL || code == mode_pages[i].code)
             at += mode_pages[i].fill(mode, (enum page_control)(task->cdb[2] >> 6), to + at);
     to[ten ? 3 : 2] = 0x10; /* DPOFUA */
-    if (task->access->read_only || mode->software_protected)
+    if (task_is_protected(task->unit, task->access))
         to[ten ? 3 : 2] |= 0x80; /* WP */
     if (ten) {
         put_u16(to, (uint16_t)(at - 2));

@@ -169,6 +169,26 @@ void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_ser
     manage_look(scsi, unit);
 }
 
+void scsi_on_copy(struct scsi *scsi, uint8_t volume, bool is_copy)
+{
+    CHECK(volume < scsi->config.unit_count);
+    struct scsi_unit *unit = &scsi->units[volume];
+    if (unit->is_copy == is_copy)
+        return;
+    unit->is_copy = is_copy;
+    for (uint32_t i = 0; i < scsi->nexus_high; i++) {
+        struct scsi_nexus *nexus = &scsi->nexuses[i];
+        struct scsi_access *access = nexus->open ? nexus_access(nexus, volume) : NULL;
+        if (access)
+            access->attentions |= attention_bit(ATTENTION_MODE_CHANGED);
+    }
+}
+
+bool task_is_protected(const struct scsi_unit *unit, const struct scsi_access *access)
+{
+    return access->read_only || unit->is_copy || unit->record.mode.software_protected;
+}
+
 void scsi_on_controllers(struct scsi *scsi, uint8_t in)
 {
     scsi->controllers = in;
@@ -407,8 +427,7 @@ static bool record_allows(struct scsi_task *task)
 
 static bool protection_allows(struct scsi_task *task)
 {
-    if ((task->command->flags & COMMAND_WRITES) &&
-        (task->access->read_only || task->unit->record.mode.software_protected)) {
+    if ((task->command->flags & COMMAND_WRITES) && task_is_protected(task->unit, task->access)) {
         (void)sense_write_protected(task);
         return false;
     }

@@ -126,6 +126,10 @@ uint32_t scsi_power_on_state(struct scsi *scsi, const void *bytes, uint32_t leng
 /* Who owns the volume (0 a, 1 b; -1 nobody or not known) and where its requests end up. */
 void scsi_on_service(struct scsi *scsi, uint8_t volume, int owner, enum scsi_service service);
 
+/* The volume is a copy that hosts may read: write protected, as MODE SENSE says (SPC-4 7.5.3), or
+ * not any more. */
+void scsi_on_copy(struct scsi *scsi, uint8_t volume, bool is_copy);
+
 /* Which controllers are in the pair: bit 0 a, bit 1 b. The target port group of one that is not is
  * unavailable (SPC-4 5.15.2.4.5). */
 void scsi_on_controllers(struct scsi *scsi, uint8_t in);

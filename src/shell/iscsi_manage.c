@@ -312,6 +312,7 @@ static void pass_on(struct iscsi_server *server, uint8_t volume)
         owner = owner == 1 ? server->controller : 1 - server->controller;
     scsi_on_service(server->scsi, volume, owner,
                     (enum scsi_service)array_service(server->array, volume));
+    scsi_on_copy(server->scsi, volume, array_hosts(server->array, volume) == ARRAY_HOSTS_READ_ONLY);
     if (ends) {
         end_tasks_of(server, volume);
         upkeep(server);

@@ -83,7 +83,7 @@ static void reply_result(struct nbd_connection *connection, uint16_t command, ui
 {
     struct nbd_server *server = connection->server;
     const char *message = NULL;
-    if (result == HOST_NOT_OWNER) {
+    if (result == HOST_NOT_OWNER || result == HOST_COPY) {
         server->volume_refused[connection->nbd.export_index]++;
         nbd_server_refresh_owners(server);
         message = server->owners[connection->nbd.export_index].refusal;
@@ -241,6 +241,10 @@ static void block_status(struct nbd_connection *connection, const struct nbd_req
     struct nbd_extent extents[NBD_EXTENT_LIMIT];
     uint32_t count = 0, most = request->flags & NBD_REQ_ONE ? 1 : NBD_EXTENT_LIMIT;
     uint64_t at = request->offset_bytes, end = at + request->length_bytes;
+    if (array_hosts(server->array, volume) == ARRAY_HOSTS_REFUSED) {
+        reply_result(connection, request->command, request->cookie, HOST_COPY);
+        return;
+    }
     if (array_service(server->array, volume) == ARRAY_UNSERVED) {
         reply_result(connection, request->command, request->cookie, HOST_NOT_OWNER);
         return;

@@ -123,7 +123,15 @@ void nbd_server_refresh_owners(struct nbd_server *server)
         int other = 1 - server->controller;
         /* What the peer owns is shipped to it; between owners requests wait. */
         bool served = array_service(server->array, (uint8_t)i) != ARRAY_UNSERVED;
+        enum array_hosts hosts = array_hosts(server->array, (uint8_t)i);
+        const struct config_group *group = config_group_of(server->config, i);
         server->owners[i].served = served;
+        server->owners[i].read_only = hosts == ARRAY_HOSTS_READ_ONLY;
+        if (group && hosts == ARRAY_HOSTS_REFUSED) {
+            server->owners[i].served = false;
+            server->owners[i].refusal = server->group_refusals[group - server->config->groups];
+            continue;
+        }
         server->owners[i].refusal = served       ? NULL
                                     : owner == 0 ? server->refusals[other]
                                                  : server->refusals[2];
@@ -159,6 +167,10 @@ static void write_refusals(struct nbd_server *server)
     snprintf(server->refusals[2], sizeof server->refusals[2],
              "no controller serves this volume now, as far as controller %s knows",
              controller_name(server->controller));
+    for (uint32_t i = 0; i < server->config->group_count; i++)
+        snprintf(server->group_refusals[i], sizeof server->group_refusals[i],
+                 "group %.60s is in use at array %.60s, and this volume is its copy",
+                 server->config->groups[i].name, server->config->groups[i].array);
 }
 
 /* ---- listeners ---- */

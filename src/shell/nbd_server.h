@@ -77,7 +77,8 @@ struct nbd_server {
 
     struct nbd_export exports[VOLUME_LIMIT];
     struct nbd_owner owners[VOLUME_LIMIT];
-    char refusals[3][TRACE_LINE]; /* a serves, b serves, nobody does */
+    char refusals[3][TRACE_LINE];                 /* a serves, b serves, nobody does */
+    char group_refusals[GROUP_LIMIT][TRACE_LINE]; /* hosts use the other array's */
 
     uint32_t connection_count;
     uint64_t connections_total, refused;

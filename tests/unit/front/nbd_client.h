@@ -23,7 +23,8 @@ static const struct nbd_export table[] = {
     {"vm1", NULL, 1 << 20, false},
     {"ro", "never written", 1 << 20, true},
 };
-static const struct nbd_owner owners[] = {{1, NULL}, {0, VM1_REFUSAL}, {1, NULL}};
+static const struct nbd_owner owners[] = {
+    {1, NULL, false}, {0, VM1_REFUSAL, false}, {1, NULL, false}};
 static uint64_t refused[3];
 static const struct nbd_exports three = {table, owners, 3, refused};
 static const struct nbd_exports one __attribute__((unused)) = {table, owners, 1, NULL};

@@ -439,6 +439,21 @@ static void flags_follow_the_volume_and_the_negotiation(void **state)
     }
 }
 
+static void a_volume_that_is_read_only_for_now_says_so(void **state)
+{
+    struct nbd_owner now[] = {{1, NULL, true}, {0, NULL, false}, {1, NULL, false}};
+    const struct nbd_exports exports = {table, now, 3, NULL};
+    for (int i = 0; i < 2; i++) {
+        begin(&exports);
+        SEND_OPTION(&stream, NBD_OPT_EXPORT_NAME, "vm0");
+        flush_stream();
+        assert_int_equal(get_u16(feed.record.wire + feed.record.wire_bytes - 2),
+                         now[0].read_only ? 0x10F : 0x16D);
+        assert_int_equal(feed.conn.read_only, now[0].read_only);
+        now[0].read_only = false; /* the next client may write */
+    }
+}
+
 static void export_name_pads_unless_no_zeroes(void **state)
 {
     for (uint32_t flags = 0; flags < 4; flags++) {
@@ -693,6 +708,7 @@ int main(void)
         cmocka_unit_test(option_rows_get_their_replies),
         cmocka_unit_test(info_says_size_flags_name_description_and_block_size),
         cmocka_unit_test(flags_follow_the_volume_and_the_negotiation),
+        cmocka_unit_test(a_volume_that_is_read_only_for_now_says_so),
         cmocka_unit_test(export_name_pads_unless_no_zeroes),
         cmocka_unit_test(export_name_closes_where_it_cannot_refuse),
         cmocka_unit_test(refusals_of_a_volume_are_counted_for_it),

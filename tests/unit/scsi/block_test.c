@@ -507,6 +507,26 @@ static void read_only_and_write_protected_units_are_not_written(void **state)
     assert_int_equal(move(READ_ONLY, 0x35, 0, 0, 0, 0), SCSI_GOOD);
 }
 
+static void a_copy_is_read_and_not_written_until_it_is_none(void **state)
+{
+    static const uint8_t mode_sense[16] = {0x1A, 0, 0x0A, 0, 64};
+
+    scsi_on_copy(units.scsi, THIN, true);
+    scsi_on_copy(units.scsi, THIN, true);
+    assert_int_equal(move(THIN, 0x28, 0, 1, 0, 0), SCSI_CHECK_CONDITION);
+    assert_int_equal(units_sense(), 0x62A01); /* MODE PARAMETERS CHANGED, once */
+    assert_int_equal(move(THIN, 0x28, 0, 1, 0, 0), SCSI_GOOD);
+    move(THIN, 0x2A, 0, 1, 0, 512);
+    assert_int_equal(units_sense(), WRITE_PROTECTED);
+    assert_int_equal(units.requests, 0);
+    assert_int_equal(units_send(THIN, mode_sense, 16, NULL, 0), SCSI_GOOD);
+    assert_int_equal(units.in[2] & 0x80, 0x80);
+    scsi_on_copy(units.scsi, THIN, false);
+    move(THIN, 0x2A, 0, 1, 0, 512);
+    assert_int_equal(units_sense(), 0x62A01);
+    assert_int_equal(move(THIN, 0x2A, 0, 1, 0, 512), SCSI_GOOD);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -528,6 +548,7 @@ int main(void)
         TEST(compare_and_write_is_one_request),
         TEST(orwrite_loses_no_write_in_between),
         TEST(read_only_and_write_protected_units_are_not_written),
+        TEST(a_copy_is_read_and_not_written_until_it_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
