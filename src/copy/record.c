@@ -198,7 +198,7 @@ const char *record_get_state(const uint8_t *bytes, uint32_t length, struct copy_
     memcpy(state->group, bytes + 8, COPY_ID_SIZE);
     if (state->role >= COPY_ROLE_COUNT)
         return "copy state of an unknown role";
-    if (state->flags & ~(COPY_STATE_CONSISTENT | COPY_STATE_HERE))
+    if (state->flags & ~(COPY_STATE_CONSISTENT | COPY_STATE_HERE | COPY_STATE_ZSTD))
         return "copy state with unknown flags";
     if (state->memory == 0 || state->window == 0 || state->window > COPY_WINDOW)
         return "copy state without a memory number, or with an impossible window";

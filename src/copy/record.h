@@ -71,6 +71,7 @@ enum copy_role { COPY_EMPTY, COPY_RECEIVING, COPY_FAILED_OVER, COPY_ROLE_COUNT }
 enum {
     COPY_STATE_CONSISTENT = 1, /* what the second array would show is a state of the primary */
     COPY_STATE_HERE = 2,       /* the controller that answers holds the group */
+    COPY_STATE_ZSTD = 4,       /* it takes packed batches (shell/copy_zstd.h) */
 };
 
 struct copy_state {

@@ -152,6 +152,7 @@ struct config_group {
     char tls_certificate[CONFIG_PATH_SIZE], tls_key[CONFIG_PATH_SIZE],
         tls_authority[CONFIG_PATH_SIZE];
     bool expose; /* the copy can be read while it is one */
+    bool zstd;   /* what this array sends is compressed */
 };
 
 /* Large (some 2 MiB): make it static or take it from the heap. */

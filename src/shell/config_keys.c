@@ -420,6 +420,14 @@ SETTER(expose)
     return word >= 0;
 }
 
+SETTER(compression)
+{
+    static const char *const words[] = {"none", "zstd", NULL};
+    int word = value_word(text, words, why);
+    read->config->groups[index].zstd = word == 1;
+    return word >= 0;
+}
+
 static const struct key array_keys[] = {
     [ARRAY_NAME] = {.name = "name", .set = set_name, .required = true},
     [ARRAY_SECRET] = {.name = "secret", .set = set_secret, .hidden = true},
@@ -478,6 +486,7 @@ static const struct key group_keys[] = {
     [GROUP_TLS_KEY] = {.name = "tls_key", .set = set_tls_key},
     [GROUP_TLS_AUTHORITY] = {.name = "tls_authority", .set = set_tls_authority},
     [GROUP_EXPOSE] = {.name = "expose", .set = set_expose},
+    [GROUP_COMPRESSION] = {.name = "compression", .set = set_compression},
 };
 
 const struct section_type config_section_types[SECTION_KINDS] = {

@@ -425,6 +425,9 @@ static json_t *format_group_link(const struct config_group *group,
     put_number(object, "logins", counts->logins);
     put_number(object, "in_flight", counts->in_flight);
     put_number(object, "sent_bytes", counts->sent_bytes);
+    put(object, "compression", text(counts->zstd ? "zstd" : "none", false));
+    put_number(object, "batch_bytes", counts->batch_bytes);
+    put_number(object, "packed_bytes", counts->packed_bytes);
     put_number(object, "round_trip_us", counts->round_trip_us);
     put(object, "error", text(counts->error, true));
     return object;

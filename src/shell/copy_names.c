@@ -80,6 +80,13 @@ void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes)
     put_u24(cdb + 6, length_bytes);
 }
 
+void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes)
+{
+    copy_cdb_batch(cdb, length_bytes);
+    cdb[2] = COPY_BUFFER_PACKED;
+    put_u24(cdb + 3, batch_bytes);
+}
+
 void copy_cdb_state(uint8_t cdb[16])
 {
     memset(cdb, 0, 16);
@@ -89,15 +96,26 @@ void copy_cdb_state(uint8_t cdb[16])
     put_u24(cdb + 6, COPY_STATE_SIZE);
 }
 
-enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes)
+static bool is_batch_length(uint32_t bytes)
 {
-    *length_bytes = get_u24(cdb + 6);
-    if (cdb[1] != COPY_MODE_DATA || get_u24(cdb + 3) != 0 || cdb[9] != 0)
+    return bytes >= COPY_HEAD_SIZE && bytes <= COPY_BATCH_BYTES;
+}
+
+enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes,
+                                 uint32_t *batch_bytes)
+{
+    uint32_t offset = get_u24(cdb + 3);
+    *length_bytes = *batch_bytes = get_u24(cdb + 6);
+    if (cdb[1] != COPY_MODE_DATA || cdb[9] != 0)
         return COPY_COMMAND_NONE;
-    if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_BATCH &&
-        *length_bytes >= COPY_HEAD_SIZE && *length_bytes <= COPY_BATCH_BYTES)
+    if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_BATCH && offset == 0 &&
+        is_batch_length(*length_bytes))
         return COPY_COMMAND_BATCH;
-    if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_STATE)
+    if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_STATE && offset == 0)
         return COPY_COMMAND_STATE;
+    *batch_bytes = offset;
+    if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_PACKED &&
+        is_batch_length(*length_bytes) && is_batch_length(*batch_bytes))
+        return COPY_COMMAND_PACKED;
     return COPY_COMMAND_NONE;
 }

@@ -20,6 +20,7 @@ enum {
     COPY_MODE_DATA = 0x02,
     COPY_BUFFER_BATCH = 2,
     COPY_BUFFER_STATE = 3,
+    COPY_BUFFER_PACKED = 4, /* a batch as in copy_zstd.h; only to who says COPY_STATE_ZSTD */
     COPY_STATUS_GOOD = 0x00,
     COPY_STATUS_CHECK_CONDITION = 0x02,
     COPY_STATUS_TASK_SET_FULL = 0x28,
@@ -55,10 +56,18 @@ const char *copy_tls(struct tls_context **context, const struct config_group *gr
                      const char *peer, char why[TRACE_LINE]);
 
 void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes);
+/* `batch_bytes`: how long it is when it is whole. */
+void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes);
 void copy_cdb_state(uint8_t cdb[16]);
 
-enum copy_command { COPY_COMMAND_BATCH, COPY_COMMAND_STATE, COPY_COMMAND_NONE };
-/* Foreign bytes: which of the two, and how long its data are. */
-enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes);
+enum copy_command {
+    COPY_COMMAND_BATCH,
+    COPY_COMMAND_PACKED,
+    COPY_COMMAND_STATE,
+    COPY_COMMAND_NONE,
+};
+/* Foreign bytes: which of them, how long its data are, and the batch in them. */
+enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes,
+                                 uint32_t *batch_bytes);
 
 #endif

@@ -10,6 +10,7 @@
 #include "shell/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { STATE_TAG = COPY_WINDOW };
@@ -70,6 +71,7 @@ static void on_state(struct copy_outgoing *out)
         return;
     }
     out->up = out->counts.up = true;
+    out->counts.zstd = out->press && state.flags & COPY_STATE_ZSTD;
     out->tried = 0;
     out->retry_ms = COPY_RETRY_LEAST_MS;
     out->counts.error[0] = out->said[0] = '\0';
@@ -77,6 +79,9 @@ static void on_state(struct copy_outgoing *out)
     log_say(LOG_INFO, "copy: group %s: logged in at %s, authenticated both ways%s",
             out->group->name, out->group->addresses[out->address].text,
             out->stream.with_tls ? ", encrypted" : "");
+    if (out->press && !out->counts.zstd)
+        log_say(LOG_WARNING, "copy: group %s: the other array does not know zstd; sends as it is",
+                out->group->name);
     out->user->up(out->context, &state);
 }
 
@@ -148,9 +153,9 @@ static void sent(struct stream *stream, size_t size)
     iscsi_ship_sent(&of_stream(stream)->session, size);
 }
 
-static void closed(struct stream *stream, const char *why)
+static void retire(struct copy_outgoing *out)
 {
-    struct copy_outgoing *out = of_stream(stream);
+    const char *why = out->stream.why;
     uint32_t wait_ms = out->retry_ms;
     snprintf(out->counts.error, sizeof out->counts.error, "%s", why);
     if (strcmp(out->said, why) != 0 && !out->elsewhere)
@@ -177,8 +182,26 @@ static void closed(struct stream *stream, const char *why)
     out->asking = out->elsewhere = false;
     if (!out->up)
         return;
-    out->up = out->counts.up = false;
+    out->up = out->counts.up = out->counts.zstd = false;
     out->user->down(out->context);
+}
+
+/* The batches are given back when the press reads none of them any more. */
+static void closed(struct stream *stream, const char *why)
+{
+    struct copy_outgoing *out = of_stream(stream);
+    if (!out->press || copy_press_drop(out->press))
+        retire(out);
+    else
+        out->emptying = true;
+}
+
+static void emptied(void *context)
+{
+    struct copy_outgoing *out = context;
+    CHECK(out->emptying);
+    out->emptying = false;
+    retire(out);
 }
 
 static const struct stream_user stream_user = {.opened = opened,
@@ -222,6 +245,37 @@ static void sweep(struct timer *timer)
 
 /* ---- its owner ---- */
 
+static bool is_ready(const struct copy_outgoing *out)
+{
+    return out->stream.is_open && out->session.state == ISCSI_SHIP_STATE_READY;
+}
+
+/* `packed_bytes` 0: as it is. */
+static void issue(struct copy_outgoing *out, uint32_t tag, const uint8_t *packed,
+                  uint32_t packed_bytes)
+{
+    const struct copy_batch *batch = &out->batches[tag];
+    struct iscsi_ship_command command = {.pieces = batch->pieces, .out_bytes = batch->length_bytes};
+    out->counts.batch_bytes += batch->length_bytes;
+    if (packed_bytes > 0) {
+        command = (struct iscsi_ship_command){.out = packed, .out_bytes = packed_bytes};
+        copy_cdb_packed(command.cdb, packed_bytes, batch->length_bytes);
+    } else {
+        copy_cdb_batch(command.cdb, batch->length_bytes);
+    }
+    out->counts.packed_bytes += command.out_bytes;
+    iscsi_ship_command(&out->session, tag, &command);
+}
+
+static void pressed(void *context, uint32_t tag, const uint8_t *bytes, uint32_t packed_bytes)
+{
+    struct copy_outgoing *out = context;
+    if (is_ready(out)) /* else the session is ending, and its batches with it */
+        issue(out, tag, bytes, packed_bytes);
+}
+
+static const struct copy_press_user press_user = {.pressed = pressed, .emptied = emptied};
+
 void copy_outgoing_send(struct copy_outgoing *out, uint64_t number, const struct iovec *iov,
                         uint32_t iov_count, uint32_t length_bytes)
 {
@@ -230,21 +284,24 @@ void copy_outgoing_send(struct copy_outgoing *out, uint64_t number, const struct
     CHECK(number != 0);
     CHECK(iov_count > 0);
     CHECK(length_bytes <= COPY_BATCH_BYTES);
-    if (!out->stream.is_open || out->session.state != ISCSI_SHIP_STATE_READY)
+    if (!is_ready(out))
         return; /* the owner hears of the loss as soon as the kernel is done */
     while (tag < COPY_WINDOW && out->numbers[tag] != 0)
         tag++;
     CHECK(tag < COPY_WINDOW);
-    struct iscsi_ship_command command = {.pieces = iov, .out_bytes = length_bytes};
-    copy_cdb_batch(command.cdb, length_bytes);
     out->numbers[tag] = number;
     out->counts.in_flight++;
-    iscsi_ship_command(&out->session, tag, &command);
+    out->batches[tag] = (struct copy_batch){iov, iov_count, length_bytes};
+    if (out->counts.zstd && length_bytes >= COPY_ZSTD_LEAST_BYTES)
+        copy_press_give(out->press, tag, iov, iov_count, length_bytes);
+    else
+        issue(out, tag, NULL, 0);
 }
 
 void copy_outgoing_reset(struct copy_outgoing *out)
 {
-    lost(out, "this controller begins again");
+    if (!out->emptying)
+        lost(out, "this controller begins again");
 }
 
 void copy_outgoing_want(struct copy_outgoing *out, bool wanted)
@@ -255,7 +312,7 @@ void copy_outgoing_want(struct copy_outgoing *out, bool wanted)
     loop_timer_clear(&out->retry);
     if (out->stream.descriptor >= 0)
         lost(out, "the group is not sent from here any more");
-    else if (wanted && !out->stream.closing) /* else closed() does it */
+    else if (wanted && !out->stream.closing && !out->emptying) /* else retire() does it */
         loop_timer_set(out->loop, &out->retry, out->loop->now_us);
 }
 
@@ -305,6 +362,12 @@ const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
     const char *wrong = copy_tls(&out->tls, group, group->array, why);
     if (wrong)
         return wrong;
+    if (group->zstd) {
+        out->press = calloc(1, sizeof *out->press);
+        wrong = out->press ? copy_press_start(out->press, loop, &press_user, out) : "no memory";
+        if (wrong)
+            return wrong;
+    }
     stream_make(&out->stream, loop, &stream_user);
     login_config(out);
     out->retry.fire = retry;

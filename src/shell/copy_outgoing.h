@@ -4,7 +4,9 @@
 /* A controller's session to the second array, for one group: it logs in at whichever of the two
  * controllers there holds the group (COPY_STATE_HERE), carries batches as WRITE BUFFER commands,
  * up to COPY_WINDOW at a time, answered in any order, and begins again after a loss. It asks for
- * the state every COPY_ASK_MS, and leaves a controller that no longer holds the group.
+ * the state every COPY_ASK_MS, and leaves a controller that no longer holds the group. Where the
+ * group asks for compression and the other side knows it, batches are compressed first, in a
+ * thread of their own; those that do not get shorter go as they are.
  *
  *     connect -> log in -> READ BUFFER: HERE? -> up(state)  ... answered() ...  down()
  *        ^                        | no: the other controller                      |
@@ -16,6 +18,7 @@
 
 #include "front/iscsi_ship.h"
 #include "shell/copy_names.h"
+#include "shell/copy_press.h"
 #include "shell/stream.h"
 
 enum {
@@ -41,6 +44,8 @@ struct copy_outgoing_counts {
     uint32_t address; /* of the group's: where it is, or tries */
     uint32_t in_flight;
     uint64_t logins, batches, sent_bytes; /* bytes: over the wire */
+    bool zstd;                            /* the session compresses */
+    uint64_t batch_bytes, packed_bytes;   /* of batches sent: as they are, and as they went */
     uint64_t round_trip_us;  /* of the newest answered question, some of it spent in queues */
     struct copy_state state; /* the newest answer; memory 0: none yet */
     char error[TRACE_LINE];  /* why it is not up; empty: it is */
@@ -64,6 +69,12 @@ struct copy_outgoing {
     uint8_t id[COPY_ID_SIZE];
     uint8_t answer[COPY_STATE_SIZE];
     uint64_t numbers[COPY_WINDOW]; /* by task tag; 0: free */
+    struct copy_batch {
+        const struct iovec *pieces;
+        uint32_t piece_count, length_bytes;
+    } batches[COPY_WINDOW];   /* by task tag */
+    struct copy_press *press; /* NULL: the group asks for no compression */
+    bool emptying;            /* the session is over; down() waits for the press */
     bool wanted, asking, up, elsewhere;
     uint64_t since_us, asked_us, sent_before;
     uint32_t retry_ms, address, tried; /* tried: addresses in a row that do not hold the group */

@@ -34,18 +34,20 @@ static struct copy_task *take(struct copy_session *session, struct iscsi_target_
     struct copy_task *task = &server->tasks[server->free_task];
     CHECK(!task->used);
     server->free_task = task->next_free;
-    *task =
-        (struct copy_task){.session = session, .front = front, .index = task->index, .used = true};
+    *task = (struct copy_task){
+        .session = session, .server = server, .front = front, .index = task->index, .used = true};
     front->owner = task;
     return task;
 }
 
 static void free_if_over(struct copy_server *server, struct copy_task *task)
 {
-    if (task->with_owner || task->front)
+    if (task->with_owner || task->with_worker || task->front)
         return;
     if (task->buffer)
         buffer_give(&server->buffers, task->buffer);
+    if (task->packed)
+        buffer_give(&server->buffers, task->packed);
     *task = (struct copy_task){.index = task->index, .next_free = server->free_task};
     server->free_task = task->index;
 }
@@ -206,6 +208,7 @@ static void answer_state(struct copy_session *session, struct copy_task *task)
     struct copy_state state = {0};
     server->user->state(server->context, session->group, &state);
     memcpy(state.group, server->ids[session->group], COPY_ID_SIZE);
+    state.flags |= server->zstd ? COPY_STATE_ZSTD : 0;
     if (state.flags & COPY_STATE_HERE)
         say_held(session);
     task->buffer = buffer_take(&server->buffers, COPY_STATE_SIZE);
@@ -226,7 +229,68 @@ static void hand_out(struct copy_session *session, struct copy_task *task)
     server->counts.batches++;
     server->counts.received_bytes += task->length_bytes;
     server->user->batch(server->context, session->group, session->half, task->index,
-                        task->buffer->data, task->length_bytes);
+                        task->buffer->data, task->batch_bytes);
+}
+
+/* ---- packed batches: measured, decompressed, handed out ---- */
+
+static void refuse_packed(struct copy_task *task, const char *why)
+{
+    task->server->counts.packed_refused++;
+    log_say(LOG_WARNING, "copy: from %s: %s", task->session->who, why);
+    respond(task, false);
+}
+
+static struct copy_task *of_work(struct work *work)
+{
+    return (struct copy_task *)((char *)work - offsetof(struct copy_task, work));
+}
+
+static void unpack_run(struct work *work)
+{
+    struct copy_task *task = of_work(work);
+    task->wrong = copy_zstd_unpack(task->server->decompressor, task->packed->data,
+                                   task->length_bytes, task->buffer->data, task->batch_bytes);
+}
+
+static void unpack_done(struct work *work)
+{
+    struct copy_task *task = of_work(work);
+    struct copy_server *server = task->server;
+    task->with_worker = false;
+    buffer_give(&server->buffers, task->packed);
+    task->packed = NULL;
+    if (!task->session)
+        free_if_over(server, task);
+    else if (task->wrong)
+        refuse_packed(task, task->wrong);
+    else
+        hand_out(task->session, task);
+}
+
+static void unpack(struct copy_session *session, struct copy_task *task)
+{
+    struct copy_server *server = session->server;
+    uint32_t batch_bytes;
+    const char *why = copy_zstd_measure(task->packed->data, task->length_bytes, &batch_bytes);
+    server->counts.packed_batches++;
+    if (!why && batch_bytes != task->batch_bytes)
+        why = "packed batch of another length than its command says";
+    if (why) {
+        refuse_packed(task, why);
+        return;
+    }
+    task->with_worker = true;
+    task->work = (struct work){.run = unpack_run, .done = unpack_done};
+    worker_give(&server->worker, &task->work);
+}
+
+static void all_came(struct copy_session *session, struct copy_task *task)
+{
+    if (task->packed)
+        unpack(session, task);
+    else
+        hand_out(session, task);
 }
 
 static void on_command(struct copy_session *session, struct iscsi_target_task *front)
@@ -237,20 +301,24 @@ static void on_command(struct copy_session *session, struct iscsi_target_task *f
                              &(struct iscsi_target_answer){.status = COPY_STATUS_TASK_SET_FULL});
         return;
     }
-    enum copy_command command = copy_cdb_judge(front->cdb, &task->length_bytes);
+    enum copy_command command = copy_cdb_judge(front->cdb, &task->length_bytes, &task->batch_bytes);
     if (command == COPY_COMMAND_STATE && front->read && !front->write) {
         answer_state(session, task);
         return;
     }
-    if (command != COPY_COMMAND_BATCH || !front->write ||
-        front->expected_bytes != task->length_bytes) {
+    bool batch =
+        command == COPY_COMMAND_BATCH || (command == COPY_COMMAND_PACKED && session->server->zstd);
+    if (!batch || !front->write || front->expected_bytes != task->length_bytes) {
         end_session(session, "a command that no array sends");
         return;
     }
-    task->buffer = buffer_take(&session->server->buffers, task->length_bytes);
-    CHECK(task->buffer);
-    if (iscsi_target_receive(&session->target, front, task->buffer->data, task->length_bytes))
-        hand_out(session, task);
+    task->buffer = buffer_take(&session->server->buffers, task->batch_bytes);
+    if (command == COPY_COMMAND_PACKED)
+        task->packed = buffer_take(&session->server->buffers, task->length_bytes);
+    struct buffer *buffer = command == COPY_COMMAND_PACKED ? task->packed : task->buffer;
+    CHECK(task->buffer && buffer);
+    if (iscsi_target_receive(&session->target, front, buffer->data, task->length_bytes))
+        all_came(session, task);
 }
 
 static void on_event(struct copy_session *session, enum iscsi_target_event event)
@@ -271,7 +339,7 @@ static void on_event(struct copy_session *session, enum iscsi_target_event event
         break;
     case ISCSI_TARGET_DATA:
         CHECK(session->target.task->owner);
-        hand_out(session, session->target.task->owner);
+        all_came(session, session->target.task->owner);
         break;
     case ISCSI_TARGET_DAMAGED:
         end_session(session, "a Data-Out with a wrong DataSN");
@@ -504,6 +572,13 @@ const char *copy_server_start(struct copy_server *server, struct loop *loop,
         server->tasks[i].index = i;
         server->tasks[i].next_free = i + 1 < COPY_TASK_LIMIT ? i + 1 : NO_INDEX;
     }
+    server->zstd = true;
+    server->decompressor = ZSTD_createDCtx();
+    if (!server->decompressor)
+        return "no memory for zstd";
+    wrong = worker_start(&server->worker, loop);
+    if (wrong)
+        return wrong;
     server->listener = socket_listen(&config->controllers[self].copy, why);
     if (server->listener < 0)
         return why;

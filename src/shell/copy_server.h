@@ -4,7 +4,8 @@
 /* Where another array's controllers bring their copies: the listener at [controller] copy, and the
  * sessions of both controllers of each sending array, one for each group. It takes batches whole
  * and hands them out, any number of a session at a time, to be answered in any order; and it
- * answers questions about a group's state. What the batches mean is not its business.
+ * answers questions about a group's state. What the batches mean is not its business. Packed ones
+ * are decompressed in a thread of their own first, to exactly the length that their head says.
  *
  * Bounds: COPY_SESSION_LIMIT sessions; of each the COPY_COMMANDS of its window; memory for batches
  * from one budget. When that is used nothing more is read, and the sender waits. */
@@ -15,7 +16,9 @@
 #include "front/iscsi_target.h"
 #include "shell/buffers.h"
 #include "shell/copy_names.h"
+#include "shell/copy_zstd.h"
 #include "shell/stream.h"
+#include "shell/worker.h"
 
 enum {
     COPY_SESSION_LIMIT = 2 * GROUP_LIMIT + 8, /* two a group, and those that want to be */
@@ -35,20 +38,26 @@ struct copy_server_user {
 };
 
 struct copy_server_counts {
-    uint32_t sessions; /* logged in */
-    uint32_t waiting;  /* batches that the owner has */
-    uint64_t logins, refused, batches, received_bytes;
+    uint32_t sessions;                                 /* logged in */
+    uint32_t waiting;                                  /* batches that the owner has */
+    uint64_t logins, refused, batches, received_bytes; /* bytes: as they came */
+    uint64_t packed_batches, packed_refused;
 };
 
 struct copy_server;
 
-/* One command. Free when the owner and the front have let go of it. */
+/* One command. Free when the owner, the front and the worker have let go of it. */
 struct copy_task {
     struct copy_session *session; /* NULL: gone, or free */
     struct iscsi_target_task *front;
+    struct copy_server *server;
+    struct buffer *packed; /* what came; `buffer` is where it is made whole */
     struct buffer *buffer;
+    struct work work;
+    const char *wrong;    /* the worker's: with what it decompressed */
+    uint32_t batch_bytes; /* in `buffer` */
     uint32_t index, next_free, length_bytes;
-    bool used, with_owner;
+    bool used, with_owner, with_worker;
     uint8_t sense[COPY_SENSE_BYTES];
 };
 
@@ -85,6 +94,9 @@ struct copy_server {
     struct copy_session *sessions[COPY_SESSION_LIMIT];
     struct copy_task *tasks; /* COPY_TASK_LIMIT */
     uint32_t free_task;
+    bool zstd; /* it takes packed batches, and says so */
+    struct worker worker;
+    ZSTD_DCtx *decompressor; /* the worker's */
     struct buffers buffers;
 };
 

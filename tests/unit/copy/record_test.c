@@ -238,7 +238,7 @@ static void only_pages_have_data(void **state)
 /* ---- the state ---- */
 
 static const struct copy_state whole = {.role = COPY_FAILED_OVER,
-                                        .flags = COPY_STATE_CONSISTENT | COPY_STATE_HERE,
+                                        .flags = COPY_STATE_CONSISTENT | COPY_STATE_HERE | COPY_STATE_ZSTD,
                                         .group = "0123456789abcde",
                                         .era = 0x0102030405060708,
                                         .term = 0x1112131415161718,
@@ -293,7 +293,7 @@ static void every_reserved_byte_and_bound_of_a_state_is_kept(void **state)
     assert_string_equal(state_error(3, 0), "copy state without its magic");
     assert_string_equal(state_error(5, 2), "copy state of another version");
     assert_string_equal(state_error(6, COPY_ROLE_COUNT), "copy state of an unknown role");
-    assert_string_equal(state_error(7, 4), "copy state with unknown flags");
+    assert_string_equal(state_error(7, 8), "copy state with unknown flags");
     const char *why = "copy state without a memory number, or with an impossible window";
     assert_string_equal(state_error(71, 0), why);
     assert_string_equal(state_error(71, COPY_WINDOW + 1), why);

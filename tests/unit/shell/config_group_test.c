@@ -245,13 +245,17 @@ static const struct row {
      "",
      {"f:45: [group misc] tls_authority = /k/ca: needs tls_certificate = in the same section"}},
     {"cycle = 2s",
+     "compression = lzo",
+     {"f:35: [group db] compression = lzo: not a choice here; write none or zstd"}},
+    {"cycle = 2s",
      "expose = maybe",
      {"f:35: [group db] expose = maybe: not a choice here; write no or read-only"}},
     {"cycle = 2s",
      "cycles = 2s",
      {"f:35: [group db] cycles: no such key here; the keys are role, array, address, secret, "
       "volumes, "
-      "cycle, memory, bandwidth, tls_psk, tls_certificate, tls_key, tls_authority, expose"}},
+      "cycle, memory, bandwidth, tls_psk, tls_certificate, tls_key, tls_authority, expose, "
+      "compression"}},
 };
 
 static void every_mistake_has_its_message(void **state)

@@ -236,6 +236,9 @@ static void fill(void)
                                                          .in_flight = 71,
                                                          .logins = 72,
                                                          .sent_bytes = 73,
+                                                         .zstd = true,
+                                                         .batch_bytes = 97,
+                                                         .packed_bytes = 98,
                                                          .round_trip_us = 74},
                                                  .listens = true,
                                                  .from = {"", "192.0.2.7:9"},
@@ -362,7 +365,8 @@ static const char expected[] =
     "\"behind\":{\"seconds\":1.5,\"bytes\":1110016,\"cycles\":0},\"sync\":null,"
     "\"incoming\":{\"a\":null,\"b\":\"192.0.2.7:9\",\"batches\":75,\"bytes\":76},"
     "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
-    "\"in_flight\":71,\"sent_bytes\":73,\"round_trip_us\":74,\"error\":null},"
+    "\"in_flight\":71,\"sent_bytes\":73,\"compression\":\"zstd\",\"batch_bytes\":97,"
+    "\"packed_bytes\":98,\"round_trip_us\":74,\"error\":null},"
     "\"volumes\":[{\"name\":\"v1\",\"remote\":\"w1\"},{\"name\":\"v0\",\"remote\":\"v0\"}]}]}}\n";
 
 static const char *naa_of(const char *volume, char digits[33])

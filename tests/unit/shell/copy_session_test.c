@@ -5,7 +5,8 @@
  * controllers of the second array, and a way between them that can be long and can break. Batches
  * arrive whole and are answered in any order; the session finds the controller that holds the
  * group, moves with it, and comes back by itself; only who has the secret and the same volumes
- * comes in; a long way and a limit of bandwidth cost what they must and no more. */
+ * comes in; a long way and a limit of bandwidth cost what they must and no more. Compressed batches
+ * are whole again when they are handed out, and go only to who knows them. */
 
 #include "shell/copy_outgoing.h"
 #include "shell/copy_server.h"
@@ -211,6 +212,8 @@ static struct asked {
 static uint32_t asked_count;
 static bool hold_answers;
 static uint64_t taken_bytes;
+static bool random_bytes; /* what is sent does not get shorter */
+static bool lies;         /* heads that say another length than follows */
 static unsigned corrupt;
 
 static uint8_t pattern(uint64_t number, uint32_t at)
@@ -309,16 +312,32 @@ static void on_told(void *context, const struct copy_state *state)
 static const struct copy_outgoing_user outgoing_user = {
     .up = on_up, .state = on_told, .down = on_down, .answered = on_answered};
 
+/* What the rest of a batch of this length could be. */
+static void put_counts(uint8_t *bytes, uint32_t length)
+{
+    uint32_t rest = length - COPY_HEAD_SIZE;
+    uint32_t records = rest / COPY_RECORD_SIZE < COPY_RECORDS ? 1 : COPY_RECORDS;
+    if (rest < COPY_RECORD_SIZE)
+        return;
+    put_u32(bytes + 72, records);
+    put_u32(bytes + 76, rest - records * COPY_RECORD_SIZE + (lies ? 1 : 0));
+}
+
 static void send_batch(struct batch *batch, uint64_t number, uint32_t length)
 {
     uint32_t at = 0, count = 0;
     batch->number = number;
     memcpy(batch->bytes, &number, sizeof number);
+    for (uint32_t i = COPY_HEAD_SIZE; i + 8 <= length && random_bytes; i += 8)
+        put_u64(batch->bytes + i, generator_next(&chance));
     for (uint32_t i = 8; i < length; i += 61)
         batch->bytes[i] = pattern(number, i);
     batch->bytes[length - 1] = pattern(number, length - 1);
+    put_counts(batch->bytes, length);
     while (at < length) {
-        uint32_t size = count == 0 ? 8 : count + 1 == PIECES ? length - at : 1 + pick(8192);
+        uint32_t size = count == 0            ? COPY_HEAD_SIZE
+                        : count + 1 == PIECES ? length - at
+                                              : 1 + pick(8192);
         if (size > length - at)
             size = length - at;
         batch->pieces[count++] = (struct iovec){batch->bytes + at, size};
@@ -387,6 +406,9 @@ struct plan {
 
 static const struct plan usual = {"secret = twelve letters\nvolumes = v, w\n",
                                   "secret = twelve letters\nvolumes = v, w\n"};
+static const struct plan squeezed = {
+    "secret = twelve letters\nvolumes = v, w\ncompression = zstd\n",
+    "secret = twelve letters\nvolumes = v, w\n"};
 
 static void start(const struct plan *plan, bool both)
 {
@@ -426,10 +448,12 @@ static void start(const struct plan *plan, bool both)
         fail_msg("%s", wrong);
     copy_outgoing_want(out, true);
     here = 0;
-    is_up = refuses = hold_answers = false;
+    is_up = refuses = hold_answers = random_bytes = lies = false;
     ups = downs = goods = bads = corrupt = told_again = 0;
     asked_count = 0;
     taken_bytes = 0;
+    for (uint32_t i = 0; i < batch_count; i++)
+        memset(batches[i], 0, sizeof *batches[i]);
 }
 
 static void stop(void)
@@ -446,6 +470,8 @@ static void stop(void)
     /* Everything is still with the ring: it goes first. */
     loop_close(&loop);
     for (int i = 0; i < 2; i++) {
+        worker_end(&servers[i]->worker);
+        ZSTD_freeDCtx(servers[i]->decompressor);
         close(servers[i]->listener);
         for (int j = 0; j < COPY_SESSION_LIMIT; j++)
             if (servers[i]->sessions[j]) {
@@ -454,9 +480,12 @@ static void stop(void)
                 tls_end(&servers[i]->sessions[j]->stream.tls);
                 free(servers[i]->sessions[j]);
             }
-        for (uint32_t j = 0; j < COPY_TASK_LIMIT; j++)
+        for (uint32_t j = 0; j < COPY_TASK_LIMIT; j++) {
             if (servers[i]->tasks[j].buffer)
                 buffer_give(&servers[i]->buffers, servers[i]->tasks[j].buffer);
+            if (servers[i]->tasks[j].packed)
+                buffer_give(&servers[i]->buffers, servers[i]->tasks[j].packed);
+        }
         free_idle_buffers(&servers[i]->buffers);
         tls_context_free(servers[i]->tls);
         free(servers[i]->tasks);
@@ -466,6 +495,9 @@ static void stop(void)
         close(out->stream.descriptor);
     tls_end(&out->stream.tls);
     tls_context_free(out->tls);
+    if (out->press)
+        copy_press_end(out->press);
+    free(out->press);
     free(out);
 }
 
@@ -491,20 +523,27 @@ static void talk(unsigned count, uint32_t least, uint32_t most)
 
 static void batches_arrive_whole_and_are_answered_in_any_order(void **state)
 {
-    char tls[256];
-    snprintf(tls, sizeof tls, "%stls_psk = %s\n", usual.send, psk_path);
-    const struct plan encrypted = {tls, tls};
-    for (int kind = 0; kind < 2; kind++) {
-        start(kind ? &encrypted : &usual, true);
+    for (int kind = 0; kind < 4; kind++) {
+        char send[300], receive[256];
+        snprintf(receive, sizeof receive, "%s%s%s\n", usual.send, kind & 1 ? "tls_psk = " : "",
+                 kind & 1 ? psk_path : "");
+        snprintf(send, sizeof send, "%s%s", receive, kind & 2 ? "compression = zstd\n" : "");
+        start(&(struct plan){send, receive}, true);
         UNTIL(is_up, 5);
         assert_int_equal(told.era, 3);
         assert_int_equal(told.window, COPY_WINDOW);
-        assert_int_equal(out->stream.with_tls, kind);
+        assert_int_equal(out->stream.with_tls, kind & 1);
+        assert_int_equal(out->counts.zstd, kind >> 1);
         talk(300, COPY_HEAD_SIZE, 20000);
         talk(60, COPY_BATCH_BYTES - 100, COPY_BATCH_BYTES);
         assert_int_equal(goods, 360);
         assert_int_equal(bads + downs + corrupt, 0);
         assert_int_equal(out->session.r2t_count, 0);
+        assert_int_equal(out->counts.batch_bytes, taken_bytes);
+        if (kind & 2)
+            assert_true(out->counts.packed_bytes < taken_bytes / 2);
+        else
+            assert_int_equal(out->counts.packed_bytes, taken_bytes);
         refuses = true;
         talk(3, 200, 300);
         assert_int_equal(bads, 3);
@@ -572,9 +611,88 @@ static void who_loses_the_group_sends_its_sessions_away(void **state)
     stop();
 }
 
-static void a_broken_way_costs_no_more_than_sending_again(void **state)
+static void what_does_not_get_shorter_goes_as_it_is(void **state)
 {
-    start(&usual, true);
+    start(&squeezed, true);
+    random_bytes = true;
+    UNTIL(is_up, 5);
+    talk(100, COPY_HEAD_SIZE, 200000);
+    assert_int_equal(goods, 100);
+    assert_int_equal(corrupt, 0);
+    assert_true(out->counts.zstd);
+    assert_int_equal(out->counts.packed_bytes, taken_bytes);
+    assert_int_equal(servers[0]->counts.packed_batches, 0);
+    stop();
+}
+
+static void who_does_not_know_zstd_is_not_sent_it(void **state)
+{
+    start(&squeezed, true);
+    servers[0]->zstd = false;
+    UNTIL(is_up, 5);
+    assert_false(out->counts.zstd);
+    talk(50, COPY_HEAD_SIZE, 200000);
+    assert_int_equal(goods, 50);
+    assert_int_equal(downs + corrupt, 0);
+    assert_int_equal(out->counts.packed_bytes, taken_bytes);
+    /* The group moves to one that does. */
+    here = 1;
+    UNTIL(is_up && out->counts.address == 1, 10);
+    assert_true(out->counts.zstd);
+    talk(50, 10000, 200000);
+    assert_true(servers[1]->counts.packed_batches >= 50);
+    assert_int_equal(corrupt, 0);
+    stop();
+}
+
+static void a_packed_batch_that_is_none_is_refused(void **state)
+{
+    start(&squeezed, true);
+    UNTIL(is_up, 5);
+    lies = true;
+    talk(40, 10000, 200000);
+    assert_int_equal(bads, 40);
+    assert_int_equal(taken_bytes, 0);
+    assert_int_equal(servers[0]->counts.packed_refused, 40);
+    lies = false;
+    talk(40, 10000, 200000);
+    assert_int_equal(goods, 40);
+    assert_int_equal(downs + corrupt, 0);
+    stop();
+}
+
+/* An owner that does not answer soon has all the memory for batches that there is: what comes then
+ * waits, also packed, and what belongs to a session that has gone is given back. */
+static void packed_batches_take_no_more_memory_than_there_is(void **state)
+{
+    start(&squeezed, true);
+    for (int round = 0; round < 2; round++) {
+        UNTIL(is_up, 10);
+        hold_answers = true;
+        for (uint32_t i = 0; i < BATCHES; i++)
+            send_batch(batches[i], i + 1, COPY_BATCH_BYTES);
+        UNTIL(asked_count > 0 && !buffers_have_room(&servers[0]->buffers), 20);
+        for (int i = 0; i < 50; i++) {
+            turn();
+            assert_true(servers[0]->buffers.used_bytes <= BUFFER_BUDGET_BYTES);
+        }
+        assert_true(asked_count < BATCHES);
+        if (round == 0) {
+            copy_outgoing_reset(out);
+            UNTIL(downs == 1, 10);
+        }
+        hold_answers = false;
+        UNTIL(all_idle() && asked_count == 0, 20);
+    }
+    assert_int_equal(goods, BATCHES);
+    assert_int_equal(servers[0]->buffers.used_bytes, 0);
+    assert_int_equal(corrupt, 0);
+    stop();
+}
+
+static void break_the_way(const struct plan *plan)
+{
+    start(plan, true);
     UNTIL(is_up, 5);
     for (unsigned round = 1; round <= 4; round++) {
         hold_answers = round % 2; /* batches that the other side still has when the way breaks */
@@ -605,6 +723,12 @@ static void a_broken_way_costs_no_more_than_sending_again(void **state)
         for (int j = 0; j < COPY_TASK_LIMIT; j++)
             assert_false(servers[i]->tasks[j].used && !servers[i]->tasks[j].front);
     stop();
+}
+
+static void a_broken_way_costs_no_more_than_sending_again(void **state)
+{
+    break_the_way(&usual);
+    break_the_way(&squeezed);
 }
 
 static void only_the_right_ones_come_in(void **state)
@@ -697,6 +821,10 @@ int main(void)
         cmocka_unit_test(the_session_is_where_the_group_is),
         cmocka_unit_test(a_session_that_is_not_wanted_goes_and_comes_again),
         cmocka_unit_test(who_loses_the_group_sends_its_sessions_away),
+        cmocka_unit_test(what_does_not_get_shorter_goes_as_it_is),
+        cmocka_unit_test(who_does_not_know_zstd_is_not_sent_it),
+        cmocka_unit_test(a_packed_batch_that_is_none_is_refused),
+        cmocka_unit_test(packed_batches_take_no_more_memory_than_there_is),
         cmocka_unit_test(a_broken_way_costs_no_more_than_sending_again),
         cmocka_unit_test(only_the_right_ones_come_in),
         cmocka_unit_test(a_long_way_does_not_limit_what_passes),
