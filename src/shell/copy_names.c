@@ -96,6 +96,94 @@ void copy_cdb_state(uint8_t cdb[16])
     put_u24(cdb + 6, COPY_STATE_SIZE);
 }
 
+void copy_cdb_layout(uint8_t cdb[16])
+{
+    memset(cdb, 0, 16);
+    cdb[0] = COPY_OP_READ_BUFFER;
+    cdb[1] = COPY_MODE_DATA;
+    cdb[2] = COPY_BUFFER_LAYOUT;
+    put_u24(cdb + 6, COPY_LAYOUT_BYTES);
+}
+
+/* ---- the layout: found out when the identities differ ---- */
+
+static const uint8_t layout_magic[4] = {'H', 'F', 'C', 'L'};
+
+uint32_t copy_layout_put(uint8_t *bytes, const struct config *config,
+                         const struct config_group *group)
+{
+    uint32_t length = COPY_LAYOUT_HEAD + group->volume_count * COPY_LAYOUT_PLACE;
+    memset(bytes, 0, length);
+    memcpy(bytes, layout_magic, sizeof layout_magic);
+    put_u16(bytes + 4, 1);
+    put_u32(bytes + 8, group->volume_count);
+    for (uint32_t i = 0; i < group->volume_count; i++) {
+        uint8_t *at = bytes + COPY_LAYOUT_HEAD + i * COPY_LAYOUT_PLACE;
+        const struct volume_config *volume = &config->volumes[group->volumes[i].volume];
+        put_u64(at, volume->size_bytes);
+        snprintf((char *)at + 8, CONFIG_NAME_SIZE, "%s", volume->name);
+        snprintf((char *)at + 8 + CONFIG_NAME_SIZE, CONFIG_NAME_SIZE, "%s",
+                 group->volumes[i].remote);
+    }
+    return length;
+}
+
+/* A foreign name, made fit for a line of the log. */
+static void take_name(char name[CONFIG_NAME_SIZE], const uint8_t *bytes)
+{
+    memcpy(name, bytes, CONFIG_NAME_SIZE);
+    name[CONFIG_NAME_SIZE - 1] = '\0';
+    for (char *at = name; *at; at++)
+        if (*at < 0x20 || *at == 0x7f)
+            *at = '?';
+}
+
+/* False: the two sides of this place fit each other. */
+static bool differs(const uint8_t *at, const struct config *config,
+                    const struct config_group *group, uint32_t place, char why[TRACE_LINE])
+{
+    const struct config_copy *ours = &group->volumes[place];
+    const struct volume_config *volume = &config->volumes[ours->volume];
+    char name[CONFIG_NAME_SIZE], remote[CONFIG_NAME_SIZE];
+    uint64_t size = get_u64(at);
+    take_name(name, at + 8);
+    take_name(remote, at + 8 + CONFIG_NAME_SIZE);
+    if (strcmp(name, ours->remote) != 0 || strcmp(remote, volume->name) != 0)
+        snprintf(why, TRACE_LINE,
+                 "volume %u is %.26s:%.26s here and %.26s:%.26s there; write the same pairs in "
+                 "the same order",
+                 place + 1, volume->name, ours->remote, name, remote);
+    else if (size != volume->size_bytes)
+        snprintf(why, TRACE_LINE,
+                 "volume %.40s has %llu bytes here and %.40s %llu there; make them the same size",
+                 volume->name, (unsigned long long)volume->size_bytes, name,
+                 (unsigned long long)size);
+    else
+        return false;
+    return true;
+}
+
+void copy_layout_compare(const uint8_t *bytes, uint32_t length, const struct config *config,
+                         const struct config_group *group, char why[TRACE_LINE])
+{
+    static const char strange[] = "the second array has another group of this name";
+    uint32_t count = length >= COPY_LAYOUT_HEAD ? get_u32(bytes + 8) : 0;
+    snprintf(why, TRACE_LINE, "%s", strange);
+    if (length < COPY_LAYOUT_HEAD || memcmp(bytes, layout_magic, sizeof layout_magic) != 0 ||
+        get_u16(bytes + 4) != 1 || count > VOLUME_LIMIT ||
+        length != COPY_LAYOUT_HEAD + count * COPY_LAYOUT_PLACE)
+        return;
+    if (count != group->volume_count) {
+        snprintf(why, TRACE_LINE,
+                 "the group has %u volumes here and %u there; write the same pairs",
+                 group->volume_count, count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (differs(bytes + COPY_LAYOUT_HEAD + i * COPY_LAYOUT_PLACE, config, group, i, why))
+            return;
+}
+
 static bool is_batch_length(uint32_t bytes)
 {
     return bytes >= COPY_HEAD_SIZE && bytes <= COPY_BATCH_BYTES;
@@ -113,6 +201,8 @@ enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes,
         return COPY_COMMAND_BATCH;
     if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_STATE && offset == 0)
         return COPY_COMMAND_STATE;
+    if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_LAYOUT && offset == 0)
+        return COPY_COMMAND_LAYOUT;
     *batch_bytes = offset;
     if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_PACKED &&
         is_batch_length(*length_bytes) && is_batch_length(*batch_bytes))

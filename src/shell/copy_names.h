@@ -21,6 +21,10 @@ enum {
     COPY_BUFFER_BATCH = 2,
     COPY_BUFFER_STATE = 3,
     COPY_BUFFER_PACKED = 4, /* a batch as in copy_zstd.h; only to who says COPY_STATE_ZSTD */
+    COPY_BUFFER_LAYOUT = 5, /* the group's volumes, asked for when its identity is another one */
+    COPY_LAYOUT_HEAD = 16,
+    COPY_LAYOUT_PLACE = 8 + 2 * CONFIG_NAME_SIZE,
+    COPY_LAYOUT_BYTES = COPY_LAYOUT_HEAD + VOLUME_LIMIT * COPY_LAYOUT_PLACE, /* at most */
     COPY_STATUS_GOOD = 0x00,
     COPY_STATUS_CHECK_CONDITION = 0x02,
     COPY_STATUS_TASK_SET_FULL = 0x28,
@@ -59,11 +63,21 @@ void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes);
 /* `batch_bytes`: how long it is when it is whole. */
 void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes);
 void copy_cdb_state(uint8_t cdb[16]);
+void copy_cdb_layout(uint8_t cdb[16]);
+
+/* The volumes of a group as this array has them, for the other one to compare; returns how many of
+ * at most COPY_LAYOUT_BYTES. */
+uint32_t copy_layout_put(uint8_t *bytes, const struct config *config,
+                         const struct config_group *group);
+/* Foreign bytes: what in the other array's volumes does not fit ours, as a sentence in `why`. */
+void copy_layout_compare(const uint8_t *bytes, uint32_t length, const struct config *config,
+                         const struct config_group *group, char why[TRACE_LINE]);
 
 enum copy_command {
     COPY_COMMAND_BATCH,
     COPY_COMMAND_PACKED,
     COPY_COMMAND_STATE,
+    COPY_COMMAND_LAYOUT,
     COPY_COMMAND_NONE,
 };
 /* Foreign bytes: which of them, how long its data are, and the batch in them. */

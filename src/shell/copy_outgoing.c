@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_TAG = COPY_WINDOW };
+enum { STATE_TAG = COPY_WINDOW, LAYOUT_TAG };
+
+_Static_assert((int)LAYOUT_TAG < (int)COPY_COMMANDS, "both questions fit beside the batches");
 
 static struct copy_outgoing *of_stream(struct stream *stream)
 {
@@ -36,18 +38,29 @@ static void ask(struct copy_outgoing *out)
     iscsi_ship_command(&out->session, STATE_TAG, &command);
 }
 
+static void ask_layout(struct copy_outgoing *out)
+{
+    struct iscsi_ship_command command = {.in = out->layout, .in_bytes = COPY_LAYOUT_BYTES};
+    copy_cdb_layout(command.cdb);
+    iscsi_ship_command(&out->session, LAYOUT_TAG, &command);
+}
+
+/* The group's identity is another one there: the session ends, and the sentence says why. */
+static void on_layout(struct copy_outgoing *out)
+{
+    const struct iscsi_ship_done *done = &out->session.done;
+    char why[TRACE_LINE];
+    bool good = done->status == COPY_STATUS_GOOD;
+    copy_layout_compare(out->layout, good ? done->received_bytes : 0, out->config, out->group, why);
+    lost(out, why);
+}
+
 static const char *judge_state(struct copy_outgoing *out, struct copy_state *state)
 {
     const struct iscsi_ship_done *done = &out->session.done;
-    const char *wrong;
     if (done->status != COPY_STATUS_GOOD)
         return "the second array does not tell the group's state";
-    wrong = record_get_state(out->answer, done->received_bytes, state);
-    if (wrong)
-        return wrong;
-    return memcmp(state->group, out->id, COPY_ID_SIZE) == 0
-               ? NULL
-               : "the second array has other volumes, sizes or an other order in this group";
+    return record_get_state(out->answer, done->received_bytes, state);
 }
 
 static void on_state(struct copy_outgoing *out)
@@ -58,6 +71,11 @@ static void on_state(struct copy_outgoing *out)
     out->counts.round_trip_us = out->loop->now_us - out->asked_us;
     if (wrong) {
         lost(out, wrong);
+        return;
+    }
+    if (memcmp(state.group, out->id, COPY_ID_SIZE) != 0) {
+        out->asking = true; /* nothing else is asked */
+        ask_layout(out);
         return;
     }
     out->counts.state = state;
@@ -90,6 +108,10 @@ static void on_status(struct copy_outgoing *out)
     const struct iscsi_ship_done *done = &out->session.done;
     if (done->itt == STATE_TAG) {
         on_state(out);
+        return;
+    }
+    if (done->itt == LAYOUT_TAG) {
+        on_layout(out);
         return;
     }
     CHECK(done->itt < COPY_WINDOW);
@@ -351,6 +373,7 @@ const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
     CHECK(group->address_count > 0);
     memset(out, 0, sizeof *out);
     out->loop = loop;
+    out->config = config;
     out->group = group;
     out->user = user;
     out->context = context;

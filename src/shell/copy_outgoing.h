@@ -56,6 +56,7 @@ struct copy_outgoing {
     struct copy_outgoing_counts counts;
 
     /* Its own. */
+    const struct config *config;
     const struct config_group *group;
     const struct copy_outgoing_user *user;
     void *context;
@@ -68,7 +69,8 @@ struct copy_outgoing {
     struct tls_context *tls;
     uint8_t id[COPY_ID_SIZE];
     uint8_t answer[COPY_STATE_SIZE];
-    uint64_t numbers[COPY_WINDOW]; /* by task tag; 0: free */
+    uint8_t layout[COPY_LAYOUT_BYTES]; /* the other array's, when it does not fit */
+    uint64_t numbers[COPY_WINDOW];     /* by task tag; 0: free */
     struct copy_batch {
         const struct iovec *pieces;
         uint32_t piece_count, length_bytes;

@@ -202,6 +202,19 @@ static void say_held(struct copy_session *session)
             session->stream.with_tls ? ", encrypted" : "");
 }
 
+static void answer_layout(struct copy_session *session, struct copy_task *task)
+{
+    struct copy_server *server = session->server;
+    task->buffer = buffer_take(&server->buffers, COPY_LAYOUT_BYTES);
+    CHECK(task->buffer);
+    uint32_t length = copy_layout_put(task->buffer->data, server->config,
+                                      &server->config->groups[session->group]);
+    struct iscsi_target_answer answer = {.status = COPY_STATUS_GOOD,
+                                         .data = task->buffer->data,
+                                         .data_bytes = min_u32(length, task->length_bytes)};
+    iscsi_target_respond(&session->target, task->front, &answer);
+}
+
 static void answer_state(struct copy_session *session, struct copy_task *task)
 {
     struct copy_server *server = session->server;
@@ -304,6 +317,10 @@ static void on_command(struct copy_session *session, struct iscsi_target_task *f
     enum copy_command command = copy_cdb_judge(front->cdb, &task->length_bytes, &task->batch_bytes);
     if (command == COPY_COMMAND_STATE && front->read && !front->write) {
         answer_state(session, task);
+        return;
+    }
+    if (command == COPY_COMMAND_LAYOUT && front->read && !front->write) {
+        answer_layout(session, task);
         return;
     }
     bool batch =

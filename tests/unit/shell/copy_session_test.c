@@ -740,8 +740,10 @@ static void only_the_right_ones_come_in(void **state)
         const char *said;
     } rows[] = {
         {{usual.send, "secret = other letters\nvolumes = v, w\n"}, "uthenticat"},
-        {{usual.send, "secret = twelve letters\nvolumes = w, v\n"}, "other volumes"},
-        {{usual.send, "secret = twelve letters\nvolumes = v\n"}, "other volumes"},
+        {{usual.send, "secret = twelve letters\nvolumes = w, v\n"},
+         "volume 1 is v:v here and w:w there; write the same pairs in the same order"},
+        {{usual.send, "secret = twelve letters\nvolumes = v\n"},
+         "the group has 2 volumes here and 1 there"},
         {{tls, usual.receive}, ""},
         {{usual.send, tls}, ""},
     };
@@ -757,6 +759,34 @@ static void only_the_right_ones_come_in(void **state)
 }
 
 /* Round trips of 100 ms: without many batches on the way this would be 4 MiB for each. */
+static void what_does_not_fit_is_named(void **state)
+{
+    static uint8_t bytes[COPY_LAYOUT_BYTES + 1];
+    char why[TRACE_LINE];
+    start(&usual, false);
+    stop();
+    uint32_t length = copy_layout_put(bytes, &second, &second.groups[0]);
+    assert_true(length <= COPY_LAYOUT_BYTES);
+    put_u64(bytes + COPY_LAYOUT_HEAD + COPY_LAYOUT_PLACE, 4096);
+    copy_layout_compare(bytes, length, &first, &first.groups[0], why);
+    assert_non_null(strstr(why, "volume w has "));
+    assert_non_null(strstr(why, "and w 4096 there; make them the same size"));
+    /* Foreign bytes get a sentence, whatever they are, and without control characters. */
+    for (int i = 0; i < 20000; i++) {
+        length = copy_layout_put(bytes, &second, &second.groups[0]);
+        for (uint32_t times = pick(4); times-- > 0;)
+            bytes[pick(length)] = (uint8_t)pick(256);
+        length = pick(3) ? length : pick(length + 1);
+        uint8_t *exact = malloc(length + 1);
+        memcpy(exact, bytes, length);
+        copy_layout_compare(exact, length, &first, &first.groups[0], why);
+        assert_true(why[0] != '\0');
+        for (const char *at = why; *at; at++)
+            assert_true((unsigned char)*at >= 0x20 && *at != 0x7f);
+        free(exact);
+    }
+}
+
 static void a_long_way_does_not_limit_what_passes(void **state)
 {
     start(&usual, true);
@@ -827,6 +857,7 @@ int main(void)
         cmocka_unit_test(packed_batches_take_no_more_memory_than_there_is),
         cmocka_unit_test(a_broken_way_costs_no_more_than_sending_again),
         cmocka_unit_test(only_the_right_ones_come_in),
+        cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(a_long_way_does_not_limit_what_passes),
         cmocka_unit_test(the_bandwidth_is_kept_to),
     };
