@@ -9,6 +9,7 @@
 
 #include "sim/disks.h"
 
+#include "sim/cuts.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -309,9 +310,13 @@ const uint8_t *disks_durable(const struct world *world, uint8_t volume, uint64_t
     return (disk->durable ? disk->durable : disk->content) + config->store_offset_bytes + offset;
 }
 
-static void land_part(struct disk *disk, const struct operation *operation, uint64_t at,
+static void land_part(struct world *world, const struct operation *operation, uint64_t at,
                       uint64_t length)
 {
+    struct disk *disk = &world->disks[operation->action.store];
+    if (world->cuts)
+        cuts_landed(world, operation->action.store, operation->action.offset_bytes + at, length,
+                    operation->data ? operation->data + at : NULL);
     uint8_t *to = disk->content + operation->action.offset_bytes + at;
     if (operation->data)
         memcpy(to, operation->data + at, length);
@@ -327,12 +332,12 @@ static void land(struct world *world, struct operation *operation, bool some)
     uint64_t length = operation->action.length_bytes;
     operation->log_entry = ++disk->next_number;
     if (!some) {
-        land_part(disk, operation, 0, length);
+        land_part(world, operation, 0, length);
         return;
     }
     for (uint64_t at = 0; at < length; at += SECTOR_SIZE)
         if (generator_chance(&world->latency, 1, 2))
-            land_part(disk, operation, at, SECTOR_SIZE);
+            land_part(world, operation, at, SECTOR_SIZE);
 }
 
 /* The first `count` entries of the log become durable. */

@@ -5,11 +5,14 @@
  * and its clocks. The rates of faults are drawn in faults.c, the hosts' habits in hosts.c. The
  * order of the draws is part of what a seed means: a change here gives every seed another world. */
 
+#include "sim/draw.h"
+
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
 #include "sim/listing.h"
 #include "sim/ships.h"
+#include "sim/sites.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -81,11 +84,12 @@ static void draw_config(struct world *world)
     draw_volumes(world);
 }
 
-struct world *world_create(const struct world_options *options)
+struct world *draw_world(const struct world_options *options, bool second)
 {
     struct world *world = calloc(1, sizeof *world);
     CHECK(world != NULL);
     world->options = *options;
+    world->second = second;
     generator_seed(&world->draw, options->seed * 4);
     generator_seed(&world->latency, options->seed * 4 + 1);
     generator_seed(&world->chaos, options->seed * 4 + 2);
@@ -99,34 +103,70 @@ struct world *world_create(const struct world_options *options)
         world->options.check_every = (uint32_t)every;
     world->cell_bytes = (uint32_t)PICK(&world->draw, 32, 128, 512, 512);
     world->finish = (uint32_t)(options->seed % 3);
+    for (uint32_t v = 0; v < VOLUME_LIMIT; v++)
+        world->oracle_volume[v] = (uint8_t)v;
     faults_create(world);
-    if (options->record)
-        listing_take_settings(options->record, world);
-    if (options->replay)
-        listing_give_settings(options->replay, world);
+    return world;
+}
+
+static void check_config(const struct world *world)
+{
     const char *wrong = array_config_check(&world->config);
     if (wrong) {
         fprintf(stderr, "a configuration that the core refuses: %s\n", wrong);
         exit(2);
     }
+}
+
+/* One for both arrays: a copy's bytes are its original's. */
+static void create_oracle(struct world *world)
+{
     uint64_t sizes[VOLUME_LIMIT];
+    uint32_t count = world->config.volume_count;
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         sizes[v] = world->config.volumes[v].size_bytes;
-    world->oracle = oracle_create(world->cell_bytes, world->config.volume_count, sizes);
+    for (uint32_t v = 0; world->other && v < world->other->config.volume_count; v++)
+        if (!world->other->closed[v])
+            sizes[count++] = world->other->config.volumes[v].size_bytes;
+    world->oracle = oracle_create(world->cell_bytes, count, sizes);
+    if (world->other)
+        world->other->oracle = world->oracle;
+}
+
+static void create_parts(struct world *world)
+{
     disks_create(world);
     wires_create(world);
     ships_create(world);
     hosts_create(world);
+}
+
+struct world *world_create(const struct world_options *options)
+{
+    struct world *world = draw_world(options, false);
+    sites_draw(world);
+    if (options->record)
+        listing_take_settings(options->record, world);
+    if (options->replay)
+        listing_give_settings(options->replay, world);
+    check_config(world);
+    if (world->other) {
+        check_config(world->other);
+        sites_create(world);
+    }
+    create_oracle(world);
+    create_parts(world);
+    if (world->other)
+        create_parts(world->other);
     return world;
 }
 
-void world_destroy(struct world *world)
+static void destroy_parts(struct world *world)
 {
     hosts_destroy(world);
     wires_destroy(world);
     ships_destroy(world);
     disks_destroy(world);
-    oracle_destroy(world->oracle);
     for (int w = 0; w < 2; w++)
         if (world->controllers[w].memory)
             munmap(world->controllers[w].memory, world->controllers[w].memory_size);
@@ -134,10 +174,21 @@ void world_destroy(struct world *world)
     free(world);
 }
 
+void world_destroy(struct world *world)
+{
+    oracle_destroy(world->oracle);
+    if (world->other) {
+        sites_destroy(world);
+        destroy_parts(world->other);
+    }
+    destroy_parts(world);
+}
+
 void world_print(const struct world *world)
 {
     const struct array_config *config = &world->config;
-    printf("seed %" PRIu64 " steps %" PRIu64 "\n", world->options.seed, world->options.steps);
+    if (!world->second)
+        printf("seed %" PRIu64 " steps %" PRIu64 "\n", world->options.seed, world->options.steps);
     printf("cache: %u slots, dirty %u%%..%u%%, destage after %u ms, %u writes, %u fetches, %u "
            "requests\n",
            config->slot_count, config->dirty_low_percent, config->dirty_high_percent,
@@ -160,4 +211,9 @@ void world_print(const struct world *world)
     hosts_print(world);
     printf("oracle: cells of %u bytes, array_check() after every %u pumps\n", world->cell_bytes,
            world->options.check_every);
+    if (world->other && !world->second) {
+        sites_print(world);
+        printf("the second array:\n");
+        world_print(world->other);
+    }
 }

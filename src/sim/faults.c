@@ -8,18 +8,23 @@
 
 #include "sim/faults.h"
 
+#include "sim/copies.h"
+#include "sim/cuts.h"
 #include "sim/disks.h"
 #include "sim/listing.h"
 #include "sim/hosts.h"
 #include "sim/ships.h"
+#include "sim/sites.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 const char *const fault_name[FAULT_COUNT] = {
-    "crash", "machine", "both",    "pause", "break", "partition", "oneway", "register", "error",
-    "slow",  "power",   "corrupt", "move",  "stop",  "cut",       "late",   "clock",
+    "crash",      "machine",   "both",         "pause",   "break", "partition",
+    "oneway",     "register",  "error",        "slow",    "power", "corrupt",
+    "move",       "stop",      "cut",          "late",    "clock", "long-break",
+    "long-stall", "long-slow", "long-corrupt", "suspend", "site",
 };
 
 /* An EVENT_FAULT that is not of a kind: see late_answer(), faults_on_death(). */
@@ -76,7 +81,7 @@ void faults_create(struct world *world)
     static const uint64_t ones_in[] = {2, 4, 8};
     uint64_t one_in = pick(draw, ones_in, ARRAY_LENGTH(ones_in));
     uint64_t mood = generator_below(draw, 12); /* 0: no faults at all; 1: nothing but faults */
-    for (int kind = 0; kind < FAULT_COUNT; kind++) {
+    for (int kind = 0; kind < FAULT_OF_ARRAY; kind++) {
         uint64_t mean_us = pick(draw, mood == 1 ? wild_means : means, 3);
         bool never = !generator_chance(draw, 1, kind == FAULT_LATE ? 2 : one_in);
         if (kind == FAULT_BOTH || kind == FAULT_MACHINE || kind == FAULT_STOP)
@@ -105,10 +110,10 @@ void faults_create(struct world *world)
     rates->worst_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 40) : 0;
     const struct listing *replay = world->options.replay;
     for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind != LISTING_HOST)
+        if (replay->lines[i].kind != LISTING_HOST && replay->lines[i].second == world->second)
             world_event(world, replay->lines[i].at_us - (replay->lines[i].kind == LISTING_HOLD),
                         EVENT_FAULT, 2, LISTED, i); /* a hold is armed before its pump */
-    for (uint32_t kind = 0; kind < FAULT_COUNT && !replay; kind++)
+    for (uint32_t kind = 0; kind < FAULT_OF_ARRAY && !replay; kind++)
         if (rates->mean_us[kind] > 0)
             world_event(world,
                         world->now_us + 50000 +
@@ -158,14 +163,19 @@ static void accept_loss(struct world *world, uint8_t who)
     if (world->operator_pending[who] > 0 || controller->stop_asked)
         return;
     if (world->options.record && !world->healing)
-        listing_add(
-            world->options.record,
-            &(struct listing_line){.at_us = world->now_us, .kind = LISTING_ACCEPT, .who = who});
+        listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
+                                                                  .kind = LISTING_ACCEPT,
+                                                                  .who = who,
+                                                                  .second = world->second});
     bool lost = world->record.unclean && everyone_in_died(world);
     world_trace(world, "the operator accepts the loss at %c%s%s", world_letter(who),
                 dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
     if (lost) {
-        oracle_accept_loss(world->oracle);
+        bool volumes[VOLUME_LIMIT] = {false};
+        for (uint32_t v = 0; v < world->config.volume_count; v++)
+            volumes[world->oracle_volume[v]] = !world->closed[v];
+        oracle_accept_loss(world->oracle, volumes);
+        cuts_loss(world);
         world->loss_epoch = world->record.epoch + 1;
         hosts_accept_loss(world);
         memset(world->state_done, 0, sizeof world->state_done);
@@ -179,7 +189,7 @@ static void accept_loss(struct world *world, uint8_t who)
 
 void faults_on_operator(struct world *world, const struct event *event)
 {
-    if (world->finishing)
+    if (world->finishing || world->destroyed)
         return;
     for (uint8_t w = 0; w < 2; w++) {
         const struct controller *controller = &world->controllers[w];
@@ -203,6 +213,8 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
     if (world->operator_pending[who] == 0)
         world_fail(world, "%c answers an operator who did not ask", world_letter(who));
     world->operator_pending[who]--;
+    if (world->other)
+        sites_on_reply(world, who, reply);
 }
 
 static void move_volume(struct world *world, uint8_t who, uint8_t volume, uint8_t to)
@@ -325,7 +337,7 @@ static void change_clock(struct world *world, uint8_t who)
                 world_letter(who), controller->clock_rate, now);
 }
 
-static void happen(struct world *world, enum fault_kind kind, uint8_t who)
+void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
 {
     struct generator *chaos = &world->chaos;
     world->count.faults[kind]++;
@@ -334,7 +346,8 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
         listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
                                                                   .kind = LISTING_FAULT,
                                                                   .what = (uint8_t)kind,
-                                                                  .who = who});
+                                                                  .who = who,
+                                                                  .second = world->second});
     switch (kind) {
     case FAULT_CRASH: /* now and then its warden dies with it */
         world_kill(world, who, !generator_chance(chaos, world->rates.proof_missing_percent, 100));
@@ -397,6 +410,18 @@ static void happen(struct world *world, enum fault_kind kind, uint8_t who)
     case FAULT_CLOCK:
         change_clock(world, who);
         break;
+    case FAULT_LONG_BREAK:
+    case FAULT_LONG_STALL:
+    case FAULT_LONG_SLOW:
+    case FAULT_LONG_CORRUPT:
+        if (world->copies)
+            copies_fault(world, kind, who);
+        break;
+    case FAULT_SUSPEND:
+    case FAULT_SITE:
+        if (world->copies)
+            sites_fault(world, kind, who);
+        break;
     case FAULT_COUNT:
         break;
     }
@@ -408,7 +433,7 @@ void faults_on_role(struct world *world, uint8_t who)
     if (world->healing || world->options.scripted ||
         !generator_chance(chaos, world->rates.worst_percent, 100))
         return;
-    uint32_t kind = (uint32_t)generator_below(chaos, FAULT_COUNT);
+    uint32_t kind = (uint32_t)generator_below(chaos, FAULT_OF_ARRAY);
     if (world->rates.mean_us[kind] == 0 || kind == FAULT_LATE || kind == FAULT_CLOCK)
         return;
     (void)who;
@@ -444,7 +469,7 @@ static void listed(struct world *world, const struct listing_line *line)
     if (world->healing)
         return;
     if (line->kind == LISTING_FAULT)
-        happen(world, (enum fault_kind)line->what, line->who);
+        faults_happen(world, (enum fault_kind)line->what, line->who);
     else if (line->kind == LISTING_HOLD)
         world->hold_armed[line->who] = true;
     else if (world->controllers[line->who].running && !world->controllers[line->who].paused)
@@ -453,6 +478,8 @@ static void listed(struct world *world, const struct listing_line *line)
 
 void faults_on_fault(struct world *world, const struct event *event)
 {
+    if (world->destroyed)
+        return;
     if (event->index == LISTED) {
         listed(world, &world->options.replay->lines[event->stamp]);
         return;
@@ -462,23 +489,23 @@ void faults_on_fault(struct world *world, const struct event *event)
         wires_stall_path(world, 1, world->config.lease_ms * 3000u);
     }
     if (event->index == POWER_AFTER_DEATH && !world->healing)
-        happen(world, FAULT_POWER, 0);
+        faults_happen(world, FAULT_POWER, 0);
     if (event->index >= SILENCE && event->index < ONCE)
         return;
     if (event->index >= ONCE) {
         if (!world->healing)
-            happen(world, (enum fault_kind)(event->index - ONCE),
-                   (uint8_t)generator_below(&world->chaos, 2));
+            faults_happen(world, (enum fault_kind)(event->index - ONCE),
+                          (uint8_t)generator_below(&world->chaos, 2));
         return;
     }
     if (event->index >= FAULT_COUNT) {
-        happen(world, script[event->index - FAULT_COUNT].kind,
-               script[event->index - FAULT_COUNT].who);
+        faults_happen(world, script[event->index - FAULT_COUNT].kind,
+                      script[event->index - FAULT_COUNT].who);
         return;
     }
     if (world->healing)
         return;
-    happen(world, (enum fault_kind)event->index, (uint8_t)generator_below(&world->chaos, 2));
+    faults_happen(world, (enum fault_kind)event->index, (uint8_t)generator_below(&world->chaos, 2));
     world_event(world,
                 world->now_us + 1 +
                     generator_below(&world->chaos, world->rates.mean_us[event->index] * 2),
@@ -488,6 +515,8 @@ void faults_on_fault(struct world *world, const struct event *event)
 void faults_heal(struct world *world)
 {
     world->healing = true;
+    if (world->destroyed)
+        return;
     world->corrupt_next = 0;
     world->cut_armed = false;
     world->register_slow_us = world->now_us;

@@ -14,6 +14,9 @@ void faults_print(const struct world *world);
 
 void faults_on_fault(struct world *world, const struct event *event);
 
+/* It happens now. */
+void faults_happen(struct world *world, enum fault_kind kind, uint8_t who);
+
 /* A controller's role has just changed: the worst moment for more. */
 void faults_on_role(struct world *world, uint8_t who);
 

@@ -8,6 +8,8 @@
 
 #include "sim/hosts.h"
 
+#include "sim/copies.h"
+#include "sim/cuts.h"
 #include "sim/disks.h"
 #include "sim/listing.h"
 
@@ -61,6 +63,9 @@ struct slot {
     bool out_of_range;
     uint64_t first_try; /* the same write at a controller that died with it on its way to the owner,
                            or 0 */
+    bool astray;        /* what it finds says nothing: the volume is not this site's any more */
+    bool stray;         /* made although the volume is not this site's: may have no effect */
+    uint64_t cuts;      /* of the copy, when it was made */
     bool shipped;       /* it went on to the owner, at least in part */
     bool compare;       /* the next one compares with what the last read found */
     uint8_t *seen;      /* that, request.length_bytes of it */
@@ -77,7 +82,7 @@ enum {
 /* A request whose host has left: nobody waits for it, but it may still have its effect. */
 struct ghost {
     bool used;
-    uint8_t who;
+    uint8_t who, volume;
     uint64_t handle, write_id;
     uint8_t *data;
 };
@@ -170,7 +175,7 @@ void hosts_create(struct world *world)
     if (replay)
         hosts->slot_count = SLOT_LIMIT;
     for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind == LISTING_HOST)
+        if (replay->lines[i].kind == LISTING_HOST && replay->lines[i].second == world->second)
             world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
                         replay->lines[i].slot % SLOT_LIMIT, i + 1);
 }
@@ -357,6 +362,11 @@ static uint64_t data_bytes(const struct host_request *request)
     }
 }
 
+static uint8_t oracle_volume(const struct world *world, const struct slot *slot)
+{
+    return world->oracle_volume[slot->request.volume];
+}
+
 static void begin(struct world *world, struct slot *slot)
 {
     struct host_request *request = &slot->request;
@@ -370,15 +380,23 @@ static void begin(struct world *world, struct slot *slot)
     }
     request->data = slot->data;
     uint64_t from, to;
+    slot->stray = world->closed[request->volume];
+    slot->astray = false;
+    slot->cuts = cuts_count(world, request->volume);
     if (changed_range(world, slot, &from, &to)) {
-        slot->write_id = oracle_write_begin(world->oracle, request->volume, from, to - from,
-                                            request->op == HOST_TRIM || request->op == HOST_ZERO);
+        slot->write_id =
+            oracle_write_begin(world->oracle, oracle_volume(world, slot), from, to - from,
+                               request->op == HOST_TRIM || request->op == HOST_ZERO);
         if (request->op == HOST_WRITE)
             oracle_fill(world->oracle, slot->write_id, slot->data);
         if (request->op == HOST_COMPARE_WRITE) {
             memcpy(slot->data, slot->seen, request->length_bytes);
             oracle_fill(world->oracle, slot->write_id, slot->data + request->length_bytes);
         }
+    }
+    if (slot->write_id != 0 && slot->stray) { /* what it writes may be seen nowhere */
+        oracle_write_never(world->oracle, slot->write_id);
+        slot->write_id = 0;
     }
     if (request->op == HOST_READ || request->op == HOST_COMPARE_WRITE)
         slot->read_token = oracle_read_begin(world->oracle);
@@ -388,12 +406,12 @@ static void check_read(struct world *world, struct slot *slot, bool good)
 {
     struct host_request *request = &slot->request;
     if (slot->out_of_range) {
-        oracle_read_end(world->oracle, slot->read_token, request->volume, 0, 0, NULL);
+        oracle_read_end(world->oracle, slot->read_token, oracle_volume(world, slot), 0, 0, NULL);
         return;
     }
     const char *wrong =
-        oracle_read_end(world->oracle, slot->read_token, request->volume, request->offset_bytes,
-                        request->length_bytes, good ? slot->data : NULL);
+        oracle_read_end(world->oracle, slot->read_token, oracle_volume(world, slot),
+                        request->offset_bytes, request->length_bytes, good ? slot->data : NULL);
     if (wrong)
         world_fail(world, "a read of %" PRIu64 "+%" PRIu64 " through %c: %s", request->offset_bytes,
                    request->length_bytes, world_letter(slot->target), wrong);
@@ -407,8 +425,8 @@ static void check_compare(struct world *world, struct slot *slot, bool good)
     struct host_request *request = &slot->request;
     struct hosts *hosts = world->hosts;
     const char *wrong =
-        oracle_read_end(world->oracle, slot->read_token, request->volume, request->offset_bytes,
-                        request->length_bytes, good ? slot->data : NULL);
+        oracle_read_end(world->oracle, slot->read_token, oracle_volume(world, slot),
+                        request->offset_bytes, request->length_bytes, good ? slot->data : NULL);
     if (wrong)
         world_fail(world, "a compare of %" PRIu64 "+%" PRIu64 " through %c: %s",
                    request->offset_bytes, request->length_bytes, world_letter(slot->target), wrong);
@@ -473,6 +491,25 @@ static void check_durable(struct world *world, const struct slot *slot)
                    wrong);
 }
 
+/* A request about a copy, or about a group whose truth is at the other site. */
+static void check_stray(struct world *world, const struct slot *slot, enum host_result result)
+{
+    const struct host_request *request = &slot->request;
+    uint8_t place;
+    uint32_t group = copies_group_of(world, request->volume, &place);
+    bool good = result == HOST_OK;
+    if (group == COPIES_GROUPS || !good || request->op == HOST_STATE || request->op == HOST_MOVE ||
+        request->op == HOST_FLUSH || slot->out_of_range)
+        return;
+    if (!copies_is_copy(world, (uint8_t)group))
+        return; /* it has not heard that the other site was failed over */
+    if (request->op != HOST_READ || !world->config.groups[group].expose)
+        world_fail(world, "%c does a %s of volume %u, which is a copy", world_letter(slot->target),
+                   op_name[request->op], request->volume);
+    cuts_read(world, request->volume, request->offset_bytes, request->length_bytes, slot->data,
+              slot->cuts);
+}
+
 /* It ended at its controller. */
 static void end(struct world *world, struct slot *slot, enum how how, enum host_result result)
 {
@@ -487,16 +524,20 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     if (answered)
         world_trace(world, "host %u/%u: %s ends with %d", slot->host,
                     (uint32_t)(slot - hosts->slots), op_name[request->op], result);
+    if (slot->stray && answered)
+        check_stray(world, slot, result);
     if (good && !slot->shipped && request->op != HOST_MOVE)
         world_check_completion(world, slot->target, request->volume);
     if (answered && result == HOST_BUSY)
         world_fail(world, "%c says BUSY with %u of %u requests", world_letter(slot->target),
                    hosts->in_flight[slot->target] + 1, world->config.request_limit);
-    bool told = result == HOST_MISCOMPARE || result == HOST_STALE || result == HOST_REFUSED;
+    bool copy = result == HOST_COPY || result == HOST_READ_ONLY;
+    bool told = copy || result == HOST_MISCOMPARE || result == HOST_STALE || result == HOST_REFUSED;
     bool versioned = request->op == HOST_STATE || (request->flags & HOST_VERSIONED);
     if (result == HOST_STALE
             ? !versioned
-            : told && request->op != (result == HOST_MISCOMPARE ? HOST_COMPARE_WRITE : HOST_MOVE))
+            : told && !copy &&
+                  request->op != (result == HOST_MISCOMPARE ? HOST_COMPARE_WRITE : HOST_MOVE))
         world_fail(world, "a %s ends with %d", op_name[request->op], result);
     if (answered && !told && result != HOST_NOT_OWNER &&
         (result == HOST_RANGE) != slot->out_of_range)
@@ -506,14 +547,17 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     if (answered && result == HOST_IO_ERROR && world->errors_injected == 0)
         world_fail(world, "a %s failed, but no store operation ever did", op_name[request->op]);
     if (request->op == HOST_COMPARE_WRITE)
-        check_compare(world, slot, good); /* before its own write counts as done */
+        check_compare(world, slot,
+                      good && !slot->astray &&
+                          !slot->stray); /* before its own write counts as done */
     /* One that is out and has not heard of it yet: what the survivor had taken over from it is
      * among what an operator has accepted to be lost meanwhile; and what it reads says nothing
      * about what will be seen from now on. */
-    bool lost = world->loss_epoch > world->controllers[slot->target].epoch;
+    bool lost =
+        world->loss_epoch > world->controllers[slot->target].epoch || slot->astray || slot->stray;
     bool stored = good && !lost && promises_store(world, slot);
     if (stored && request->op == HOST_FLUSH)
-        oracle_flushed(world->oracle, request->volume, slot->began);
+        oracle_flushed(world->oracle, oracle_volume(world, slot), slot->began);
     if (slot->write_id != 0) {
         if (good && lost)
             oracle_write_unknown(world->oracle, slot->write_id);
@@ -525,8 +569,8 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
             check_durable(world, slot);
         if (good)
             ;
-        else if ((how == AT_ONCE && result == HOST_NOT_OWNER) || result == HOST_MISCOMPARE ||
-                 (result == HOST_STALE && !slot->shipped))
+        else if ((how == AT_ONCE && (result == HOST_NOT_OWNER || copy)) ||
+                 result == HOST_MISCOMPARE || (result == HOST_STALE && !slot->shipped))
             oracle_write_never(world->oracle, slot->write_id);
         else if (ships_carry(world, slot->target, request->handle, slot->write_id))
             slot->first_try = how == ORPHANED ? slot->write_id : 0;
@@ -539,7 +583,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
     }
     if (request->op == HOST_READ)
         check_read(world, slot, good && !lost);
-    if (request->op == HOST_READ && good)
+    if (request->op == HOST_READ && good && !slot->astray && !slot->stray)
         plan_compare(world, slot);
     if (request->op == HOST_STATE && good) {
         world->count.states++;
@@ -595,6 +639,7 @@ static void submit(struct world *world, struct slot *slot)
                                            .host = slot->host,
                                            .slot = (uint32_t)(slot - hosts->slots),
                                            .outside = slot->out_of_range,
+                                           .second = world->second,
                                            .request = *request});
     request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
     world->count.requests++;
@@ -635,6 +680,8 @@ static void submit(struct world *world, struct slot *slot)
 static bool draw_verify(struct world *world, struct slot *slot)
 {
     struct hosts *hosts = world->hosts;
+    while (hosts->verify_volume < world->config.volume_count && world->closed[hosts->verify_volume])
+        hosts->verify_volume++;
     if (hosts->verify_volume == world->config.volume_count)
         return false;
     uint64_t size = world->config.volumes[hosts->verify_volume].size_bytes;
@@ -699,6 +746,11 @@ void hosts_on_turn(struct world *world, const struct event *event)
             return;
         if (!verifier)
             draw_request(world, slot);
+        if (!verifier && world->closed[slot->request.volume] &&
+            !generator_chance(&world->traffic, 1, 20)) { /* hosts seldom go astray */
+            turn_at(world, slot, world->now_us + 20000);
+            return;
+        }
         slot->first_try = 0;
         slot->again = true; /* until it has been submitted */
     }
@@ -792,6 +844,7 @@ void hosts_on_leave(struct world *world, const struct event *event)
         return;
     hosts->ghosts[free_ghost] = (struct ghost){.used = true,
                                                .who = slot->target,
+                                               .volume = slot->request.volume,
                                                .handle = slot->request.handle,
                                                .write_id = slot->write_id,
                                                .data = slot->data};
@@ -816,6 +869,22 @@ void hosts_orphan(struct world *world, uint8_t who)
     for (uint32_t i = 0; i <= SLOT_LIMIT; i++)
         if (hosts->slots[i].waiting && hosts->slots[i].target == who)
             end(world, &hosts->slots[i], ORPHANED, HOST_NOT_OWNER);
+}
+
+uint32_t hosts_under_way(const struct world *world, uint8_t group)
+{
+    uint32_t count = 0;
+    uint8_t place;
+    for (uint32_t i = 0; i < SLOT_LIMIT; i++) {
+        const struct slot *slot = &world->hosts->slots[i];
+        count += slot->waiting && !slot->stray &&
+                 copies_group_of(world, slot->request.volume, &place) == group;
+    }
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++) {
+        const struct ghost *ghost = &world->hosts->ghosts[i];
+        count += ghost->used && copies_group_of(world, ghost->volume, &place) == group;
+    }
+    return count;
 }
 
 uint32_t hosts_waiting(const struct world *world)
@@ -851,10 +920,40 @@ bool hosts_oldest(const struct world *world, char *text, size_t size)
     return true;
 }
 
+void hosts_leave_volume(struct world *world, uint8_t volume)
+{
+    struct hosts *hosts = world->hosts;
+    ships_forget(world, volume);
+    for (uint32_t i = 0; i < GHOST_LIMIT; i++) {
+        struct ghost *ghost = &hosts->ghosts[i];
+        if (!ghost->used || ghost->volume != volume)
+            continue;
+        if (ghost->write_id != 0)
+            oracle_write_unknown(world->oracle, ghost->write_id);
+        ghost->write_id = 0;
+    }
+    for (uint32_t i = 0; i < SLOT_LIMIT; i++) {
+        struct slot *slot = &hosts->slots[i];
+        if (slot->request.volume != volume)
+            continue;
+        slot->compare = slot->again = false;
+        slot->first_try = 0;
+        if (!slot->waiting)
+            continue;
+        if (slot->write_id != 0)
+            oracle_write_unknown(world->oracle, slot->write_id);
+        slot->write_id = 0;
+        slot->astray = true;
+    }
+}
+
 void hosts_verify(struct world *world)
 {
     struct hosts *hosts = world->hosts;
     hosts->verifying = true;
+    hosts->verified = false;
+    hosts->verify_volume = 0;
+    hosts->verify_offset = 0;
     turn_at(world, &hosts->slots[SLOT_LIMIT], world->now_us + 1);
 }
 

@@ -32,6 +32,12 @@ void hosts_shipped(struct world *world, uint8_t who, uint64_t handle);
 /* A controller died: what was in flight there has no answer. */
 void hosts_orphan(struct world *world, uint8_t who);
 
+/* Another site goes on with the volume: what is under way here has no effect there. */
+void hosts_leave_volume(struct world *world, uint8_t volume);
+
+/* Requests about the volumes of a group that have not ended at their controllers. */
+uint32_t hosts_under_way(const struct world *world, uint8_t group);
+
 /* Requests without an answer. */
 uint32_t hosts_waiting(const struct world *world);
 

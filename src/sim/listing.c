@@ -6,6 +6,7 @@
 
 #include "sim/listing.h"
 
+#include "sim/sites.h"
 #include "sim/world.h"
 
 #include <inttypes.h>
@@ -53,8 +54,6 @@ void listing_add(struct listing *listing, const struct listing_line *line)
 }
 
 /* ---- settings ---- */
-
-typedef void each_setting(void *context, const char *name, void *field, size_t size);
 
 #define EACH(name, field) visit(context, name, &(field), sizeof(field))
 
@@ -161,8 +160,19 @@ static void take_one(void *context, const char *name, void *field, size_t size)
 
 void listing_take_settings(struct listing *listing, struct world *world)
 {
+    struct listing there = {.seed = 0};
     listing->seed = world->options.seed;
     each_setting_of(world, take_one, listing);
+    if (world->other == NULL)
+        return;
+    sites_each_setting(world, take_one, listing);
+    each_setting_of(world->other, take_one, &there);
+    for (uint32_t i = 0; i < there.setting_count; i++) {
+        char name[LISTING_NAME];
+        snprintf(name, sizeof name, "second-%.31s", there.settings[i].name);
+        take_one(listing, name, &there.settings[i].value, sizeof there.settings[i].value);
+    }
+    listing_free(&there);
 }
 
 uint64_t *listing_setting(struct listing *listing, const char *name)
@@ -191,8 +201,17 @@ static void give_one(void *context, const char *name, void *field, size_t size)
 
 void listing_give_settings(const struct listing *listing, struct world *world)
 {
-    struct listing copy = *listing;
+    struct listing copy = *listing, there = {.seed = 0};
     each_setting_of(world, give_one, &copy);
+    if (world->other == NULL)
+        return;
+    sites_each_setting(world, give_one, &copy);
+    for (uint32_t i = 0; i < copy.setting_count; i++)
+        if (strncmp(copy.settings[i].name, "second-", 7) == 0)
+            take_one(&there, copy.settings[i].name + 7, &copy.settings[i].value,
+                     sizeof copy.settings[i].value);
+    each_setting_of(world->other, give_one, &there);
+    listing_free(&there);
 }
 
 /* ---- as text ---- */
@@ -205,7 +224,7 @@ void listing_print(const struct listing *listing, FILE *to)
     for (uint32_t i = 0; i < listing->line_count; i++) {
         const struct listing_line *line = &listing->lines[i];
         const struct host_request *request = &line->request;
-        fprintf(to, "at %" PRIu64 " ", line->at_us);
+        fprintf(to, "at %" PRIu64 " %s", line->at_us, line->second ? "second " : "");
         switch (line->kind) {
         case LISTING_HOST:
             fprintf(to,
@@ -259,6 +278,10 @@ static bool read_line(const char *text, struct listing_line *line)
 {
     char word[16], who;
     uint32_t number;
+    if (strncmp(text, "second ", 7) == 0) {
+        line->second = true;
+        text += 7;
+    }
     if (read_host(text, line))
         return true;
     if (sscanf(text, "fault %15s who %" SCNu32, word, &number) == 2 && number < 2) {

@@ -13,6 +13,7 @@
  *     at 7000 fault crash who 0
  *     at 7100 hold a                              it is stopped between deciding and doing
  *     at 9000 accept b                            the operator accepts a loss
+ *     at 9100 second fault crash who 1            at the second array
  *
  * It keeps no state of the run itself and decides nothing. */
 
@@ -35,10 +36,14 @@ struct listing_line {
     uint8_t who;  /* the controller; HOST: whom it asks */
     uint32_t host, slot;
     bool outside; /* HOST: beyond the end of the volume, on purpose */
+    bool second;  /* at the second array */
     struct host_request request;
 };
 
 enum { LISTING_NAME = 40 };
+
+/* A field that a seed draws, by its name. */
+typedef void each_setting(void *context, const char *name, void *field, size_t size);
 
 struct listing_setting {
     char name[LISTING_NAME];

@@ -15,12 +15,11 @@ static const struct {
     const char *name, *text;
 } rows[] = {
 #define MISTAKE_ROW(name, text) {#name, text},
-    MISTAKE_LIST(MISTAKE_ROW)
+    MISTAKE_LIST(MISTAKE_ROW) COPY_MISTAKE_LIST(MISTAKE_ROW) GROUP_MISTAKE_LIST(MISTAKE_ROW)
 #undef MISTAKE_ROW
 };
 
-_Static_assert(ARRAY_LENGTH(rows) == MISTAKE_frozen_written - 1,
-               "one row for each mistake that the simulator is to find; those of the copy follow");
+_Static_assert(ARRAY_LENGTH(rows) == MISTAKE_COUNT - 1, "one row for each mistake");
 
 const char *mistakes_make(const char *name)
 {

@@ -24,14 +24,6 @@
 
 #define NEVER UINT64_MAX
 
-struct write {
-    uint64_t begin, end;     /* end: NEVER while pending */
-    uint64_t offset, length; /* the cells [offset, offset + length) of the volume */
-    uint8_t volume;
-    bool zero;
-    bool unknown; /* ended without an acknowledgement */
-};
-
 struct candidate {
     uint64_t id;     /* 0: the zeros that the volume started with */
     uint64_t latest; /* the last instant at which it can have taken effect */
@@ -66,8 +58,10 @@ struct oracle {
     uint32_t cell_shift; /* a cell has 1 << cell_shift bytes */
     uint32_t volume_count;
     struct volume volumes[VOLUME_LIMIT];
-    struct write *writes; /* by id; writes[0] is the volumes' beginning */
+    struct oracle_write *writes; /* by id; writes[0] is the volumes' beginning */
     uint64_t write_count, write_room;
+    uint64_t *acked; /* ids, in the order of their acknowledgements */
+    uint64_t acked_count, acked_room;
     struct read *reads; /* by token - first_read, oldest first */
     uint64_t first_read, read_count, read_room;
     char sentence[512];
@@ -102,7 +96,7 @@ struct oracle *oracle_create(uint32_t cell_bytes, uint32_t volume_count, const u
     }
     oracle->write_room = 1024;
     oracle->writes = grow(NULL, oracle->write_room * sizeof *oracle->writes);
-    oracle->writes[0] = (struct write){.zero = true};
+    oracle->writes[0] = (struct oracle_write){.zero = true};
     oracle->write_count = 1;
     return oracle;
 }
@@ -116,6 +110,7 @@ void oracle_destroy(struct oracle *oracle)
         free(volume->cells);
     }
     free(oracle->writes);
+    free(oracle->acked);
     free(oracle->reads);
     free(oracle);
 }
@@ -194,7 +189,7 @@ static bool cell_may_return_to(const struct oracle *oracle, struct cell *cell, u
 
 static void cell_end(struct oracle *oracle, struct cell *cell, uint64_t id, bool known)
 {
-    const struct write *write = &oracle->writes[id];
+    const struct oracle_write *write = &oracle->writes[id];
     if (write->zero) {
         cell->zero_id = id;
         cell->zeroing--;
@@ -232,12 +227,12 @@ uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offs
         oracle->writes = grow(oracle->writes, oracle->write_room * sizeof *oracle->writes);
     }
     uint64_t id = oracle->write_count++;
-    oracle->writes[id] = (struct write){.begin = oracle->clock,
-                                        .end = NEVER,
-                                        .offset = offset,
-                                        .length = length,
-                                        .volume = volume,
-                                        .zero = zero};
+    oracle->writes[id] = (struct oracle_write){.begin = oracle->clock,
+                                               .end = NEVER,
+                                               .offset = offset,
+                                               .length = length,
+                                               .volume = volume,
+                                               .zero = zero};
     struct cell *cells = oracle->volumes[volume].cells;
     for (uint64_t c = offset >> oracle->cell_shift; c < (offset + length) >> oracle->cell_shift;
          c++) {
@@ -263,7 +258,7 @@ static void stamp(uint64_t *words, uint32_t count, uint64_t id, uint8_t volume, 
 
 void oracle_fill(const struct oracle *oracle, uint64_t id, void *data)
 {
-    const struct write *write = &oracle->writes[id];
+    const struct oracle_write *write = &oracle->writes[id];
     CHECK(!write->zero);
     for (uint64_t at = 0; at < write->length; at += cell_bytes(oracle)) {
         uint64_t words[ORACLE_CELL_MOST / sizeof(uint64_t)];
@@ -277,11 +272,17 @@ static void write_end(struct oracle *oracle, uint64_t id, bool known)
 {
     CHECK(id > 0);
     CHECK(id < oracle->write_count);
-    struct write *write = &oracle->writes[id];
+    struct oracle_write *write = &oracle->writes[id];
     CHECK(write->end == NEVER);
     oracle->clock++;
     write->end = oracle->clock;
     write->unknown = !known;
+    if (known && oracle->acked_count == oracle->acked_room) {
+        oracle->acked_room = oracle->acked_room ? oracle->acked_room * 2 : 1024;
+        oracle->acked = grow(oracle->acked, oracle->acked_room * sizeof *oracle->acked);
+    }
+    if (known)
+        oracle->acked[oracle->acked_count++] = id;
     struct cell *cells = oracle->volumes[write->volume].cells;
     uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
     for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++)
@@ -295,7 +296,7 @@ void oracle_write_done(struct oracle *oracle, uint64_t id)
 
 void oracle_write_durable(struct oracle *oracle, uint64_t id)
 {
-    const struct write *write = &oracle->writes[id];
+    const struct oracle_write *write = &oracle->writes[id];
     CHECK(write->end != NEVER);
     struct cell *cells = oracle->volumes[write->volume].cells;
     uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
@@ -323,10 +324,10 @@ void oracle_write_never(struct oracle *oracle, uint64_t id)
 {
     CHECK(id > 0);
     CHECK(id < oracle->write_count);
-    struct write *write = &oracle->writes[id];
+    struct oracle_write *write = &oracle->writes[id];
     CHECK(write->end == NEVER);
     write->end = ++oracle->clock;
-    write->unknown = true;
+    write->unknown = write->never = true;
     bool zero = write->zero;
     struct cell *cells = oracle->volumes[write->volume].cells;
     uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
@@ -375,7 +376,7 @@ static bool decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, c
     if (words[0] == 0 || words[0] >= oracle->write_count)
         return false;
     *id = words[0];
-    const struct write *write = &oracle->writes[*id];
+    const struct oracle_write *write = &oracle->writes[*id];
     uint64_t at = cell * cell_bytes(oracle);
     return !write->zero && write->volume == volume && at >= write->offset &&
            at < write->offset + write->length;
@@ -388,7 +389,7 @@ static bool same_value(const struct oracle *oracle, uint64_t candidate, uint64_t
 
 static const char *describe(const struct oracle *oracle, uint64_t id, char *to, size_t size)
 {
-    const struct write *write = &oracle->writes[id];
+    const struct oracle_write *write = &oracle->writes[id];
     if (id == 0)
         snprintf(to, size, "the zeros it began with");
     else
@@ -523,10 +524,12 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
 
 /* ---- loss and the end ---- */
 
-void oracle_accept_loss(struct oracle *oracle)
+void oracle_accept_loss(struct oracle *oracle, const bool volumes[VOLUME_LIMIT])
 {
     oracle->clock++;
     for (uint32_t v = 0; v < oracle->volume_count; v++) {
+        if (!volumes[v])
+            continue;
         struct volume *volume = &oracle->volumes[v];
         for (uint64_t c = 0; c < volume->size >> oracle->cell_shift; c++) {
             struct cell *cell = &volume->cells[c];
@@ -554,7 +557,7 @@ static bool is_no_older(const struct oracle *oracle, const struct cell *cell, ui
 
 const char *oracle_check_durable(struct oracle *oracle, uint64_t id, const void *data)
 {
-    const struct write *write = &oracle->writes[id];
+    const struct oracle_write *write = &oracle->writes[id];
     for (uint64_t at = 0; at < write->length; at += cell_bytes(oracle)) {
         const uint8_t *bytes = (const uint8_t *)data + at;
         uint64_t cell = (write->offset + at) >> oracle->cell_shift;
@@ -579,4 +582,53 @@ const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void
             return blame(oracle, volume, cell, readable, id, bytes);
     }
     return NULL;
+}
+
+/* ---- for cuts.c ---- */
+
+const struct oracle_write *oracle_write_of(const struct oracle *oracle, uint64_t id)
+{
+    CHECK(id < oracle->write_count);
+    return &oracle->writes[id];
+}
+
+uint64_t oracle_acked_count(const struct oracle *oracle)
+{
+    return oracle->acked_count;
+}
+
+uint64_t oracle_acked(const struct oracle *oracle, uint64_t at)
+{
+    CHECK(at < oracle->acked_count);
+    return oracle->acked[at];
+}
+
+bool oracle_decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,
+                   uint64_t *id)
+{
+    return decode(oracle, volume, cell, data, id);
+}
+
+bool oracle_no_older(const struct oracle *oracle, uint8_t volume, uint64_t cell, uint64_t id,
+                     uint64_t found)
+{
+    return is_no_older(oracle, &oracle->volumes[volume].cells[cell], id, found);
+}
+
+void oracle_adopt(struct oracle *oracle, uint8_t volume, const uint8_t *bytes, const uint8_t *vague)
+{
+    oracle->clock++;
+    for (uint64_t c = 0; c < oracle->volumes[volume].size >> oracle->cell_shift; c++) {
+        struct cell *cell = &oracle->volumes[volume].cells[c];
+        uint64_t at = c << oracle->cell_shift, id;
+        bool readable = decode(oracle, volume, c, bytes + at, &id);
+        CHECK(readable);
+        CHECK(cell->zeroing == 0);
+        cell_materialize(cell);
+        cell->list[0] = (struct candidate){.id = id, .latest = oracle->clock, .gone = NEVER};
+        cell->count = 1;
+        cell->any = vague[at / SECTOR_SIZE] != 0;
+        cell->any_until = cell->any ? oracle->clock : 0;
+        cell->acked = cell->durable = 0;
+    }
 }

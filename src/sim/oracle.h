@@ -61,13 +61,41 @@ uint64_t oracle_read_begin(struct oracle *oracle);
 const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volume, uint64_t offset,
                             uint64_t length, const void *data);
 
-/* The operator accepted that acknowledged writes are lost: each cell now may hold anything that was
- * ever written to it, but nothing older than what was durable there, until it is read. */
-void oracle_accept_loss(struct oracle *oracle);
+/* The operator accepted that acknowledged writes of these volumes are lost: each cell now may hold
+ * anything that was ever written to it, but nothing older than what was durable there, until it is
+ * read. */
+void oracle_accept_loss(struct oracle *oracle, const bool volumes[VOLUME_LIMIT]);
 
 /* What the store holds durably of the range of write `id`, which was promised to be there: nothing
  * older than it. NULL, or a sentence. */
 const char *oracle_check_durable(struct oracle *oracle, uint64_t id, const void *data);
+
+/* ---- for cuts.c ---- */
+
+struct oracle_write {
+    uint64_t begin, end;     /* end: UINT64_MAX while pending */
+    uint64_t offset, length; /* the cells [offset, offset + length) of the volume */
+    uint8_t volume;
+    bool zero;
+    bool unknown; /* ended without an acknowledgement */
+    bool never;   /* refused on the spot */
+};
+
+/* Write 0 is the zeros of the beginning. */
+const struct oracle_write *oracle_write_of(const struct oracle *oracle, uint64_t id);
+/* The acknowledged ones, in the order in which they were. */
+uint64_t oracle_acked_count(const struct oracle *oracle);
+uint64_t oracle_acked(const struct oracle *oracle, uint64_t at);
+/* Which write put these bytes of a cell there; 0: zeros. False: none could have. */
+bool oracle_decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,
+                   uint64_t *id);
+/* Whether a cell that shows `found` may be one in which write `id` has taken effect. */
+bool oracle_no_older(const struct oracle *oracle, uint8_t volume, uint64_t cell, uint64_t id,
+                     uint64_t found);
+/* Another site goes on with the volume, from exactly these bytes; any value where the sector's byte
+ * in `vague` says so. No write of it may be pending. */
+void oracle_adopt(struct oracle *oracle, uint8_t volume, const uint8_t *bytes,
+                  const uint8_t *vague);
 
 /* The store's own bytes of a whole volume, after a clean stop. NULL, or a sentence. */
 const char *oracle_check_store(struct oracle *oracle, uint8_t volume, const void *data);

@@ -107,6 +107,20 @@ void ships_superseded(struct world *world, uint64_t write_id)
     }
 }
 
+void ships_forget(struct world *world, uint8_t volume)
+{
+    for (uint32_t i = 0; i < world->lane->room; i++) {
+        struct ship_op *op = &world->lane->ops[i];
+        if (!op->used || op->write_id == 0 || op->request.volume != volume)
+            continue;
+        uint64_t write_id = op->write_id;
+        for (uint32_t j = i; j < world->lane->room; j++)
+            if (world->lane->ops[j].write_id == write_id)
+                world->lane->ops[j].write_id = 0;
+        oracle_write_unknown(world->oracle, write_id);
+    }
+}
+
 /* It can have no effect any more. */
 static void op_over(struct world *world, struct ship_op *op)
 {

@@ -38,6 +38,9 @@ void ships_orphan(struct world *world, uint8_t who, bool silent);
  * is told to the oracle when that can no longer be. False: nothing of it is under way. */
 bool ships_carry(struct world *world, uint8_t from, uint64_t handle, uint64_t write_id);
 
+/* The volume is another site's from now on: what is under way has no effect there. */
+void ships_forget(struct world *world, uint8_t volume);
+
 /* Its host has tried the write again at the owner, and was answered: from now on the first try may
  * not take effect any more. */
 void ships_superseded(struct world *world, uint64_t write_id);

@@ -45,16 +45,18 @@ static void usage(FILE *to)
         "  --without KIND   leave out a kind of fault:");
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         fprintf(to, " %s", fault_name[kind]);
-    fprintf(to,
-            "\n  --seconds N      start no further seed after this long\n"
-            "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
-            "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
-            "                   the Nth of its kind fails\n"
-            "  --first          stop at the first seed that fails\n"
-            "  --shrink         make the failing seed small and print it as a listing\n"
-            "  --replay FILE    play a listing\n"
-            "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
-            "  --list-mistakes  all of them, with what is done wrong\n");
+    fprintf(
+        to,
+        "\n  --seconds N      start no further seed after this long\n"
+        "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
+        "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
+        "                   the Nth of its kind fails\n"
+        "  --groups WHEN    a second array with a copy: off, auto (one seed in three), on (off)\n"
+        "  --first          stop at the first seed that fails\n"
+        "  --shrink         make the failing seed small and print it as a listing\n"
+        "  --replay FILE    play a listing\n"
+        "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
+        "  --list-mistakes  all of them, with what is done wrong\n");
 }
 
 static bool parse_kinds(const char *text, uint32_t *kinds)
@@ -71,6 +73,17 @@ static bool parse_kinds(const char *text, uint32_t *kinds)
         text += length + (text[length] == ',');
     }
     return true;
+}
+
+static bool parse_groups(const char *text, enum groups_wish *wish)
+{
+    static const char *const names[] = {"off", "auto", "on"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *wish = (enum groups_wish)i;
+            return true;
+        }
+    return false;
 }
 
 static bool parse(int argc, char **argv, struct arguments *arguments)
@@ -97,6 +110,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"replay", required_argument, NULL, 'r'},
         {"mistake", required_argument, NULL, 'm'},
         {"list-mistakes", no_argument, NULL, 'M'},
+        {"groups", required_argument, NULL, 'g'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -174,6 +188,12 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             }
             break;
         }
+        case 'g':
+            if (!parse_groups(optarg, &arguments->options.groups)) {
+                fprintf(stderr, "holdfast-sim: --groups is auto, on or off\n");
+                return false;
+            }
+            break;
         case 'M':
             mistakes_print(stdout);
             exit(0);
@@ -216,6 +236,12 @@ static void add_counts(struct statistics *sum, const struct statistics *one)
     sum->takeovers += one->takeovers;
     sum->stops += one->stops;
     sum->losses += one->losses;
+    sum->batches += one->batches;
+    sum->replies[0] += one->replies[0];
+    sum->replies[1] += one->replies[1];
+    sum->cuts += one->cuts;
+    sum->consistent += one->consistent;
+    sum->failovers += one->failovers;
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         sum->faults[kind] += one->faults[kind];
     for (int op = 0; op < HOST_OP_COUNT; op++)
@@ -290,7 +316,7 @@ int main(int argc, char **argv)
         return replay(&arguments);
     struct statistics sum = {0};
     time_t start = time(NULL);
-    uint64_t done = 0, failed = 0;
+    uint64_t done = 0, failed = 0, with_groups = 0, group_requests = 0;
     for (uint64_t i = 0; i < arguments.seeds; i++) {
         if (arguments.limit_s > 0 && (uint64_t)(time(NULL) - start) >= arguments.limit_s)
             break;
@@ -302,6 +328,11 @@ int main(int argc, char **argv)
         const char *wrong = world_run(world);
         done++;
         add_counts(&sum, &world->count);
+        if (world->other) {
+            with_groups++;
+            group_requests += world->count.completed + world->other->count.completed;
+            add_counts(&sum, &world->other->count);
+        }
         if (wrong) {
             failed++;
             if (arguments.quiet)
@@ -315,6 +346,12 @@ int main(int argc, char **argv)
             break;
     }
     print_counts(&sum);
+    if (with_groups > 0)
+        printf("%" PRIu64 " seeds with groups, %" PRIu64 " requests completed there, %" PRIu64
+               " batches (%" PRIu64 " good, %" PRIu64 " refused), %" PRIu64
+               " promotions seen, %" PRIu64 " of them consistent, %" PRIu64 " failovers\n",
+               with_groups, group_requests, sum.batches, sum.replies[1], sum.replies[0], sum.cuts,
+               sum.consistent, sum.failovers);
     if (arguments.quiet)
         print_totals(&sum, done, failed);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done, failed);

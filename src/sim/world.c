@@ -9,11 +9,13 @@
 #include "sim/world.h"
 
 #include "base/check_report.h"
+#include "sim/copies.h"
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
 #include "sim/listing.h"
 #include "sim/ships.h"
+#include "sim/sites.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -41,13 +43,20 @@ char world_letter(uint8_t who)
     return who < 2 ? (char)('a' + who) : '-';
 }
 
+const char *world_site(const struct world *world)
+{
+    return world->second ? "at the second site, " : "";
+}
+
 _Noreturn void world_fail(struct world *world, const char *format, ...)
 {
+    struct world *first = world->second ? world->other : world;
     va_list arguments;
+    int used = snprintf(first->failure, sizeof first->failure, "%s", world_site(world));
     va_start(arguments, format);
-    vsnprintf(world->failure, sizeof world->failure, format, arguments);
+    vsnprintf(first->failure + used, sizeof first->failure - (size_t)used, format, arguments);
     va_end(arguments);
-    longjmp(world->out, 1);
+    longjmp(first->out, 1);
 }
 
 static void on_check(const char *expression, const char *file, int line)
@@ -62,7 +71,7 @@ void world_trace(struct world *world, const char *format, ...)
         return;
     va_list arguments;
     va_start(arguments, format);
-    printf("%10" PRIu64 " ", world->now_us);
+    printf("%10" PRIu64 " %s", world->now_us, world->second ? "second: " : "");
     vprintf(format, arguments);
     putchar('\n');
     va_end(arguments);
@@ -202,6 +211,7 @@ void world_start(struct world *world, uint8_t who)
         world_fail(world, "array_create() gave nothing");
     wires_login_later(world, who, world_between(&world->latency, 100, 20000));
     ships_login_later(world, who, world_between(&world->latency, 100, 20000));
+    copies_start(world, who);
     world_event(world, world->now_us + world_between(&world->latency, 1000, 20000), EVENT_WARDEN,
                 who, 0, controller->incarnation);
     world_touch(world, who);
@@ -240,6 +250,7 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     disks_orphan(world, who);
     wires_orphan(world, who, !provable);
     ships_orphan(world, who, !provable);
+    copies_orphan(world, who, !provable);
     /* What the process had in memory is really gone: nobody may read it by mistake. */
     munmap(controller->memory, controller->memory_size);
     controller->memory = NULL;
@@ -247,7 +258,7 @@ void world_kill(struct world *world, uint8_t who, bool provable)
         wires_prove(world, who, controller->last_dead);
     /* Some are back before the peer knows that they were gone. */
     uint64_t most_us = generator_chance(&world->chaos, 1, 3) ? 2000 : world->rates.restart_us;
-    if (!world->finishing)
+    if (!world->finishing && !world->destroyed)
         world_event(world, world->now_us + world_between(&world->chaos, 200, max_u64(most_us, 201)),
                     EVENT_RESTART, who, 0, controller->incarnation);
 }
@@ -452,6 +463,7 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
         ships_send(world, who, &actions->ships[i]);
     if (actions->ship_reset)
         ships_reset(world, who);
+    copies_perform(world, who, actions);
 }
 
 /* After how many of the actions an armed cut strikes. One behind a batch leaves the peer with a
@@ -533,19 +545,23 @@ static void on_pump(struct world *world, uint8_t who)
 {
     struct controller *controller = &world->controllers[who];
     controller->pump_us = UINT64_MAX;
+    if (world->other)
+        array_set_wall(controller->array, copies_wall(world));
     const struct actions *actions = array_pump(controller->array, world_clock(world, who));
     look(world, who);
+    copies_look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
     bool hold = world->rates.mean_us[FAULT_PAUSE] > 0 && generator_chance(&world->chaos, 1, 120);
     if (world->options.replay)
         hold = world->hold_armed[who];
     if (hold && !world->healing && actions->store_count > 0) {
         world->hold_armed[who] = false;
-        world_reseed(world, &world->chaos, FAULT_COUNT);
+        world_reseed(world, &world->chaos, FAULT_OF_ARRAY);
         if (world->options.record)
-            listing_add(
-                world->options.record,
-                &(struct listing_line){.at_us = world->now_us, .kind = LISTING_HOLD, .who = who});
+            listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
+                                                                      .kind = LISTING_HOLD,
+                                                                      .who = who,
+                                                                      .second = world->second});
         uint64_t for_us = world_between(&world->chaos, 1000, world->config.lease_ms * 3000u);
         controller->held = actions;
         world_pause(world, who, for_us);
@@ -577,7 +593,8 @@ static void on_resume(struct world *world, uint8_t who)
 static void on_restart(struct world *world, const struct event *event)
 {
     struct controller *controller = &world->controllers[event->who];
-    if (controller->running || controller->incarnation != event->stamp || world->finishing)
+    if (controller->running || controller->incarnation != event->stamp || world->finishing ||
+        world->destroyed)
         return;
     /* A new process of the same controller first waits until the old one's store operations are
      * over. */
@@ -611,6 +628,10 @@ static bool defer(struct world *world, struct event *event)
     case EVENT_SHIP:
     case EVENT_SHIPPED:
     case EVENT_SHIP_DOWN:
+    case EVENT_COPY_BATCH:
+    case EVENT_COPY_ANSWER:
+    case EVENT_COPY_DOWN:
+    case EVENT_COPY_RECORD:
         event->at_us = world->controllers[event->who].resume_us + 1;
         event_push(world, *event);
         return true;
@@ -696,11 +717,24 @@ static void dispatch(struct world *world, const struct event *event)
     case EVENT_SHIP_LOGIN:
         ships_on_login(world, event);
         break;
+    case EVENT_COPY_LOGIN:
+    case EVENT_COPY_BATCH:
+    case EVENT_COPY_ANSWER:
+    case EVENT_COPY_DOWN:
+    case EVENT_COPY_RECORD:
+        copies_on_event(world, event);
+        break;
+    case EVENT_SITES:
+        sites_on_turn(world, event);
+        break;
     }
 }
 
-bool world_resting(const struct world *world)
+/* A site that is destroyed rests. */
+static bool site_resting(const struct world *world)
 {
+    if (world->destroyed)
+        return true;
     for (uint8_t w = 0; w < 2; w++) {
         const struct controller *controller = &world->controllers[w];
         if (!controller->running || controller->paused || controller->role != ROLE_PAIRED)
@@ -711,13 +745,20 @@ bool world_resting(const struct world *world)
     return world->controllers[0].epoch == world->controllers[1].epoch && hosts_waiting(world) == 0;
 }
 
+bool world_resting(const struct world *world)
+{
+    return site_resting(world) &&
+           (world->other == NULL || (site_resting(world->other) && sites_resting(world)));
+}
+
 static bool faults_over(const struct world *world)
 {
     if (world->options.replay)
         return world->now_us >= world->options.replay->end_us;
     if (world->options.scripted)
         return world->now_us >= SCRIPT_US;
-    return world->count.completed >= world->options.steps;
+    uint64_t there = world->other ? world->other->count.completed : 0;
+    return world->count.completed + there >= world->options.steps;
 }
 
 static bool both_down(const struct world *world)
@@ -733,6 +774,40 @@ static void throw_dice(struct world *world, const struct event *event)
     uint64_t salt = (uint64_t)event->kind << 3 | (uint64_t)event->who << 1;
     world_reseed(world, &world->latency, salt << 8);
     world_reseed(world, &world->chaos, (salt | 1) << 8);
+    if (world->other) { /* what happens here may be felt there */
+        world_reseed(world->other, &world->other->latency, (salt | 1) << 24);
+        world_reseed(world->other, &world->other->chaos, salt << 24);
+    }
+}
+
+/* Whose event is next: of two at one instant the first array's. */
+static struct world *next_of(struct world *world)
+{
+    struct world *other = world->other;
+    if (other == NULL || other->event_count == 0)
+        return world;
+    if (world->event_count == 0 || other->events[0].at_us < world->events[0].at_us)
+        return other;
+    return world;
+}
+
+static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const char *awaited)
+{
+    char text[200] = "no request waits", copy[600] = "";
+    static struct array_status status[2];
+    for (uint8_t w = 0; w < 2; w++)
+        if (world->controllers[w].running)
+            array_status(world->controllers[w].array, world_clock(world, w), &status[w]);
+    hosts_oldest(world, text, sizeof text);
+    if (world->other)
+        sites_describe(world, copy, sizeof copy);
+    world_fail(world,
+               "liveness: %s within %" PRIu64
+               " s of calm; a %s %s (%.150s), b %s %s (%.150s); %s%s",
+               awaited, limit_us / 1000000, world->controllers[0].running ? "is" : "is down, was",
+               role_name(world->controllers[0].role), status[0].reason,
+               world->controllers[1].running ? "is" : "is down, was",
+               role_name(world->controllers[1].role), status[1].reason, text, copy);
 }
 
 /* Steps until `done`, or fails with what was awaited. limit_us: UINT64_MAX when running out of time
@@ -740,42 +815,34 @@ static void throw_dice(struct world *world, const struct event *event)
 static void run_until(struct world *world, bool (*done)(const struct world *), uint64_t limit_us,
                       const char *awaited)
 {
-    uint64_t end_us = world->now_us + limit_us;
+    struct world *first = world->second ? world->other : world;
+    uint64_t end_us = first->now_us + limit_us;
     for (uint64_t i = 0; i < EVENTS_A_PHASE; i++) {
+        struct world *at = next_of(first);
         /* Phases change between instants, never within one. */
-        bool pause = world->event_count == 0 || world->events[0].at_us > world->now_us;
+        bool pause = at->event_count == 0 || at->events[0].at_us > first->now_us;
         if (pause && done(world))
             return;
-        struct event event = event_pop(world);
+        struct event event = event_pop(at);
         if (event.at_us > end_us) {
-            event_push(world, event);
-            if (!awaited)
-                return;
-            char text[200] = "no request waits";
-            static struct array_status status[2];
-            for (uint8_t w = 0; w < 2; w++)
-                if (world->controllers[w].running)
-                    array_status(world->controllers[w].array, world_clock(world, w), &status[w]);
-            hosts_oldest(world, text, sizeof text);
-            world_fail(
-                world,
-                "liveness: %s within %" PRIu64 " s of calm; a %s %s (%.150s), b %s %s (%.150s); %s",
-                awaited, limit_us / 1000000, world->controllers[0].running ? "is" : "is down, was",
-                role_name(world->controllers[0].role), status[0].reason,
-                world->controllers[1].running ? "is" : "is down, was",
-                role_name(world->controllers[1].role), status[1].reason, text);
+            event_push(at, event);
+            if (awaited)
+                fail_to_rest(world, limit_us, awaited);
+            return;
         }
-        CHECK(event.at_us >= world->now_us);
-        if (event.at_us > world->now_us)
-            world->events_at_once = 0;
-        if (++world->events_at_once > EVENTS_AT_ONCE)
-            world_fail(world, "time stands still: %d things happened at this instant, without end",
+        CHECK(event.at_us >= first->now_us);
+        if (event.at_us > first->now_us)
+            first->events_at_once = 0;
+        if (++first->events_at_once > EVENTS_AT_ONCE)
+            world_fail(at, "time stands still: %d things happened at this instant, without end",
                        EVENTS_AT_ONCE);
-        world->now_us = event.at_us;
-        world->count.events++;
-        throw_dice(world, &event);
-        if (!defer(world, &event))
-            dispatch(world, &event);
+        first->now_us = event.at_us;
+        if (first->other)
+            first->other->now_us = event.at_us;
+        at->count.events++;
+        throw_dice(at, &event);
+        if (!defer(at, &event))
+            dispatch(at, &event);
     }
     if (awaited && !done(world))
         world_fail(world, "liveness: %s within %d events", awaited, EVENTS_A_PHASE);
@@ -828,11 +895,21 @@ static void finish(struct world *world)
         disks_lose_power(world, s);
     for (uint8_t v = 0; v < world->config.volume_count; v++) {
         const struct volume_config *volume = &world->config.volumes[v];
-        const char *wrong = oracle_check_store(
-            world->oracle, v, world->disks[volume->store].content + volume->store_offset_bytes);
+        if (world->closed[v])
+            continue; /* a copy: see sites_compare() */
+        const char *wrong =
+            oracle_check_store(world->oracle, world->oracle_volume[v],
+                               world->disks[volume->store].content + volume->store_offset_bytes);
         if (wrong)
             world_fail(world, "the store, after a clean stop: %s", wrong);
     }
+}
+
+static void verify(struct world *world)
+{
+    world_trace(world, "everything is read");
+    hosts_verify(world);
+    run_until(world, hosts_verified, REST_US, "everything read");
 }
 
 const char *world_run(struct world *world)
@@ -849,17 +926,33 @@ const char *world_run(struct world *world)
     throw_dice(world, &(struct event){.kind = EVENT_RESTART, .who = 2});
     world_start(world, 0);
     world_start(world, 1);
+    if (world->other) {
+        world_start(world->other, 0);
+        world_start(world->other, 1);
+    }
     run_until(world, faults_over,
               world->options.phase_us > 0 ? world->options.phase_us : FAULT_PHASE_US, NULL);
     world_trace(world, "the faults stop");
     if (world->options.record)
         world->options.record->end_us = world->now_us;
     faults_heal(world);
+    if (world->other) {
+        faults_heal(world->other);
+        sites_heal(world);
+    }
     run_until(world, world_resting, REST_US, "all requests done and the pair paired again");
-    world_trace(world, "everything is read");
-    hosts_verify(world);
-    run_until(world, hosts_verified, REST_US, "everything read");
-    finish(world);
+    if (!world->destroyed)
+        verify(world);
+    if (world->other) {
+        verify(world->other);
+        run_until(world, world_resting, REST_US, "the copy at rest");
+    }
+    if (!world->destroyed)
+        finish(world);
+    if (world->other) {
+        finish(world->other);
+        sites_compare(world);
+    }
     failing = NULL;
     check_on_failure(NULL);
     return NULL;

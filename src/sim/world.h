@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The world that two controllers live in: virtual time, stores, a register, a network, wardens and
- * faults, all drawn from one seed. It is a second shell around the same core: it performs the
- * core's actions in the order that array.h promises, and holds no copy of any of the core's logic.
- * One thread, no clock, no randomness but the seed's: the same seed gives the same trace.
+/* The world that the two controllers of one array live in: virtual time, stores, a register, a
+ * network, wardens and faults, all drawn from one seed. With groups there are two arrays: two such
+ * worlds that share their time, the long way between them (copies.c), and what hosts have written.
+ * It is a second shell around the same core: it performs the core's actions in the order that
+ * array.h promises, and holds no copy of any of the core's logic. One thread, no clock, no
+ * randomness but the seed's: the same seed gives the same trace.
  *
  * Its parts: draw.c (what a seed means), world.c (events and controllers), disks.c (stores),
  * wires.c (link, warden, register), faults.c (what goes wrong and what the operator does), hosts.c
- * (who reads and writes), oracle.c (what they may see). */
+ * (who reads and writes), oracle.c (what they may see), sites.c (two arrays), copies.c (the long
+ * way), cuts.c (what the second site may show). */
 
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
@@ -37,19 +40,29 @@ enum fault_kind {
     FAULT_CUT,       /* a controller dies in the middle of performing its actions */
     FAULT_LATE,      /* an answer comes late, just before nothing comes any more */
     FAULT_CLOCK,     /* a controller's clock changes its speed, and may jump ahead a little */
+    FAULT_OF_ARRAY,  /* the kinds before this are of one array, those from here on of two */
+    FAULT_LONG_BREAK = FAULT_OF_ARRAY, /* a session of the long way is reset */
+    FAULT_LONG_STALL,                  /* nothing gets to the other site, or back, or both */
+    FAULT_LONG_SLOW,                   /* little gets through */
+    FAULT_LONG_CORRUPT,                /* a batch arrives changed, or without its end */
+    FAULT_SUSPEND,                     /* the operator suspends a group, or resumes it */
+    FAULT_SITE,                        /* the first site is lost for good */
     FAULT_COUNT
 };
 
 extern const char *const fault_name[FAULT_COUNT];
 
+enum groups_wish { GROUPS_NEVER, GROUPS_DRAWN, GROUPS_ALWAYS };
+
 struct world_options {
     uint64_t seed;
-    uint64_t steps;       /* host requests that end well until the faults stop */
-    uint64_t phase_us;    /* or until so long has passed; 0: a minute */
-    bool trace;           /* print everything that happens */
-    bool core_trace;      /* and the core's own LOG_TRACE lines */
-    uint32_t without;     /* bits 1 << FAULT_*: never happens */
-    uint32_t check_every; /* array_check() after every so many pumps; 0: drawn */
+    enum groups_wish groups; /* whether there is a second array with a copy */
+    uint64_t steps;          /* host requests that end well until the faults stop */
+    uint64_t phase_us;       /* or until so long has passed; 0: a minute */
+    bool trace;              /* print everything that happens */
+    bool core_trace;         /* and the core's own LOG_TRACE lines */
+    uint32_t without;        /* bits 1 << FAULT_*: never happens */
+    uint32_t check_every;    /* array_check() after every so many pumps; 0: drawn */
     /* Fault tests: the Nth of its kind fails; 0: none. */
     uint64_t fail_store;
     uint64_t fail_message;  /* lost with its session */
@@ -84,6 +97,12 @@ enum event_kind {
     EVENT_SHIPPED,
     EVENT_SHIP_DOWN,
     EVENT_SHIP_LOGIN,
+    EVENT_COPY_LOGIN,
+    EVENT_COPY_BATCH,
+    EVENT_COPY_ANSWER,
+    EVENT_COPY_DOWN,
+    EVENT_COPY_RECORD,
+    EVENT_SITES,
 };
 
 struct event {
@@ -226,16 +245,26 @@ struct statistics {
     uint64_t requests, completed, refused, crashes, pauses, takeovers, moves, stops, losses,
         store_operations;
     uint64_t shipped, compares, states;
+    uint64_t batches, replies[2], cuts, consistent, failovers;
     uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
     uint64_t done[HOST_OP_COUNT]; /* of `completed`, by kind */
 };
 
+struct copies;
+struct cuts;
 struct hosts;
 struct listing;
+struct sites;
 struct ship_lane;
 
 struct world {
     struct world_options options;
+    struct world *other;   /* the other array's, or NULL */
+    bool second;           /* this is the second array's */
+    bool destroyed;        /* the whole site, for good */
+    struct sites *sites;   /* what the operator does with both */
+    struct copies *copies; /* the long way; of both worlds */
+    struct cuts *cuts;     /* of both */
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;
@@ -277,15 +306,17 @@ struct world {
     uint32_t finish;    /* the order of the clean stops at the end */
 
     struct hosts *hosts;
-    uint32_t cell_bytes; /* the oracle's: no request begins or ends within one */
-    struct oracle *oracle;
+    uint32_t cell_bytes;                 /* the oracle's: no request begins or ends within one */
+    struct oracle *oracle;               /* of both worlds */
+    uint8_t oracle_volume[VOLUME_LIMIT]; /* what the oracle calls the volume */
+    bool closed[VOLUME_LIMIT];           /* a copy: hosts are not served */
     struct statistics count;
 
     jmp_buf out;
     char failure[1024];
 };
 
-/* Draws a world from the seed. */
+/* Draws a world from the seed, and with it the second array's when there is one. */
 struct world *world_create(const struct world_options *options);
 void world_destroy(struct world *world);
 
@@ -332,5 +363,8 @@ void world_check_completion(struct world *world, uint8_t who, uint8_t volume);
 bool world_resting(const struct world *world);
 
 char world_letter(uint8_t who);
+
+/* Which site, for a sentence. */
+const char *world_site(const struct world *world);
 
 #endif

@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See cuts.h. A cycle's records are put together by the rules of docs/remote-copy.md alone: of two
+ * records about a sector the one of the higher generation wins, within a generation a page over a
+ * range, and a base page is below everything. */
+
+#include "sim/cuts.h"
+
+#include "base/bytes.h"
+#include "sim/copies.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sent {
+    struct sent *next;
+    struct copy_head head;
+    bool from_second;
+    uint32_t length;
+    uint8_t *bytes;
+};
+
+struct image {
+    uint64_t sectors, cells;
+    uint8_t *bytes;
+    uint8_t *vague;    /* by sector: what stands there is not known */
+    uint64_t *key;     /* by sector: the best record of the cycle that is being built */
+    uint64_t *due;     /* by cell: an acknowledged write that may not be missing any more */
+    uint8_t place[2];  /* the volume's number at each site */
+    uint8_t in_oracle; /* and what the oracle calls it */
+};
+
+struct cut_group {
+    bool may_go_back; /* the other site has lost what it had acknowledged */
+    bool fresh;       /* the copy goes another way since a failover: cycles count anew */
+    uint32_t image_count;
+    struct image *images;
+    struct sent *sent;
+    uint64_t promoted;
+    bool consistent;  /* the last image was called so, and was checked */
+    bool lost;        /* the site that holds the copy has lost some of it */
+    uint64_t vague;   /* sectors */
+    uint64_t latest;  /* the begin of the latest write that any image showed */
+    uint64_t acked;   /* of the oracle's acknowledged writes, so many have been looked at */
+    uint64_t floor;   /* those that began before may be missing: a loss was accepted */
+    uint64_t serial;  /* of built cycles */
+    uint64_t changes; /* of what may be read there */
+};
+
+struct cuts {
+    struct world *first;
+    struct cut_group groups[COPIES_GROUPS];
+    uint32_t group_count;
+    uint64_t *shown; /* every sector that was ever shown, by its place and bytes: a hash */
+    uint64_t shown_count, shown_room;
+};
+
+/* ---- what was ever shown ---- */
+
+static uint64_t sector_hash(const struct image *image, uint64_t sector, const uint8_t *bytes)
+{
+    uint64_t hash = (sector << 8 | image->in_oracle) * 0x9E3779B97F4A7C15u;
+    for (uint32_t i = 0; i < SECTOR_SIZE / sizeof(uint64_t); i++) {
+        uint64_t word;
+        memcpy(&word, bytes + i * sizeof word, sizeof word);
+        hash = (hash ^ word) * 0xBF58476D1CE4E5B9u;
+        hash ^= hash >> 29;
+    }
+    return hash | 1;
+}
+
+static bool shown_find(const struct cuts *cuts, uint64_t hash, uint64_t *at)
+{
+    uint64_t mask = cuts->shown_room - 1;
+    for (*at = hash & mask; cuts->shown[*at] != 0; *at = (*at + 1) & mask)
+        if (cuts->shown[*at] == hash)
+            return true;
+    return false;
+}
+
+static void shown_add(struct cuts *cuts, uint64_t hash)
+{
+    uint64_t at;
+    if (shown_find(cuts, hash, &at))
+        return;
+    cuts->shown[at] = hash;
+    if (++cuts->shown_count * 2 < cuts->shown_room)
+        return;
+    uint64_t *old = cuts->shown, room = cuts->shown_room;
+    cuts->shown_room *= 2;
+    cuts->shown = calloc(cuts->shown_room, sizeof *cuts->shown);
+    CHECK(cuts->shown != NULL);
+    for (uint64_t i = 0; i < room; i++)
+        if (old[i] != 0 && !shown_find(cuts, old[i], &at))
+            cuts->shown[at] = old[i];
+    free(old);
+}
+
+static bool is_zero(const uint8_t *bytes)
+{
+    static const uint8_t zeros[SECTOR_SIZE];
+    return memcmp(bytes, zeros, sizeof zeros) == 0;
+}
+
+static bool was_shown(const struct cuts *cuts, const struct image *image, uint64_t sector,
+                      const uint8_t *bytes)
+{
+    uint64_t at;
+    return is_zero(bytes) || shown_find(cuts, sector_hash(image, sector, bytes), &at);
+}
+
+/* ---- life ---- */
+
+static void image_create(struct image *image, struct world *first, uint8_t here, uint8_t there)
+{
+    uint64_t pages =
+        (first->config.volumes[here].size_bytes + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES;
+    image->sectors = pages * PAGE_SECTORS;
+    image->cells = first->config.volumes[here].size_bytes / first->cell_bytes;
+    image->bytes = calloc(image->sectors, SECTOR_SIZE);
+    image->vague = calloc(image->sectors, 1);
+    image->key = calloc(image->sectors, sizeof *image->key);
+    image->due = calloc(image->cells, sizeof *image->due);
+    CHECK(image->bytes != NULL && image->vague != NULL);
+    CHECK(image->key != NULL && image->due != NULL);
+    image->place[0] = here;
+    image->place[1] = there;
+    image->in_oracle = first->oracle_volume[here];
+}
+
+struct cuts *cuts_create(struct world *first)
+{
+    struct cuts *cuts = calloc(1, sizeof *cuts);
+    CHECK(cuts != NULL);
+    cuts->first = first;
+    cuts->group_count = first->config.group_count;
+    cuts->shown_room = 1 << 12;
+    cuts->shown = calloc(cuts->shown_room, sizeof *cuts->shown);
+    CHECK(cuts->shown != NULL);
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        const struct group_config *here = &first->config.groups[g];
+        const struct group_config *there = &first->other->config.groups[g];
+        struct cut_group *group = &cuts->groups[g];
+        group->image_count = here->volume_count;
+        group->images = calloc(group->image_count, sizeof *group->images);
+        CHECK(group->images != NULL);
+        for (uint32_t i = 0; i < group->image_count; i++)
+            image_create(&group->images[i], first, here->volumes[i], there->volumes[i]);
+    }
+    return cuts;
+}
+
+static void sent_free(struct sent *sent)
+{
+    free(sent->bytes);
+    free(sent);
+}
+
+void cuts_destroy(struct cuts *cuts)
+{
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        struct cut_group *group = &cuts->groups[g];
+        while (group->sent) {
+            struct sent *sent = group->sent;
+            group->sent = sent->next;
+            sent_free(sent);
+        }
+        for (uint32_t i = 0; i < group->image_count; i++) {
+            free(group->images[i].bytes);
+            free(group->images[i].vague);
+            free(group->images[i].key);
+            free(group->images[i].due);
+        }
+        free(group->images);
+    }
+    free(cuts->shown);
+    free(cuts);
+}
+
+/* ---- what leaves ---- */
+
+void cuts_sent(struct world *from, uint8_t index, const uint8_t *bytes, uint32_t length)
+{
+    struct cut_group *group = &from->cuts->groups[index];
+    struct copy_head head;
+    const char *wrong = record_get_head(bytes, length, &head);
+    CHECK(wrong == NULL);
+    for (struct sent *sent = group->sent; sent; sent = sent->next) {
+        if (sent->from_second != from->second || sent->head.half != head.half ||
+            sent->head.era != head.era || sent->head.term != head.term ||
+            sent->head.number != head.number)
+            continue;
+        if (sent->length != length || memcmp(sent->bytes, bytes, length) != 0)
+            world_fail(from,
+                       "batch %" PRIu64 " of half %u in term %" PRIu64
+                       " is sent again with other bytes",
+                       head.number, head.half, head.term);
+        return;
+    }
+    struct sent *sent = calloc(1, sizeof *sent);
+    CHECK(sent != NULL);
+    *sent = (struct sent){.next = group->sent,
+                          .head = head,
+                          .from_second = from->second,
+                          .length = length,
+                          .bytes = malloc(length)};
+    CHECK(sent->bytes != NULL);
+    memcpy(sent->bytes, bytes, length);
+    group->sent = sent;
+}
+
+/* ---- building an image ---- */
+
+static const char *site_of(const struct image *image, char text[64], uint64_t sector)
+{
+    snprintf(text, 64, "volume %u (of the first site), byte %" PRIu64, image->place[0],
+             sector * SECTOR_SIZE);
+    return text;
+}
+
+/* One sector has new bytes: what it shows is noted. */
+static void show(struct world *world, struct cut_group *group, struct image *image, uint64_t sector,
+                 const uint8_t *bytes)
+{
+    struct oracle *oracle = world->oracle;
+    uint32_t cell_bytes = world->cell_bytes;
+    uint8_t *to = image->bytes + sector * SECTOR_SIZE;
+    char text[64];
+    for (uint32_t at = 0; at < SECTOR_SIZE; at += cell_bytes) {
+        uint64_t cell = (sector * SECTOR_SIZE + at) / cell_bytes, id, before;
+        if (cell >= image->cells)
+            break;
+        if (!oracle_decode(oracle, image->in_oracle, cell, bytes + at, &id))
+            world_fail(world, "the copy of %s gets bytes that nobody wrote there",
+                       site_of(image, text, sector));
+        bool known = oracle_decode(oracle, image->in_oracle, cell, to + at, &before);
+        CHECK(known);
+        if (id == 0)
+            continue;
+        const struct oracle_write *write = oracle_write_of(oracle, id);
+        group->latest = max_u64(group->latest, write->begin);
+        if (write->never)
+            world_fail(world, "the copy of %s gets write %" PRIu64 ", which was refused",
+                       site_of(image, text, sector), id);
+        /* One that was never acknowledged may be promoted and then be lost by a controller that
+         * serves alone. */
+        bool kept = before != 0 && !oracle_write_of(oracle, before)->unknown &&
+                    oracle_write_of(oracle, before)->end != UINT64_MAX;
+        if (kept && before != id && !group->may_go_back && !group->lost && !image->vague[sector] &&
+            write->end < oracle_write_of(oracle, before)->begin)
+            world_fail(world, "the copy of %s goes back from write %" PRIu64 " to %" PRIu64,
+                       site_of(image, text, sector), before, id);
+    }
+    memcpy(to, bytes, SECTOR_SIZE);
+    group->vague -= image->vague[sector];
+    image->vague[sector] = 0;
+    shown_add(world->cuts, sector_hash(image, sector, bytes));
+}
+
+typedef void each_record(struct world *world, struct cut_group *group, const struct record *record,
+                         const uint8_t *data);
+
+static uint64_t key_of(const struct cut_group *group, const struct record *record)
+{
+    uint64_t rank = record->type == RECORD_ZERO   ? record->generation * UINT64_C(2) + 1
+                    : record->flags & RECORD_BASE ? 1
+                                                  : record->generation * UINT64_C(2) + 2;
+    return group->serial << 40 | rank;
+}
+
+static void rank_record(struct world *world, struct cut_group *group, const struct record *record,
+                        const uint8_t *data)
+{
+    (void)world;
+    (void)data;
+    struct image *image = &group->images[record->volume];
+    uint64_t key = key_of(group, record);
+    uint64_t first = record->page * PAGE_SECTORS, count = PAGE_SECTORS;
+    if (record->type == RECORD_ZERO)
+        count *= record->count;
+    for (uint64_t i = 0; i < count; i++)
+        if (record->type == RECORD_ZERO || record->sectors & 1u << i)
+            image->key[first + i] = max_u64(image->key[first + i], key);
+}
+
+static void show_record(struct world *world, struct cut_group *group, const struct record *record,
+                        const uint8_t *data)
+{
+    static const uint8_t zeros[SECTOR_SIZE];
+    struct image *image = &group->images[record->volume];
+    uint64_t key = key_of(group, record);
+    uint64_t first = record->page * PAGE_SECTORS, count = PAGE_SECTORS;
+    if (record->type == RECORD_ZERO)
+        count *= record->count;
+    for (uint64_t i = 0; i < count; i++) {
+        if (record->type == RECORD_PAGE && !(record->sectors & 1u << i))
+            continue;
+        if (image->key[first + i] == key)
+            show(world, group, image, first + i, record->type == RECORD_ZERO ? zeros : data);
+        if (record->type == RECORD_PAGE)
+            data += SECTOR_SIZE;
+    }
+}
+
+static void each_of_batch(struct world *world, struct cut_group *group, const struct sent *sent,
+                          each_record *visit)
+{
+    const uint8_t *records = sent->bytes + COPY_HEAD_SIZE;
+    const uint8_t *data = records + sent->head.record_count * COPY_RECORD_SIZE;
+    for (uint32_t i = 0; i < sent->head.record_count; i++) {
+        struct record record;
+        const char *wrong = record_get(records + i * COPY_RECORD_SIZE, &record);
+        if (wrong)
+            world_fail(world->other, "a record that is not sound: %s", wrong);
+        bool about = record.type == RECORD_PAGE || record.type == RECORD_ZERO;
+        uint64_t pages = record.type == RECORD_ZERO ? record.count : 1;
+        if (about && (record.volume >= group->image_count ||
+                      (record.page + pages) * PAGE_SECTORS > group->images[record.volume].sectors))
+            world_fail(world->other, "a record about a page that is not there");
+        if (about)
+            visit(world, group, &record, data);
+        data += record_data_bytes(&record);
+    }
+}
+
+static void build(struct world *world, struct cut_group *group, uint64_t term, uint64_t cycle)
+{
+    group->serial++;
+    for (const struct sent *sent = group->sent; sent; sent = sent->next)
+        if (sent->head.term == term && sent->head.cycle == cycle &&
+            sent->from_second != world->second)
+            each_of_batch(world, group, sent, rank_record);
+    for (const struct sent *sent = group->sent; sent; sent = sent->next)
+        if (sent->head.term == term && sent->head.cycle == cycle &&
+            sent->from_second != world->second)
+            each_of_batch(world, group, sent, show_record);
+}
+
+/* ---- is it a cut? ---- */
+
+static void check_cell(struct world *world, const struct cut_group *group,
+                       const struct image *image, uint64_t cell)
+{
+    uint64_t due = image->due[cell], id;
+    uint64_t byte = cell * world->cell_bytes;
+    char text[64];
+    if (due == 0 || image->vague[byte / SECTOR_SIZE])
+        return;
+    bool readable = oracle_decode(world->oracle, image->in_oracle, cell, image->bytes + byte, &id);
+    CHECK(readable);
+    if (oracle_no_older(world->oracle, image->in_oracle, cell, due, id))
+        return;
+    world_fail(world,
+               "cycle %" PRIu64 " is no cut: %s holds write %" PRIu64 " and not %" PRIu64
+               ", which was acknowledged before another write that it shows was issued",
+               group->promoted, site_of(image, text, byte / SECTOR_SIZE), id, due);
+}
+
+static struct image *image_of(struct cut_group *group, uint8_t in_oracle)
+{
+    for (uint32_t i = 0; i < group->image_count; i++)
+        if (group->images[i].in_oracle == in_oracle)
+            return &group->images[i];
+    return NULL;
+}
+
+/* What was acknowledged before the latest write that the copy shows was issued is due. */
+static void look_at_due(struct world *world, struct cut_group *group, bool check)
+{
+    struct oracle *oracle = world->oracle;
+    for (; group->acked < oracle_acked_count(oracle); group->acked++) {
+        uint64_t id = oracle_acked(oracle, group->acked);
+        const struct oracle_write *write = oracle_write_of(oracle, id);
+        if (write->end >= group->latest)
+            return;
+        struct image *image = image_of(group, write->volume);
+        if (image == NULL || write->begin < group->floor)
+            continue;
+        uint64_t end = (write->offset + write->length) / world->cell_bytes;
+        for (uint64_t cell = write->offset / world->cell_bytes; cell < end; cell++) {
+            if (oracle_write_of(oracle, image->due[cell])->begin <= write->begin)
+                image->due[cell] = id;
+            if (check)
+                check_cell(world, group, image, cell);
+        }
+    }
+}
+
+static void check_all(struct world *world, const struct cut_group *group)
+{
+    for (uint32_t i = 0; i < group->image_count; i++)
+        for (uint64_t cell = 0; cell < group->images[i].cells; cell++)
+            check_cell(world, group, &group->images[i], cell);
+}
+
+/* ---- promotions ---- */
+
+static const struct sent *promotion_of(const struct world *world, const struct cut_group *group,
+                                       const struct copy_state *state)
+{
+    const struct sent *found = NULL;
+    for (const struct sent *sent = group->sent; sent; sent = sent->next) {
+        bool names = sent->bytes[COPY_HEAD_SIZE] == RECORD_PROMOTE &&
+                     sent->head.cycle == state->promoted && sent->from_second != world->second &&
+                     sent->head.term <= state->term;
+        if (names && (found == NULL || sent->head.term > found->head.term))
+            found = sent;
+    }
+    return found;
+}
+
+static void forget(struct cut_group *group, uint64_t term, uint64_t cycle)
+{
+    struct sent **at = &group->sent;
+    while (*at) {
+        struct sent *sent = *at;
+        if (sent->head.cycle > cycle && sent->head.term >= term) {
+            at = &sent->next;
+            continue;
+        }
+        *at = sent->next;
+        sent_free(sent);
+    }
+}
+
+static void promote(struct world *world, struct cut_group *group, const struct copy_state *state)
+{
+    const struct sent *named = promotion_of(world, group, state);
+    if (named == NULL && group->fresh) {
+        group->promoted = state->promoted;
+        return;
+    }
+    if (named == NULL)
+        world_fail(world, "cycle %" PRIu64 " is promoted, which the other site never named",
+                   state->promoted);
+    uint64_t term = named->head.term, cycle = named->head.cycle;
+    struct record record;
+    CHECK(record_get(named->bytes + COPY_HEAD_SIZE, &record) == NULL);
+    bool consistent = (record.flags & RECORD_CONSISTENT) != 0;
+    uint64_t from = max_u64(group->promoted + 1, named->head.first);
+    for (uint64_t c = from; c <= cycle; c++)
+        build(world, group, term, c);
+    group->promoted = cycle;
+    group->fresh = false;
+    group->changes++;
+    world->count.cuts++;
+    world->count.consistent += consistent;
+    world_trace(world, "promoted is cycle %" PRIu64 "%s", cycle,
+                consistent ? ", a consistent one" : "");
+    if (consistent && group->vague > 0)
+        world_fail(world,
+                   "cycle %" PRIu64 " is called consistent, but %" PRIu64
+                   " sectors that were lost have not come again",
+                   cycle, group->vague);
+    if (!consistent)
+        group->consistent = false;
+    look_at_due(world, group, false);
+    if (consistent)
+        check_all(world, group);
+    if (consistent)
+        group->lost = group->may_go_back = false;
+    group->consistent = consistent;
+    forget(group, term, cycle);
+}
+
+void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
+{
+    struct cut_group *group = &world->cuts->groups[index];
+    bool consistent = state->flags & COPY_STATE_CONSISTENT;
+    if (!world->closed[group->images[0].place[world->second]])
+        return; /* hosts write here now */
+    if (state->promoted < group->promoted) {
+        if (!group->lost && !group->fresh)
+            world_fail(world, "the promoted cycle goes back at %c, from %" PRIu64 " to %" PRIu64,
+                       world_letter(who), group->promoted, state->promoted);
+        group->promoted = state->promoted;
+    }
+    if (state->promoted > group->promoted)
+        promote(world, group, state);
+    if (consistent && !group->consistent)
+        world_fail(world, "%c says that the copy is consistent at cycle %" PRIu64 ", but it is not",
+                   world_letter(who), state->promoted);
+}
+
+/* ---- what is seen there ---- */
+
+static struct image *find(const struct world *world, uint8_t volume, struct cut_group **found)
+{
+    for (uint32_t g = 0; g < world->cuts->group_count; g++) {
+        struct cut_group *group = &world->cuts->groups[g];
+        for (uint32_t i = 0; i < group->image_count; i++)
+            if (group->images[i].place[world->second] == volume) {
+                *found = group;
+                return &group->images[i];
+            }
+    }
+    return NULL;
+}
+
+void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t length,
+                 const uint8_t *data)
+{
+    if (data == NULL || !world->second)
+        return;
+    for (uint8_t v = 0; v < world->config.volume_count; v++) {
+        const struct volume_config *volume = &world->config.volumes[v];
+        struct cut_group *group;
+        if (volume->store != store || offset < volume->store_offset_bytes ||
+            offset + length > volume->store_offset_bytes + volume->size_bytes || !world->closed[v])
+            continue;
+        struct image *image = find(world, v, &group);
+        uint64_t sector = (offset - volume->store_offset_bytes) / SECTOR_SIZE;
+        for (uint64_t i = 0; image && i < length / SECTOR_SIZE; i++)
+            if (!was_shown(world->cuts, image, sector + i, data + i * SECTOR_SIZE))
+                world_fail(world,
+                           "sector %" PRIu64 " of volume %u goes to the store with what no "
+                           "promoted cycle has ever shown there (cycle %" PRIu64 ")",
+                           sector + i, v, group->promoted);
+    }
+}
+
+uint64_t cuts_count(const struct world *world, uint8_t volume)
+{
+    struct cut_group *group = NULL;
+    if (world->cuts == NULL || find(world, volume, &group) == NULL)
+        return 0;
+    return group->changes;
+}
+
+void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t length,
+               const uint8_t *data, uint64_t since)
+{
+    struct cut_group *group;
+    struct image *image = find(world, volume, &group);
+    if (image == NULL || group->lost)
+        return;
+    for (uint64_t at = 0; at < length; at += world->cell_bytes) {
+        uint64_t byte = offset + at, sector = byte / SECTOR_SIZE;
+        bool same = memcmp(image->bytes + byte, data + at, world->cell_bytes) == 0;
+        if (same || group->changes != since || image->vague[sector])
+            continue;
+        world_fail(world,
+                   "a host reads from volume %u, byte %" PRIu64
+                   ", what is not that of cycle %" PRIu64,
+                   volume, byte, group->promoted);
+    }
+}
+
+uint64_t cuts_promoted(const struct world *world, uint8_t index, bool *known)
+{
+    const struct cut_group *group = &world->cuts->groups[index];
+    *known = group->vague == 0 && !group->lost;
+    return group->promoted;
+}
+
+void cuts_compare(struct world *world, uint8_t volume, const uint8_t *data)
+{
+    struct cut_group *group;
+    struct image *image = find(world, volume, &group);
+    CHECK(image != NULL);
+    uint64_t size = world->config.volumes[volume].size_bytes;
+    for (uint64_t at = 0; at < size; at += SECTOR_SIZE)
+        if (memcmp(image->bytes + at, data + at, SECTOR_SIZE) != 0)
+            world_fail(world,
+                       "after a clean stop volume %u, byte %" PRIu64 ", is not what cycle %" PRIu64
+                       " shows",
+                       volume, at, group->promoted);
+}
+
+/* ---- losses and failovers ---- */
+
+/* Nothing that was acknowledged before now is due any more. */
+static void begin_anew(struct world *world, struct cut_group *group)
+{
+    group->floor = oracle_now(world->oracle) + 1;
+    for (uint32_t i = 0; i < group->image_count; i++)
+        memset(group->images[i].due, 0, group->images[i].cells * sizeof(uint64_t));
+}
+
+void cuts_loss(struct world *world)
+{
+    if (world->cuts == NULL)
+        return;
+    for (uint32_t g = 0; g < world->cuts->group_count; g++) {
+        struct cut_group *group = &world->cuts->groups[g];
+        if (!world->closed[group->images[0].place[world->second]]) {
+            begin_anew(world, group); /* hosts' writes are lost */
+            group->may_go_back = true;
+            continue;
+        }
+        group->lost = true;
+        group->consistent = false;
+        group->vague = 0;
+        for (uint32_t i = 0; i < group->image_count; i++) {
+            struct image *image = &group->images[i];
+            memset(image->vague, 1, image->sectors);
+            uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
+            memset(image->vague + there, 0, image->sectors - there);
+            group->vague += there;
+        }
+    }
+}
+
+void cuts_home(struct world *world, uint8_t index)
+{
+    struct cut_group *group = &world->cuts->groups[index];
+    begin_anew(world, group);
+    group->fresh = true;
+    group->consistent = false;
+    while (group->sent) {
+        struct sent *sent = group->sent;
+        group->sent = sent->next;
+        sent_free(sent);
+    }
+}
+
+void cuts_failover(struct world *world, uint8_t index)
+{
+    struct cut_group *group = &world->cuts->groups[index];
+    for (uint32_t i = 0; i < group->image_count; i++) {
+        struct image *image = &group->images[i];
+        oracle_adopt(world->oracle, image->in_oracle, image->bytes, image->vague);
+    }
+    cuts_home(world, index);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What the second site may show. A model of the copy that shares nothing with the core but the
+ * reading of records: it keeps every batch that left the first site, and when the second array says
+ * that a cycle is promoted it builds the image that must stand there now, from the named cycle and
+ * those before it. Each image of a copy that is called consistent must be a cut of what the oracle
+ * knows: of two writes the later is in it only when the earlier, acknowledged before the later was
+ * issued, is in it or overwritten. Whatever the second array's stores and hosts see is held against
+ * these images. */
+
+#ifndef SIM_CUTS_H
+#define SIM_CUTS_H
+
+#include "sim/world.h"
+
+struct cuts *cuts_create(struct world *first);
+void cuts_destroy(struct cuts *cuts);
+
+/* A batch leaves for the other site. */
+void cuts_sent(struct world *from, uint8_t group, const uint8_t *bytes, uint32_t length);
+
+/* The controller that holds the group says this of it. */
+void cuts_state(struct world *world, uint8_t who, uint8_t group, const struct copy_state *state);
+
+/* Bytes land on a store of a site. `data` NULL: zeros. */
+void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t length,
+                 const uint8_t *data);
+
+/* A host has read this from a copy that hosts may read; `since`: cuts_count() when it asked. */
+uint64_t cuts_count(const struct world *world, uint8_t volume);
+void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t length,
+               const uint8_t *data, uint64_t since);
+
+/* The array has accepted that what it had acknowledged is lost. */
+void cuts_loss(struct world *world);
+
+/* The group is served at this site from now on, from what was promoted. */
+void cuts_failover(struct world *world, uint8_t group);
+/* The same on the way home: nothing may be missing, so the oracle knows already what is there. */
+void cuts_home(struct world *world, uint8_t group);
+/* What was promoted; whether each of its bytes is known. */
+uint64_t cuts_promoted(const struct world *world, uint8_t group, bool *known);
+
+/* The bytes of a volume of the group, after a clean stop. */
+void cuts_compare(struct world *world, uint8_t volume, const uint8_t *data);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The world of one array as its seed says, without its parts. */
+
+#ifndef SIM_DRAW_H
+#define SIM_DRAW_H
+
+#include "sim/world.h"
+
+struct world *draw_world(const struct world_options *options, bool second);
+
+#endif

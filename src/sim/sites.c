@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See sites.h. The operator takes one step at a time for each group, and asks again when his
+ * controller died without an answer or refused. Hosts move to the other site at the moment at which
+ * a failover is answered. What they had written and what was not promoted is lost then, but for the
+ * way home: there nothing may be missing. */
+
+#include "sim/sites.h"
+
+#include "sim/copies.h"
+#include "sim/cuts.h"
+#include "sim/draw.h"
+#include "sim/faults.h"
+#include "sim/hosts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum stage {
+    STAGE_COPYING,   /* from the first site to the second */
+    STAGE_LEAVING,   /* the copy is to be failed over */
+    STAGE_AWAY,      /* hosts are at the second site, nothing is copied */
+    STAGE_REVERSING, /* it is to be copied back */
+    STAGE_BACK,      /* it is being copied back */
+    STAGE_DRAINING,  /* hosts wait, and all is to be copied */
+    STAGE_STOPPING,  /* the group is to be suspended at the second site */
+    STAGE_HOMING,    /* and failed over to the first */
+    STAGE_TURNING,   /* hosts are at home again, and it is to be copied again */
+};
+
+static const char *const stage_name[] = {"copying",  "leaving",  "away",   "reversing", "back",
+                                         "draining", "stopping", "homing", "turning"};
+
+struct site_group {
+    enum stage stage;
+    uint64_t next_us; /* the operator's next look at it */
+    uint64_t handle;  /* what he asked, and has no answer to; 0: nothing */
+    struct world *asked;
+    uint8_t asked_who;
+    uint64_t asked_incarnation;
+    uint32_t refusals;
+    char said[TRACE_LINE]; /* the last refusal */
+};
+
+struct sites {
+    struct generator draw;
+    uint32_t group_count;
+    struct site_group groups[COPIES_GROUPS];
+    uint64_t site_after; /* host requests until the first site is lost; UINT64_MAX: never */
+    uint8_t site_how;    /* 0: for good, 1: it is given up while it lives */
+    uint64_t away_us;    /* until hosts go home */
+    uint64_t leave_us;   /* until the operator acts */
+    bool goes_home;
+    struct copies_rates rates;
+};
+
+static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
+{
+    return from[generator_below(generator, count)];
+}
+
+#define PICK(generator, ...)                                                                       \
+    pick((generator), (const uint64_t[]){__VA_ARGS__},                                             \
+         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+/* ---- what a seed means ---- */
+
+static void draw_groups(struct sites *sites, struct world *first)
+{
+    struct generator *draw = &sites->draw;
+    struct array_config *config = &first->config;
+    config->slot_count = max_u32(config->slot_count, 128);
+    config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 70);
+    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 45);
+    config->group_count = 1;
+    if (config->volume_count >= 2 && generator_chance(draw, 1, 4))
+        config->group_count = 2;
+    uint32_t high = config->slot_count * config->dirty_high_percent / 100;
+    uint32_t most = (config->slot_count - high) / 2 / config->group_count;
+    for (uint32_t g = 0; g < config->group_count; g++) {
+        struct group_config *group = &config->groups[g];
+        *group = (struct group_config){.side = GROUP_PRIMARY};
+        snprintf(group->name, sizeof group->name, "g%u", g);
+        memcpy(group->id, g ? "another identity" : "the identity....", sizeof group->id);
+        group->budget_pages = (uint32_t)PICK(draw, most, most, max_u32(most / 4, 2));
+        group->room_pages = (uint32_t)PICK(draw, 64, 128, 256);
+        group->base_pages = (uint32_t)PICK(draw, 16, 64, 256);
+        group->shortest_us = PICK(draw, 200, 2000, 20000, 100000);
+        group->expose = generator_chance(draw, 1, 2);
+    }
+    for (uint32_t v = 0; v < config->volume_count; v++) {
+        uint32_t g = (uint32_t)generator_below(draw, config->group_count);
+        struct group_config *group = &config->groups[g];
+        if (v < config->group_count) /* none stays empty */
+            group = &config->groups[v];
+        else if (generator_chance(draw, 1, 4))
+            continue;
+        group->volumes[group->volume_count++] = (uint8_t)v;
+    }
+}
+
+static void add_volume(struct world *second, uint64_t size_bytes, uint8_t home)
+{
+    struct array_config *config = &second->config;
+    struct generator *draw = &second->draw;
+    struct volume_config *volume = &config->volumes[config->volume_count];
+    uint8_t store = (uint8_t)generator_below(draw, config->store_count);
+    if (size_bytes % config->stores[store].block_size_bytes != 0)
+        config->stores[store].block_size_bytes = SECTOR_SIZE;
+    struct disk *disk = &second->disks[store];
+    snprintf(volume->name, sizeof volume->name, "w%u", config->volume_count);
+    volume->store = store;
+    volume->size_bytes = size_bytes;
+    disk->size = (disk->size + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES;
+    volume->store_offset_bytes = disk->size;
+    disk->size += size_bytes;
+    volume->home = home;
+    volume->flush_destage = generator_chance(draw, 1, 4);
+    config->volume_count++;
+}
+
+/* The volumes of the groups, and sometimes one of its own. */
+static void draw_second(struct sites *sites, struct world *first)
+{
+    struct world *second = first->other;
+    struct generator *draw = &sites->draw;
+    struct array_config *config = &second->config;
+    for (uint32_t s = 0; s < config->store_count; s++)
+        second->disks[s].size = 0;
+    config->volume_count = 0;
+    config->slot_count = (uint32_t)PICK(draw, 256, 512, 1024);
+    config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 70);
+    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 45);
+    config->group_count = first->config.group_count;
+    uint32_t high = config->slot_count * config->dirty_high_percent / 100;
+    uint32_t most = (config->slot_count - high) / 2 / config->group_count;
+    bool before = generator_chance(draw, 1, 2);
+    if (before)
+        add_volume(second, PICK(draw, 8, 64) * PAGE_SIZE_BYTES, (uint8_t)generator_below(draw, 2));
+    for (uint32_t g = 0; g < config->group_count; g++) {
+        const struct group_config *here = &first->config.groups[g];
+        struct group_config *there = &config->groups[g];
+        uint8_t home = (uint8_t)generator_below(draw, 2);
+        *there = *here;
+        there->side = GROUP_SECOND;
+        there->budget_pages = most;
+        there->room_pages =
+            (uint32_t)PICK(draw, most, max_u32(config->slot_count / 4 / config->group_count, 16));
+        for (uint32_t i = 0; i < here->volume_count; i++) {
+            there->volumes[i] = (uint8_t)config->volume_count;
+            add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
+        }
+    }
+}
+
+/* What the oracle calls the volumes: those of the first array by their numbers, the second one's
+ * own behind them; a copy has its original's. */
+static void name_volumes(struct world *first)
+{
+    struct world *second = first->other;
+    uint8_t next = (uint8_t)first->config.volume_count;
+    for (uint32_t v = 0; v < second->config.volume_count; v++) {
+        uint8_t place;
+        uint32_t g = copies_group_of(second, (uint8_t)v, &place);
+        second->closed[v] = g < COPIES_GROUPS;
+        second->oracle_volume[v] =
+            g < COPIES_GROUPS ? first->config.groups[g].volumes[place] : next++;
+    }
+}
+
+static void draw_way(struct sites *sites, struct world *first)
+{
+    struct generator *draw = &sites->draw;
+    struct copies_rates *rates = &sites->rates;
+    rates->latency_us = PICK(draw, 200, 1000, 1000, 5000, 25000, 100000);
+    rates->jitter_us = rates->latency_us * generator_below(draw, 3) / 2;
+    rates->bytes_per_ms = PICK(draw, 2000, 20000, 200000, 10000000);
+    rates->slow_bytes = PICK(draw, 50, 500, 5000);
+    rates->notice_us = PICK(draw, 20000, 1000000);
+    rates->ask_us = PICK(draw, 100000, 1000000);
+    rates->record_us = PICK(draw, 100, 5000, 50000);
+    static const uint64_t means[] = {50000, 300000, 2000000};
+    uint64_t one_in = PICK(draw, 2, 4, 8);
+    for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++) {
+        bool never = !generator_chance(draw, 1, one_in);
+        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
+        if (kind == FAULT_SUSPEND)
+            mean_us *= 5;
+        if (!never && !(first->options.without & 1u << kind))
+            first->rates.mean_us[kind] = mean_us;
+    }
+    uint64_t fate = generator_below(draw, 10);
+    uint64_t share = generator_below(draw, 70) + 20;
+    sites->site_after = fate < 4 ? UINT64_MAX : first->options.steps * share / 100;
+    sites->site_how = fate >= 7;
+    if (first->options.without & 1u << FAULT_SITE)
+        sites->site_after = UINT64_MAX;
+    sites->leave_us = PICK(draw, 1000, 100000, 2000000);
+    sites->away_us = PICK(draw, 100000, 1000000, 5000000);
+    sites->goes_home = generator_chance(draw, 3, 4);
+}
+
+void sites_draw(struct world *first)
+{
+    struct generator decide;
+    generator_seed(&decide, first->options.seed * 0xD1B54A32D192ED03u + 5);
+    bool has = generator_chance(&decide, 1, 3);
+    if (first->options.groups != GROUPS_DRAWN)
+        has = first->options.groups == GROUPS_ALWAYS;
+    if (first->options.replay) {
+        struct listing copy = *first->options.replay;
+        const uint64_t *setting = listing_setting(&copy, "groups");
+        has = setting && *setting > 0;
+    }
+    if (!has || first->options.scripted)
+        return;
+    struct sites *sites = calloc(1, sizeof *sites);
+    CHECK(sites != NULL);
+    first->sites = sites;
+    sites->draw = decide;
+    struct world_options options = first->options;
+    options.seed = first->options.seed * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
+    options.check_every = 0;
+    options.fail_store = options.fail_message = options.fail_status = options.fail_register = 0;
+    struct world *second = draw_world(&options, true);
+    first->other = second;
+    second->other = first;
+    second->sites = sites;
+    second->cell_bytes = first->cell_bytes;
+    draw_groups(sites, first);
+    draw_second(sites, first);
+    draw_way(sites, first);
+}
+
+void sites_create(struct world *first)
+{
+    struct sites *sites = first->sites;
+    struct world *second = first->other;
+    name_volumes(first);
+    sites->group_count = first->config.group_count;
+    first->copies = second->copies = copies_create(first, sites->group_count);
+    *copies_rates(first->copies) = sites->rates;
+    first->cuts = second->cuts = cuts_create(first);
+    if (!first->options.replay)
+        for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++)
+            if (first->rates.mean_us[kind] > 0)
+                world_event(first,
+                            first->now_us + 50000 +
+                                generator_below(&sites->draw, first->rates.mean_us[kind] * 2),
+                            EVENT_FAULT, 2, kind, 0);
+    world_event(first, first->now_us + 50000, EVENT_SITES, 2, 0, 0);
+}
+
+void sites_destroy(struct world *first)
+{
+    copies_destroy(first->copies);
+    cuts_destroy(first->cuts);
+    free(first->sites);
+}
+
+#define EACH(name, field) visit(context, name, &(field), sizeof(field))
+
+void sites_each_setting(struct world *first, each_setting *visit, void *context)
+{
+    char name[LISTING_NAME];
+    struct sites *sites = first->sites;
+    EACH("groups", first->config.group_count);
+    EACH("second-groups", first->other->config.group_count);
+    for (uint32_t g = 0; g < COPIES_GROUPS; g++)
+        for (int s = 0; s < 2; s++) {
+            struct world *world = s ? first->other : first;
+            const char *prefix = s ? "second-" : "";
+            struct group_config *group = &world->config.groups[g];
+            snprintf(name, sizeof name, "%sgroup-%u-volumes", prefix, g);
+            EACH(name, group->volume_count);
+            for (uint32_t i = 0; i < group->volume_count && i < VOLUME_LIMIT; i++) {
+                snprintf(name, sizeof name, "%sgroup-%u-place-%u", prefix, g, i);
+                EACH(name, group->volumes[i]);
+            }
+            snprintf(name, sizeof name, "%sgroup-%u-budget", prefix, g);
+            EACH(name, group->budget_pages);
+            snprintf(name, sizeof name, "%sgroup-%u-room", prefix, g);
+            EACH(name, group->room_pages);
+            snprintf(name, sizeof name, "%sgroup-%u-base", prefix, g);
+            EACH(name, group->base_pages);
+            snprintf(name, sizeof name, "%sgroup-%u-shortest", prefix, g);
+            EACH(name, group->shortest_us);
+            snprintf(name, sizeof name, "%sgroup-%u-expose", prefix, g);
+            EACH(name, group->expose);
+        }
+    EACH("way-latency", sites->rates.latency_us);
+    EACH("way-jitter", sites->rates.jitter_us);
+    EACH("way-rate", sites->rates.bytes_per_ms);
+    EACH("way-slow-rate", sites->rates.slow_bytes);
+    EACH("way-notice", sites->rates.notice_us);
+    EACH("way-ask", sites->rates.ask_us);
+    EACH("way-record", sites->rates.record_us);
+    EACH("site-leave", sites->leave_us);
+    EACH("site-away", sites->away_us);
+    EACH("site-home", sites->goes_home);
+}
+
+void sites_print(const struct world *first)
+{
+    const struct sites *sites = first->sites;
+    for (uint32_t g = 0; g < sites->group_count; g++) {
+        const struct group_config *group = &first->config.groups[g];
+        printf("group %u: volumes", g);
+        for (uint32_t i = 0; i < group->volume_count; i++)
+            printf(" %u:%u", group->volumes[i], first->other->config.groups[g].volumes[i]);
+        printf(", budget %u, room there %u, base %u, shortest cycle %" PRIu64 " us%s\n",
+               group->budget_pages, first->other->config.groups[g].room_pages, group->base_pages,
+               group->shortest_us, group->expose ? ", hosts may read the copy" : "");
+    }
+    const struct copies_rates *rates = &sites->rates;
+    printf("long way: %" PRIu64 "+%" PRIu64 " us, %" PRIu64 " bytes/ms (%" PRIu64
+           " when slow), losses are heard of within %" PRIu64 " us\n",
+           rates->latency_us, rates->jitter_us, rates->bytes_per_ms, rates->slow_bytes,
+           rates->notice_us);
+    if (sites->site_after != UINT64_MAX)
+        printf("after %" PRIu64 " requests the first site is %s\n", sites->site_after,
+               sites->site_how ? "given up" : "lost");
+}
+
+/* ---- the operator ---- */
+
+static bool asks(struct world *world, uint8_t index, enum group_action action, bool force)
+{
+    struct site_group *group = &world->sites->groups[index];
+    uint8_t first_try = (uint8_t)generator_below(&world->chaos, 2);
+    for (uint8_t i = 0; i < 2; i++) {
+        uint8_t who = (uint8_t)(first_try ^ i);
+        struct controller *controller = &world->controllers[who];
+        bool serves = controller->role == ROLE_PAIRED || controller->role == ROLE_SOLO;
+        if (!controller->running || controller->paused || controller->stop_asked || !serves)
+            continue;
+        static const char *const names[] = {"suspends", "resumes", "fails over", "reverses",
+                                            "resynchronises"};
+        world_trace(world, "the operator %s group %u at %c%s", names[action], index,
+                    world_letter(who), force ? ", by force" : "");
+        world->operator_pending[who]++;
+        group->handle = ++world->operator_handle;
+        group->asked = world;
+        group->asked_who = who;
+        group->asked_incarnation = controller->incarnation;
+        array_operator_group(controller->array, world_clock(world, who), group->handle, index,
+                             action, force);
+        world_touch(world, who);
+        return true;
+    }
+    return false;
+}
+
+static bool waits(const struct site_group *group)
+{
+    if (group->handle == 0)
+        return false;
+    const struct controller *controller = &group->asked->controllers[group->asked_who];
+    return controller->running && controller->incarnation == group->asked_incarnation;
+}
+
+static void set_closed(struct world *world, uint8_t index, bool closed)
+{
+    const struct group_config *group = &world->config.groups[index];
+    for (uint32_t i = 0; i < group->volume_count; i++)
+        world->closed[group->volumes[i]] = closed;
+}
+
+/* Hosts go on at `to`. */
+static void hosts_move(struct world *to, uint8_t index, bool lossless)
+{
+    const struct group_config *group = &to->other->config.groups[index];
+    for (uint32_t i = 0; i < group->volume_count; i++)
+        hosts_leave_volume(to->other, group->volumes[i]);
+    set_closed(to->other, index, true);
+    if (!lossless)
+        cuts_failover(to, index);
+    else
+        cuts_home(to, index);
+    set_closed(to, index, false);
+    to->count.failovers++;
+}
+
+static void stage_is(struct world *world, uint8_t index, enum stage stage, uint64_t after_us)
+{
+    struct site_group *group = &world->sites->groups[index];
+    struct world *first = world->second ? world->other : world;
+    group->stage = stage;
+    group->refusals = 0;
+    group->next_us = first->now_us + after_us;
+    world_trace(first, "group %u is %s", index, stage_name[stage]);
+}
+
+void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)
+{
+    struct sites *sites = world->sites;
+    struct world *first = world->second ? world->other : world;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        struct site_group *group = &sites->groups[g];
+        if (group->handle != reply->handle || group->asked != world || group->asked_who != who)
+            continue;
+        group->handle = 0;
+        if (!reply->done) {
+            group->refusals++;
+            snprintf(group->said, sizeof group->said, "%s", reply->text);
+            return;
+        }
+        switch (group->stage) {
+        case STAGE_LEAVING:
+            hosts_move(first->other, g, false);
+            stage_is(world, g, STAGE_AWAY, sites->away_us);
+            break;
+        case STAGE_REVERSING:
+            stage_is(world, g, STAGE_BACK, 50000);
+            break;
+        case STAGE_STOPPING:
+            stage_is(world, g, STAGE_HOMING, 1000);
+            break;
+        case STAGE_HOMING:
+            hosts_move(first, g, true);
+            stage_is(world, g, STAGE_TURNING, 10000);
+            break;
+        case STAGE_TURNING:
+            stage_is(world, g, STAGE_COPYING, 10000);
+            break;
+        default:
+            break;
+        }
+        return;
+    }
+}
+
+/* All that hosts have written at `from` has been promoted at the other site, which says that it is
+ * consistent. */
+static bool has_caught_up(const struct world *from, uint8_t index)
+{
+    static struct array_status status;
+    struct copy_state state;
+    if (copies_holder(from->other, index, &state) == 2 || !(state.flags & COPY_STATE_CONSISTENT))
+        return false;
+    for (uint8_t w = 0; w < 2; w++) {
+        const struct controller *controller = &from->controllers[w];
+        if (!controller->running || controller->paused)
+            return false;
+        array_status(controller->array, world_clock(from, w), &status);
+        const struct group_status *group = &status.groups[index];
+        bool runs = group->state == GROUP_COPYING || group->state == GROUP_SYNCING;
+        if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 ||
+            group->marked_regions > 0)
+            return false;
+    }
+    return true;
+}
+
+static void look_at(struct world *first, uint8_t index)
+{
+    struct sites *sites = first->sites;
+    struct site_group *group = &sites->groups[index];
+    struct world *second = first->other;
+    struct generator *chaos = &first->chaos;
+    group->next_us = first->now_us + world_between(chaos, 20000, 200000);
+    if (waits(group))
+        return;
+    group->handle = 0;
+    switch (group->stage) {
+    case STAGE_LEAVING:
+        asks(second, index, GROUP_FAILOVER, group->refusals > 0);
+        break;
+    case STAGE_AWAY:
+        if (!first->destroyed && sites->goes_home)
+            stage_is(first, index, STAGE_REVERSING, 1);
+        break;
+    case STAGE_REVERSING:
+        asks(second, index, GROUP_REVERSE, false);
+        break;
+    case STAGE_BACK:
+        if (has_caught_up(second, index) || generator_chance(chaos, 1, 20)) {
+            set_closed(second, index, true);
+            stage_is(first, index, STAGE_DRAINING, 20000);
+        }
+        break;
+    case STAGE_DRAINING:
+        if (hosts_under_way(second, index) == 0 && has_caught_up(second, index))
+            stage_is(first, index, STAGE_STOPPING, 1);
+        break;
+    case STAGE_STOPPING:
+        asks(second, index, GROUP_SUSPEND, false);
+        break;
+    case STAGE_HOMING:
+        asks(first, index, GROUP_FAILOVER, group->refusals > 0);
+        break;
+    case STAGE_TURNING:
+        asks(first, index, GROUP_REVERSE, false);
+        break;
+    case STAGE_COPYING:
+        if (first->healing && !has_caught_up(first, index))
+            asks(first, index, GROUP_RESUME, false);
+        group->next_us = first->now_us + 1000000;
+        break;
+    }
+}
+
+void sites_on_turn(struct world *world, const struct event *event)
+{
+    struct sites *sites = world->sites;
+    (void)event;
+    if (world->finishing || world->other->finishing)
+        return;
+    bool due = world->count.completed >= sites->site_after;
+    if (due && !world->healing && !world->options.replay) {
+        sites->site_after = UINT64_MAX;
+        faults_happen(world, FAULT_SITE, sites->site_how);
+    }
+    for (uint8_t g = 0; g < sites->group_count; g++)
+        if (world->now_us >= sites->groups[g].next_us)
+            look_at(world, g);
+    world_event(world, world->now_us + 10000, EVENT_SITES, 2, 0, 0);
+}
+
+/* ---- faults ---- */
+
+static void destroy(struct world *first)
+{
+    world_trace(first, "the first site is lost for good");
+    first->destroyed = true;
+    world_kill(first, 0, false);
+    world_kill(first, 1, false);
+}
+
+void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
+{
+    struct sites *sites = world->sites;
+    if (kind == FAULT_SUSPEND) {
+        uint8_t g = (uint8_t)generator_below(&world->chaos, sites->group_count);
+        struct site_group *group = &sites->groups[g];
+        if (group->stage == STAGE_COPYING && !waits(group))
+            asks(world, g, generator_chance(&world->chaos, 1, 2) ? GROUP_SUSPEND : GROUP_RESUME,
+                 false);
+        return;
+    }
+    if (world->destroyed)
+        return;
+    if (who == 0)
+        destroy(world);
+    for (uint8_t g = 0; g < sites->group_count; g++)
+        if (sites->groups[g].stage == STAGE_COPYING)
+            stage_is(world, g, STAGE_LEAVING, sites->leave_us);
+}
+
+void sites_heal(struct world *first)
+{
+    struct sites *sites = first->sites;
+    copies_heal(first->copies);
+    sites->site_after = UINT64_MAX;
+    for (uint8_t g = 0; g < sites->group_count; g++)
+        sites->groups[g].next_us = min_u64(sites->groups[g].next_us, first->now_us + 200000);
+}
+
+/* ---- rest ---- */
+
+bool sites_resting(const struct world *first)
+{
+    const struct sites *sites = first->sites;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        const struct site_group *group = &sites->groups[g];
+        bool stays = group->stage == STAGE_AWAY && (first->destroyed || !sites->goes_home);
+        if (waits(group) || (group->stage != STAGE_COPYING && !stays))
+            return false;
+        if (group->stage == STAGE_COPYING && !has_caught_up(first, g))
+            return false;
+    }
+    return true;
+}
+
+void sites_describe(const struct world *world, char *text, size_t size)
+{
+    const struct world *first = world->second ? world->other : world;
+    static struct array_status status[2];
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint8_t g = 0; g < first->sites->group_count && used < size; g++) {
+        const struct site_group *group = &first->sites->groups[g];
+        struct copy_state state;
+        uint8_t holder = copies_holder(first->other, g, &state);
+        used += (size_t)snprintf(
+            text + used, size - used, "; group %u %s%s%.60s, there at %c %s", g,
+            stage_name[group->stage], group->refusals ? ", refused: " : "",
+            group->refusals ? group->said : "", world_letter(holder),
+            holder < 2 && state.flags & COPY_STATE_CONSISTENT ? "consistent" : "not consistent");
+        for (uint8_t w = 0; w < 2 && used < size; w++) {
+            if (!first->controllers[w].running)
+                continue;
+            array_status(first->controllers[w].array, world_clock(first, w), &status[w]);
+            const struct group_status *s = &status[w].groups[g];
+            used += (size_t)snprintf(
+                text + used, size - used, ", %c pinned %" PRIu64 " marked %" PRIu64 " %.60s",
+                world_letter(w), s->pinned_pages, s->marked_regions, s->reason);
+        }
+    }
+}
+
+void sites_compare(struct world *first)
+{
+    const struct sites *sites = first->sites;
+    struct world *second = first->other;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        if (sites->groups[g].stage != STAGE_COPYING || first->destroyed)
+            continue;
+        for (uint32_t i = 0; i < first->config.groups[g].volume_count; i++) {
+            uint8_t here = first->config.groups[g].volumes[i];
+            uint8_t there = second->config.groups[g].volumes[i];
+            const struct volume_config *from = &first->config.volumes[here];
+            const struct volume_config *to = &second->config.volumes[there];
+            const uint8_t *a = first->disks[from->store].content + from->store_offset_bytes;
+            const uint8_t *b = second->disks[to->store].content + to->store_offset_bytes;
+            for (uint64_t at = 0; at < from->size_bytes; at += SECTOR_SIZE)
+                if (memcmp(a + at, b + at, SECTOR_SIZE) != 0)
+                    world_fail(first,
+                               "after a clean stop of both sites volume %u, byte %" PRIu64
+                               ", is not the same at the second one",
+                               here, at);
+            cuts_compare(second, there, b);
+        }
+    }
+}
