@@ -87,6 +87,13 @@ static bool take_volume(struct config_read *read, struct config_group *group, co
                     why, "%.63s at the other array is already %.63s's; write another one",
                     copy.remote, config->volumes[earlier->volumes[j].volume].name);
     }
+    const struct volume_config *first = &config->volumes[group->volumes[0].volume];
+    if (group->receives && group->volume_count > 0 && config->volumes[volume].home != first->home)
+        return value_refuse(why,
+                            "%.50s has owner %s and %.50s %s, and one controller holds a group "
+                            "that is received; write the same",
+                            first->name, controller_name(first->home), local,
+                            controller_name(config->volumes[volume].home));
     copy.volume = (uint8_t)volume;
     group->volumes[group->volume_count++] = copy;
     return true;

@@ -26,9 +26,7 @@ static void judge_sync(struct control_group *to, const struct copy_group_counts 
     to->seconds_left =
         counts->sync_rate > 0 ? (double)status->marked_regions / counts->sync_rate : -1;
     /* Nothing there is of use until all of it has come. */
-    bool all = counts->out.state.role == COPY_EMPTY || from == status->region_count;
-    to->condition = all && !(counts->out.state.flags & COPY_STATE_CONSISTENT) ? "initial copy"
-                                                                              : "resynchronising";
+    to->condition = counts->initial ? "initial copy" : "resynchronising";
     to->cause = counts->out.up ? NULL : "link";
 }
 
@@ -69,7 +67,7 @@ static void judge_copy(struct control_group *to, const struct config_group *conf
 {
     bool comes = counts->from[0][0] || counts->from[1][0];
     if (counts->here.role == COPY_EMPTY || !(counts->here.flags & COPY_STATE_CONSISTENT)) {
-        to->condition = counts->here.promoted == 0 ? "initial copy" : "resynchronising";
+        to->condition = counts->initial ? "initial copy" : "resynchronising";
         to->cause = comes ? NULL : "link";
     } else {
         to->condition = late(to, config, counts) ? "behind" : "consistent";

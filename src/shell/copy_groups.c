@@ -24,6 +24,7 @@ struct copy_group {
     bool here; /* it was held here when that was last looked at */
     uint64_t batches_in, bytes_in;
     struct copy_outgoing out;
+    bool initial; /* see struct copy_group_counts */
     uint64_t sync_from, sync_left, sync_at_us;
     double sync_rate;
 };
@@ -56,6 +57,7 @@ static void on_up(void *context, const struct copy_state *state)
 {
     struct copy_group *group = context;
     group->all->called = true;
+    group->initial |= state->promoted == 0;
     array_on_copy_up(group->all->array, group->all->loop->now_us, number_of(group), state);
 }
 
@@ -198,6 +200,8 @@ static void look(struct timer *timer)
         struct copy_group *group = groups->group[i];
         array_copy_state(groups->array, (uint8_t)i, &state);
         bool here = state.flags & COPY_STATE_HERE;
+        group->initial |= state.promoted == 0;
+        group->initial &= !(state.flags & COPY_STATE_CONSISTENT);
         if (group->here && !here)
             copy_server_leave(&groups->server, i);
         group->here = here;
@@ -210,6 +214,8 @@ static void sample(struct copy_group *group, const struct group_status *status, 
 {
     enum { WEIGHT = 4 };
     uint64_t left = status->marked_regions;
+    if (status->role == GROUP_ROLE_PRIMARY && status->state == GROUP_COPYING)
+        group->initial = false;
     if (status->state != GROUP_SYNCING || left > group->sync_left) {
         group->sync_from = group->sync_left = left;
         group->sync_rate = 0;
@@ -238,6 +244,7 @@ void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
                                          .listens = groups->listens,
                                          .batches_in = group->batches_in,
                                          .bytes_in = group->bytes_in,
+                                         .initial = group->initial,
                                          .sync_from = group->sync_from,
                                          .sync_rate = group->sync_rate,
                                          .now_wall_us = wall_us()};

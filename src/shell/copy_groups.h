@@ -25,6 +25,7 @@ struct copy_group_counts {
                                                        logged in from; empty: they are not */
     uint64_t batches_in, bytes_in;
     struct copy_state here; /* what the other array is told, without the identity */
+    bool initial;           /* the copy was no state of the primary yet, as far as is known here */
     uint64_t sync_from;     /* regions that were marked when the core began to send them ... */
     double sync_rate;       /* ... and how many a second are done with; 0: not known */
     uint64_t now_wall_us;

@@ -470,16 +470,18 @@ class Sites:
     GROUP_SECRET = "letters that both sites know"
 
     def __init__(self, make=Pair, volumes=None, cycle="50ms", memory=None, expose=None, keys=(), delay=0.0,
-                 bandwidth=None, group="db", start=True, **settings):
+                 bandwidth=None, group="db", home="a", start=True, **settings):
         """make: as Pair; volumes: (name, bytes, owner) of each; memory: of the group, at both sites; keys: further lines
-        of both group sections; delay, bandwidth: of the wires, as Wire's; settings: of both pairs."""
+        of both group sections; delay, bandwidth: of the wires, as Wire's; home: which controller of the second array
+        owns the group's volumes there; settings: of both pairs."""
         volumes = volumes or [("alpha", 8 * MI, "a"), ("beta", 8 * MI, "b")]
         settings = {"cache": "64M", "start": False, **settings}
         if make is Pair:
             settings.pop("start")
         self.group, self.expose = group, expose
-        self.first, self.second = (make(name=name, volumes=[Volume(n, size=size, owner=owner) for n, size, owner in volumes],
-                                        **settings) for name in ("first", "second"))
+        self.first, self.second = (
+            make(name=name, volumes=[Volume(n, size=size, owner=home if name == "second" else owner)
+                                     for n, size, owner in volumes], **settings) for name in ("first", "second"))
         self.up, self.down = {}, {}
         for pair, ways in ((self.second, self.up), (self.first, self.down)):
             wire = Wire(delay, bandwidth)

@@ -290,6 +290,21 @@ static void a_receiver_needs_a_place_to_listen_at(void **state)
     free(text);
 }
 
+static void a_received_group_is_at_one_controller(void **state)
+{
+    char *text = changed(second, "offset = 1G\n", "offset = 1G\nowner = b\n");
+    assert_false(parse(text, &config));
+    assert_int_equal(errors.total, 1);
+    assert_non_null(strstr(errors.text[0],
+                           "[group db] volumes = data2:data, log: data2 has owner a "
+                           "and log b, and one controller holds a group that is "
+                           "received; write the same"));
+    free(text);
+    text = changed(first, "offset = 1G\n", "offset = 1G\nowner = b\n");
+    assert_true(parse(text, &config)); /* a group that is sent may be at both */
+    free(text);
+}
+
 static void all_that_is_received_comes_by_the_same_tls(void **state)
 {
     char *text = changed(second, "tls_psk = /k/psk\n", "");
@@ -379,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_good_file_gives_what_it_says),
         cmocka_unit_test(every_mistake_has_its_message),
         cmocka_unit_test(a_receiver_needs_a_place_to_listen_at),
+        cmocka_unit_test(a_received_group_is_at_one_controller),
         cmocka_unit_test(all_that_is_received_comes_by_the_same_tls),
         cmocka_unit_test(no_message_shows_a_secret),
         cmocka_unit_test(two_arrays_are_compared),
