@@ -58,7 +58,7 @@ const char *array_config_check(const struct array_config *config)
 static uint32_t store_action_limit(const struct array_config *config)
 {
     return destage_run_count(config->destage_io_limit) + STORE_LIMIT + config->fetch_io_limit +
-           RANGE_OPS;
+           RANGE_OPS + config->group_count;
 }
 
 /* Lays out everything in the arena. While it only measures nothing is written, and NULL is
@@ -240,7 +240,7 @@ static uint64_t next_deadline(const struct array *array)
     for (uint32_t i = 0; i < array->config.volume_count && !waiting; i++)
         waiting = array->volumes[i].move != MOVE_NONE;
     if (array->config.group_count > 0)
-        deadline = min_u64(deadline, copy_deadline(array));
+        deadline = min_u64(min_u64(deadline, copy_deadline(array)), copy_second_deadline(array));
     return waiting ? min_u64(deadline, array->now_us + 1000) : deadline;
 }
 

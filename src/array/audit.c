@@ -21,7 +21,7 @@ static const char *audit_slot(const struct array *array, const struct slot *slot
         return "a dirty sector is not valid";
     if (slot->superseded != (slot_find(table, slot->key) != slot))
         return "a slot is superseded and in the index, or neither";
-    if (slot->superseded && slot->state == SLOT_CLEAN && !slot->pinned)
+    if (slot->superseded && slot->state == SLOT_CLEAN && !slot->pinned && !slot->foreign)
         return "a superseded slot is clean";
     if (slot->state == SLOT_CLEAN && slot->dirty)
         return "a clean slot has dirty sectors";
@@ -31,7 +31,7 @@ static const char *audit_slot(const struct array *array, const struct slot *slot
     if (slot_is_dirty(slot) && !slot->superseded && !slot->dirty && !copied)
         return "a dirty slot has no dirty sector";
     if (slot->state == SLOT_CLEAN && !image &&
-        (slot->fetch == 0 && !slot->pinned) !=
+        (slot->fetch == 0 && !slot->pinned && !slot->foreign) !=
             (slot->list == LIST_SMALL || slot->list == LIST_MAIN))
         return "a clean slot is on no replacement queue, or on one while it is fetched";
     if (slot->state == SLOT_DIRTY && slot->list == LIST_NONE)
@@ -120,10 +120,33 @@ static const char *audit_requests(const struct array *array)
     return begun == active ? NULL : "the volumes count other requests than are active";
 }
 
+/* Both hold the page for another array, for the same cycle, or neither does. */
+static const char *audit_held(const struct array *from, const struct slot *slot,
+                              const struct array *to, const struct slot *copy)
+{
+    const struct group *here = copy_group(from, slot_key_volume(slot->key));
+    const struct group *there = copy_group(to, slot_key_volume(slot->key));
+    uint64_t cycle[2];
+    uint32_t generation[2];
+    if (!copy->foreign || copy->key != slot->key || copy->valid != slot->valid)
+        return "a page is held here, but not in the peer's image";
+    bool both = receiver_has(&here->second.receiver, slot_index(&from->table, slot), &cycle[0],
+                             &generation[0]) &&
+                receiver_has(&there->second.receiver, slot_index(&to->table, copy), &cycle[1],
+                             &generation[1]);
+    if (!both || cycle[0] != cycle[1] || generation[0] != generation[1])
+        return "a page is held for another cycle or generation in the peer's image";
+    return NULL;
+}
+
 static const char *audit_copy(const struct array *from, const struct slot *slot,
                               const struct array *to, const struct slot *copy)
 {
-    if (copy->state == SLOT_FREE || copy->superseded || copy->key != slot->key)
+    if (slot->foreign) {
+        const char *why = audit_held(from, slot, to, copy);
+        if (why != NULL)
+            return why;
+    } else if (copy->state == SLOT_FREE || copy->superseded || copy->key != slot->key)
         return "a slot counts as mirrored, but the peer's image does not hold its page";
     if (slot_is_dirty(slot) && (slot->dirty & ~copy->valid))
         return "a slot counts as mirrored, but the peer's image lacks some of its sectors";
@@ -148,6 +171,9 @@ const char *array_check_mirror(const struct array *from, const struct array *to,
         to->incoming.stream != lists->stream || lists->active ||
         lists->list[lists->filling].count > 0)
         return NULL;
+    const char *held = copy_second_check_mirror(from, to);
+    if (held != NULL)
+        return held;
     for (uint32_t i = 0; i < from->table.half; i++) {
         const struct slot *slot = &from->table.slots[i];
         const struct slot *copy = &to->table.slots[to->table.half + i];

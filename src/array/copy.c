@@ -36,6 +36,9 @@ static const char *check_group(const struct array_config *config, const struct g
         if (taken[volume])
             return "a volume may be in one group only, and there once";
         taken[volume] = true;
+        if (group->side == GROUP_SECOND &&
+            config->volumes[volume].home != config->volumes[group->volumes[0]].home)
+            return "the volumes of a received group must have one home";
     }
     if (group->budget_pages == 0)
         return "a group's budget_pages must not be zero";
@@ -47,7 +50,7 @@ static const char *check_group(const struct array_config *config, const struct g
 const char *copy_config_check(const struct array_config *config)
 {
     bool taken[VOLUME_LIMIT] = {false};
-    uint64_t budget = 0;
+    uint64_t budget = 0, room = 0;
     if (config->group_count > GROUP_LIMIT)
         return "group_count must be at most 16";
     for (uint32_t i = 0; i < config->group_count; i++) {
@@ -60,9 +63,12 @@ const char *copy_config_check(const struct array_config *config)
         if (why != NULL)
             return why;
         budget += group->budget_pages;
+        room += group->room_pages;
     }
     /* Else pins and dirty pages together could leave no slot to read into. */
     uint64_t high = (uint64_t)config->slot_count * config->dirty_high_percent / 100;
+    if (room > high / 2)
+        return "all groups' room_pages must fit half of what dirty_high_percent allows";
     if (budget > (config->slot_count - high) / 2)
         return "all groups' budget_pages must fit half of the slots that dirty_high_percent leaves";
     return NULL;
@@ -129,8 +135,7 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
         return;
     if (measures)
         copy = &none;
-    struct copy_reply *replies =
-        arena_array(arena, struct copy_reply, config->group_count * COPY_MESSAGES * 2);
+    struct copy_reply *replies = arena_array(arena, struct copy_reply, COPY_REPLIES);
     struct group *groups = arena_array(arena, struct group, config->group_count);
     if (!measures) {
         copy->groups = groups;
@@ -183,6 +188,7 @@ void copy_forget(struct array *array)
     copy_leave(array);
     memset(copy->memory, 0, copy->memory_size);
     memset(copy->zeroings, 0, sizeof copy->zeroings);
+    copy->foreign = 0;
     struct arena arena = arena_over(copy->memory, copy->memory_size);
     create_senders(copy, &array->config, &arena);
     CHECK(arena.used == copy->memory_size);
@@ -466,6 +472,7 @@ void copy_take_over(struct array *array)
     if (array->config.group_count == 0)
         return;
     revive_clean_pins(array);
+    copy_second_takeover(array);
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &copy->groups[i];
         for (uint32_t place = 0; place < group->config->volume_count; place++) {
@@ -490,6 +497,7 @@ void copy_take_over(struct array *array)
 
 void copy_mirror_void(struct array *array)
 {
+    copy_second_mirror_void(array);
     array->copy.bitmaps_in_list = 0;
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &array->copy.groups[i];
@@ -501,6 +509,7 @@ void copy_mirror_void(struct array *array)
 
 void copy_leave(struct array *array)
 {
+    copy_second_leave(array);
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         copy_drop_session(array, &array->copy.groups[i]);
         copy_forget_batches(&array->copy.groups[i]);
@@ -605,5 +614,5 @@ const char *copy_check(const struct array *array)
         if (slot->state == SLOT_CLEAN && slot->list != LIST_NONE)
             return "a pinned slot may be given up";
     }
-    return NULL;
+    return copy_second_check(array);
 }

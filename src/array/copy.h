@@ -19,8 +19,8 @@
 #define ARRAY_COPY_H
 
 #include "array/array.h"
+#include "array/copy_second.h"
 #include "cache/slot.h"
-#include "copy/receiver.h"
 #include "copy/sender.h"
 #include "mirror/wire.h"
 
@@ -70,35 +70,6 @@ struct zeroing {
     uint8_t volume;
 };
 
-/* A batch from the other array, from its arrival to its answer. */
-enum arrival_state {
-    ARRIVAL_FREE,
-    ARRIVAL_WAITS,   /* to be judged */
-    ARRIVAL_TAKEN,   /* being applied, as far as there is room; one of a group at a time */
-    ARRIVAL_SAID,    /* all of it is held here, and on its way to the peer */
-    ARRIVAL_DECIDED, /* PROMOTE: both know; to be carried out here */
-    ARRIVAL_DURABLE, /* PROMOTE, serving alone: carried out, on its way to the stores */
-};
-
-struct arrival {
-    enum arrival_state state;
-    uint64_t handle;
-    const uint8_t *bytes; /* the shell's, until the answer */
-    uint32_t length;
-    uint64_t place; /* in the order of arrival */
-    struct copy_head head;
-    uint32_t record, data_at; /* the next one to apply */
-    struct receiver_counts counts;
-};
-
-/* The second site's side of a group. */
-struct second {
-    struct receiver receiver;
-    struct arrival *arrivals; /* COPY_MESSAGES of them */
-    uint64_t arrived;
-    uint32_t memories; /* how often what was held here has been lost since the start */
-};
-
 struct group {
     const struct group_config *config;
     enum group_role role;
@@ -137,6 +108,8 @@ struct copy {
     uint64_t wall_us;
     struct copy_action *actions;
     struct copy_reply *replies;
+    uint32_t foreign;            /* slots of our own half that are held for other arrays */
+    bool hungry;                 /* and a page that is to be held waits for a slot */
     uint8_t *bitmaps;            /* BITMAP_PIECES pages: the data of the active list */
     uint32_t bitmaps_in_list;    /* BITMAP headers in the filling list */
     uint32_t bitmaps_sealed;     /* while it is being sealed */
@@ -145,6 +118,12 @@ struct copy {
 
 struct array;
 struct request;
+
+/* Whether another array's pages may be held for it. */
+static inline bool copy_receives(const struct group *group)
+{
+    return group->second.arrivals != NULL;
+}
 
 /* ---- copy.c ---- */
 
@@ -247,22 +226,6 @@ uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, u
 void copy_base_confirmed(struct group *group, uint64_t cycle);
 void copy_base_forget(struct group *group);
 bool copy_base_reads(const struct group *group, uint8_t place);
-
-/* ---- copy_second.c ---- */
-
-/* What a forgotten past must leave, and what stays. `second`: NULL while measuring. */
-void copy_second_create(struct second *second, const struct array_config *config, uint8_t group,
-                        struct arena *arena);
-void copy_second_lay_out(struct second *second, const struct group_config *config,
-                         struct arena *arena);
-void copy_second_pump(struct array *array);
-/* Everything that waits is answered not good. */
-void copy_second_refuse_all(struct array *array);
-
-static inline bool copy_receives(const struct group *group)
-{
-    return group->second.arrivals != NULL;
-}
 
 /* ---- copy_pump.c ---- */
 

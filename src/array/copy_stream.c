@@ -97,7 +97,7 @@ void copy_say_zeroing(struct array *array, uint32_t place, uint8_t volume, uint6
 void copy_seal_write(const struct array *array, const struct slot *slot, struct header *header)
 {
     const struct group *group = copy_group(array, header->volume);
-    if (group == NULL)
+    if (group == NULL || (header->flags & HEADER_HOLD))
         return;
     const struct pin *pin = pins_at(&array->copy.pins, header->slot);
     header->cycle = 0;
@@ -114,7 +114,9 @@ void copy_seal_data(struct array *array, struct header *header)
     uint8_t *data;
     if (size == 0)
         return;
-    if (header->type == HEADER_GROUP) {
+    if (header->type == HEADER_RECEIVED) {
+        data = copy->groups[header->volume].second.said;
+    } else if (header->type == HEADER_GROUP) {
         data = copy->groups[header->volume].join;
     } else {
         const struct volume *volume = &array->volumes[header->volume];
@@ -136,6 +138,8 @@ void copy_sealed(struct array *array)
 
 void copy_acknowledged(struct array *array, const struct header *header)
 {
+    if (header->type == HEADER_RECEIVED)
+        array->copy.groups[header->volume].second.saying = false;
     if (header->type != HEADER_FALL)
         return;
     struct group *group = &array->copy.groups[header->volume];
@@ -191,6 +195,8 @@ static const char *judge_volume(const struct array *array, const struct header *
 
 const char *copy_judge(const struct array *array, const struct header *header, const uint8_t *data)
 {
+    if (header->type >= HEADER_RECEIVED)
+        return copy_second_judge(array, header, data);
     switch (header->type) {
     case HEADER_REGIONS:
     case HEADER_BITMAP:
@@ -304,6 +310,10 @@ static void apply_regions(struct array *array, const struct header *header)
 
 void copy_apply(struct array *array, const struct header *header, const uint8_t *data)
 {
+    if (header->type >= HEADER_RECEIVED) {
+        copy_second_apply(array, header, data);
+        return;
+    }
     struct copy *copy = &array->copy;
     const struct volume *volume = &array->volumes[header->volume];
     struct group *group = header->type >= HEADER_REGIONS ? copy_group(array, header->volume)
@@ -398,6 +408,8 @@ void copy_refill_begin(struct array *array)
                                          .volume = (uint8_t)i,
                                          .page = sender->mode == SENDER_CYCLES ? sender->term : 0,
                                          .count = JOIN_FIXED + 2 * group->config->volume_count});
+        if (copy_receives(group))
+            copy_second_say_all(array, group);
     }
 }
 
@@ -466,9 +478,10 @@ bool copy_refill_send(struct array *array)
     struct refill *refill = &array->refill;
     for (; refill->group < array->config.group_count; refill->group++) {
         struct group *group = &array->copy.groups[refill->group];
-        if (!send_ranges(array, group) || !send_bitmaps(array, group))
+        if (!send_ranges(array, group) || !send_bitmaps(array, group) ||
+            !copy_second_refill_ranges(array, group, &refill->group_held))
             return false;
-        refill->group_range = refill->group_volume = 0;
+        refill->group_range = refill->group_volume = refill->group_held = 0;
     }
     return true;
 }

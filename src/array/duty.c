@@ -65,12 +65,82 @@ static void abort_moves(struct array *array, const char *why)
     }
 }
 
-static void move_start(struct array *array, uint32_t index)
+static void move_start_one(struct array *array, uint32_t index)
 {
     struct volume *volume = &array->volumes[index];
     volume->move = MOVE_DESTAGE;
     volume->move_cut = generation_cut(&array->destage.generations);
     volume->move_since_us = array->now_us;
+}
+
+/* The volumes of a received group go together: what is promoted is decided in one place. */
+static void move_start(struct array *array, uint32_t index)
+{
+    move_start_one(array, index);
+    if (!copy_second_together(array, (uint8_t)index))
+        return;
+    const struct group_config *group = copy_group(array, (uint8_t)index)->config;
+    for (uint32_t i = 0; i < group->volume_count; i++) {
+        if (array->volumes[group->volumes[i]].move == MOVE_NONE)
+            move_start_one(array, group->volumes[i]);
+    }
+}
+
+void duty_move(struct array *array, uint8_t volume)
+{
+    if (array->volumes[volume].move == MOVE_NONE)
+        move_start(array, volume);
+}
+
+static bool move_drained(const struct array *array, uint32_t index)
+{
+    const struct volume *volume = &array->volumes[index];
+    bool dirty = array->destage.generations.volume_pages[index] > 0 && !MISTAKE(move_without_drain);
+    return volume->move == MOVE_HOLD && volume->active == 0 && !dirty && volume->fetches == 0 &&
+           !copy_reads(array, (uint8_t)index);
+}
+
+static bool move_has_room(struct array *array, uint32_t headers)
+{
+    const struct list *filling = lists_filling(&array->lists);
+    return filling->count + filling->weight + headers <= BATCH_HEADERS;
+}
+
+static void move_send(struct array *array, uint32_t index)
+{
+    array->volumes[index].move = MOVE_SENT;
+    copy_moved(array, (uint8_t)index);
+    send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
+}
+
+/* One of a received group is drained: if all are, all go, and the peer learns what is known of the
+ * group. */
+static void move_group(struct array *array, struct group *group)
+{
+    const struct group_config *config = group->config;
+    for (uint32_t i = 0; i < config->volume_count; i++) {
+        if (!move_drained(array, config->volumes[i]))
+            return;
+    }
+    if (copy_second_busy(array, group) || !move_has_room(array, config->volume_count + 1))
+        return;
+    copy_second_hand_over(array, group);
+    for (uint32_t i = 0; i < config->volume_count; i++)
+        move_send(array, config->volumes[i]);
+}
+
+/* It could not be drained in time; nor, then, go those that would go with it. */
+static void move_give_up(struct array *array, uint32_t index)
+{
+    static const char text[] = "the volume could not be drained in time; it stays where it is";
+    bool together = copy_second_together(array, (uint8_t)index);
+    const struct group *group = copy_group(array, (uint8_t)index);
+    move_end(array, &array->volumes[index], false, text);
+    for (uint32_t i = 0; together && i < group->config->volume_count; i++) {
+        struct volume *volume = &array->volumes[group->config->volumes[i]];
+        if (volume->move != MOVE_NONE && volume->move != MOVE_SENT)
+            move_end(array, volume, false, text);
+    }
 }
 
 static void move_step(struct array *array, uint32_t index)
@@ -87,19 +157,13 @@ static void move_step(struct array *array, uint32_t index)
     }
     if (volume->move != MOVE_HOLD)
         return;
-    if (MISTAKE(move_without_drain))
-        dirty_pages = 0;
-    bool drained = volume->active == 0 && dirty_pages == 0 && volume->fetches == 0 &&
-                   !copy_reads(array, (uint8_t)index);
-    if (drained && lists_filling(&array->lists)->count + lists_filling(&array->lists)->weight <
-                       BATCH_HEADERS) {
-        volume->move = MOVE_SENT;
-        copy_moved(array, (uint8_t)index);
-        send_control(array, HEADER_MOVE, (uint8_t)index, array->config.self ^ 1u, 0);
-    } else if (array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US) {
-        move_end(array, volume, false,
-                 "the volume could not be drained in time; it stays where it is");
-    }
+    bool together = copy_second_together(array, (uint8_t)index);
+    if (together)
+        move_group(array, copy_group(array, (uint8_t)index));
+    else if (move_drained(array, index) && move_has_room(array, 1))
+        move_send(array, index);
+    if (volume->move == MOVE_HOLD && array->now_us > volume->move_since_us + MOVE_HOLD_LIMIT_US)
+        move_give_up(array, index);
 }
 
 /* The peer has applied the MOVE. */
@@ -223,7 +287,7 @@ static void lead_pair(struct array *array)
     bool home = array->homing || array->config.auto_giveback;
     for (uint32_t i = 0; i < array->config.volume_count && home && !array->stopping; i++) {
         if (array->config.volumes[i].home != array->config.self)
-            move_start(array, i);
+            duty_move(array, (uint8_t)i);
     }
     array->homing = false;
 }
@@ -322,14 +386,16 @@ static void refill_close(struct array *array)
         refill->cursor = (refill->cursor + 1) % table->half;
         if (slot->fetch != 0 || slot->held)
             continue;
-        if (slot->state == SLOT_CLEAN && slot->pinned)
+        if (slot->foreign)
+            copies += copy_second_relocate(array, slot);
+        else if (slot->state == SLOT_CLEAN && slot->pinned)
             copies += pages_relocate_pinned(array, slot);
         else if (slot->state == SLOT_CLEAN && slot->waiters == NO_INDEX)
             slot_release(table, slot);
         else if (slot->state == SLOT_DIRTY && !slot->superseded)
             copies += pages_relocate(array, slot);
     }
-    if (table->state_count[1][SLOT_FREE] < table->half)
+    if (table->state_count[1][SLOT_FREE] < table->half || copy_second_any_busy(array))
         return;
     if (array->destage.generations.adopting)
         generation_adopt_end(&array->destage.generations, table);
@@ -362,7 +428,15 @@ static void refill_send(struct array *array)
         refill->cursor = table->half;
     for (uint32_t i = 0; i < REFILL_STEP && refill->cursor < table->half; i++, refill->cursor++) {
         struct slot *slot = slot_at(table, refill->cursor);
-        if (slot_is_mirrored(table, slot) || slot->superseded)
+        if (slot_is_mirrored(table, slot))
+            continue;
+        if (slot->foreign && !MISTAKE(refill_skips_held)) {
+            if (!lists_have_room(&array->lists, 1, false))
+                return;
+            copy_second_say_held(array, copy_group(array, slot_key_volume(slot->key)), slot);
+            continue;
+        }
+        if (slot->superseded)
             continue;
         if (slot->state == SLOT_DESTAGING && !MISTAKE(refill_skips_destaging))
             refill->again =
@@ -477,7 +551,7 @@ static void stop_step(struct array *array)
         break;
     case ROLE_SOLO:
         duty_abort_refill(array);
-        if (no_request_active(array) && everything_destaged(array))
+        if (no_request_active(array) && everything_destaged(array) && !copy_second_any_busy(array))
             role_stop(&array->role, array->now_us, false);
         break;
     case ROLE_RACING:
@@ -535,7 +609,8 @@ static void note_drained(struct array *array)
         return;
     if (!array->solo_drained)
         array->solo_drained = generation_is_over(&array->destage.generations, array->solo_cut);
-    if (array->solo_drained && array->refill.state == REFILL_NONE)
+    if (array->solo_drained && array->refill.state == REFILL_NONE &&
+        !copy_second_any_zeroing(array))
         role_on_drained(&array->role, array->now_us);
 }
 

@@ -437,6 +437,7 @@ static bool host_admit(struct array *array, struct request *request)
     bool serving = ready && role_may_serve(&array->role, array->now_us);
     serving &= !array->leave_sent; /* a MOVE may have crossed it: its sender goes on alone */
     struct volume *volume = &array->volumes[request->host.volume];
+    serving &= !copy_second_holds_hosts(array, request->host.volume);
     if (request->begun) {
         if (!serving)
             wait_in(array, &array->held, request);

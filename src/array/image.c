@@ -105,6 +105,10 @@ static const char *judge_write(struct judged *judged, const struct header *heade
         !MISTAKE(checksum_not_compared))
         return "data checksum is wrong";
     *data_at += size;
+    if (header->flags & HEADER_HOLD) {
+        image_slot(array, header->slot)->batch_mark = judged->mark;
+        return copy_second_judge_held(array, header);
+    }
     if (judged->begins)
         return header->flags & HEADER_FRESH
                    ? NULL
@@ -164,12 +168,15 @@ static const char *judge_range(struct judged *judged, const struct header *heade
     if (header->volume >= array->config.volume_count)
         return "range header for an unknown volume";
     uint64_t pages = array->volumes[header->volume].page_count;
-    if (header->count > RANGE_CHUNK_PAGES || header->page > pages ||
+    bool held = (header->flags & HEADER_HELD_RANGE) != 0;
+    if ((header->count > RANGE_CHUNK_PAGES && !held) || header->page > pages ||
         header->count > pages - header->page)
         return "range header outside its volume";
     bool grouped = array->volumes[header->volume].group != NO_GROUP;
     if (!grouped && (header->cycle != 0 || (header->flags & HEADER_NOTED)))
         return "range header of a cycle for a volume without a group";
+    if (held)
+        return copy_second_judge_held(array, header);
     if (header->flags & HEADER_NOTED)
         return NULL;
     if (judged->range_count == RANGES_PER_BATCH)
@@ -225,6 +232,10 @@ static const char *judge(struct judged *judged)
 /* The page has another slot at its owner, or none. */
 static void give_up(struct array *array, struct slot *slot)
 {
+    if (slot->foreign) {
+        copy_second_lost_slot(array, slot);
+        return;
+    }
     if (slot_in_image(&array->table, slot))
         copy_untag(array, slot);
     if (slot->pinned)
@@ -241,6 +252,11 @@ static void apply_write(struct array *array, const struct header *header, const 
     if (header->flags & HEADER_FRESH) {
         if (slot->state != SLOT_FREE)
             give_up(array, slot);
+        if (header->flags & HEADER_HOLD) {
+            copy_second_apply_write(array, header, data);
+            array->received.writes++;
+            return;
+        }
         struct slot *holder = slot_find(table, key);
         if (holder != NULL) /* its older slot, or a clean one from when we owned the volume */
             give_up(array, holder);
@@ -265,6 +281,11 @@ static void apply_write(struct array *array, const struct header *header, const 
 
 static void apply_range(struct array *array, const struct header *header)
 {
+    if (header->flags & HEADER_HELD_RANGE) {
+        copy_second_apply_range(array, header);
+        array->received.ranges++;
+        return;
+    }
     copy_apply_range(array, header);
     if (header->flags & HEADER_NOTED)
         return;

@@ -32,7 +32,7 @@ enum {
 };
 
 /* Which operation a store completion belongs to: the kind in the top bits, the index below. */
-enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE };
+enum io_kind { IO_RUN = 1, IO_FLUSH, IO_FETCH, IO_RANGE, IO_ZERO };
 enum { IO_KIND_SHIFT = 24 };
 
 struct fetch_io {
@@ -171,6 +171,7 @@ struct refill {
     uint32_t group;  /* of the remote copy: before it all ranges and bitmaps have been sent */
     uint32_t group_range, group_volume;
     uint32_t group_byte;
+    uint32_t group_held;
     uint32_t cursor;
     bool again; /* something was under way that may have to be sent after all */
 };
@@ -419,6 +420,7 @@ void duty_acknowledged(struct array *array, const struct header *header);
 void duty_moved_here(struct array *array, uint8_t volume);
 void duty_peer_leaves(struct array *array);
 void duty_abort_refill(struct array *array);
+void duty_move(struct array *array, uint8_t volume);              /* to the other controller, now */
 void duty_move_run(struct array *array, struct request *request); /* HOST_MOVE */
 
 #endif

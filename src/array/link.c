@@ -201,6 +201,8 @@ static void acknowledged(struct array *array)
             pages_acknowledged(array, slot_at(&array->table, list->headers[i].slot));
     }
     host_resume(array, &list->waiting);
+    if (array->config.group_count > 0)
+        copy_second_acknowledged(array, lists->next_number - 1);
     uint32_t count = list->count;
     lists_acknowledged(lists);
     for (uint32_t i = 0; i < count; i++)

@@ -68,14 +68,15 @@ struct slot *pages_take(struct array *array, uint64_t key, bool for_read)
 
 static bool dirty_room(const struct array *array)
 {
-    return array->reserved || slot_dirty_count(&array->table, 0) < array->high_slots;
+    return array->reserved ||
+           slot_dirty_count(&array->table, 0) + array->copy.foreign < array->high_slots;
 }
 
 bool pages_reserve(struct array *array, uint32_t slots, uint32_t pages)
 {
     struct slot_table *table = &array->table;
-    uint32_t dirty = slot_dirty_count(table, 0);
-    if (dirty > 0 && dirty + pages > array->high_slots)
+    uint32_t dirty = slot_dirty_count(table, 0) + array->copy.foreign;
+    if (dirty > array->copy.foreign && dirty + pages > array->high_slots)
         return false; /* with nothing dirty a step of any size goes, or it would wait for ever */
     while (slot_list_count(table, LIST_FREE) < slots) {
         if (!free_one(array, true))
@@ -239,6 +240,10 @@ static void back_to_dirty(struct array *array, struct slot *slot)
 {
     struct slot_table *table = &array->table;
     slot->send = 0;
+    if (slot->foreign) {
+        slot_set_state(table, slot, SLOT_CLEAN);
+        return;
+    }
     if (slot->superseded) {
         host_slot_settled(array, slot, false);
         generation_leave(&array->destage.generations, slot);

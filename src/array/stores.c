@@ -68,6 +68,9 @@ bool stores_fetch(struct array *array, struct slot *slot, uint64_t end_page)
     struct fetches *fetches = &array->fetches;
     CHECK(slot->fetch == 0);
     uint8_t store = array->config.volumes[slot_key_volume(slot->key)].store;
+    if (array->config.group_count > 0 &&
+        copy_second_holds_fetches(array, slot_key_volume(slot->key)))
+        return false;
     if (fetches->io_free == NO_INDEX || fetches->frame_free == NO_INDEX ||
         (array->barrier_wanted & 1ull << store))
         return false;
@@ -192,6 +195,7 @@ static void flush_failed(struct array *array, uint32_t store)
         if (range->state != RANGE_FREE && array->config.volumes[range->volume].store == store)
             range->suspect = true;
     }
+    copy_second_zero_suspect(array, store);
 }
 
 static void run_flushed(struct array *array, struct run *run, enum store_result result)
@@ -245,6 +249,7 @@ static void flushed(struct array *array, uint32_t store, enum store_result resul
         range->covered = false;
     }
     barrier_flushed(array, store, result);
+    copy_second_zero_flushed(array, store, result);
 }
 
 /* Someone other than a run needs the store to be flushed; if so it is covered by the flush that is
@@ -266,6 +271,8 @@ static bool flush_is_wanted(struct array *array, uint32_t store)
         range->covered = true;
         wanted = true;
     }
+    if (array->config.group_count > 0)
+        wanted |= copy_second_zero_wants_flush(array, store);
     return wanted;
 }
 
@@ -290,6 +297,9 @@ void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum stor
     case IO_RANGE:
         range_on_store(array, index, result);
         break;
+    case IO_ZERO:
+        copy_second_zero_on_store(array, index, result);
+        break;
     default:
         CHECK(false);
     }
@@ -299,7 +309,7 @@ void array_on_store(struct array *array, uint64_t now_us, uint32_t io, enum stor
 static bool destage_eagerly(const struct array *array)
 {
     if (array_is_solo(array) || array->flush_wait.count > 0 || array->store_waiting > 0 ||
-        array->stopping)
+        array->stopping || array->copy.hungry)
         return true;
     for (uint32_t i = 0; i < array->config.volume_count; i++) {
         if (array->volumes[i].move != MOVE_NONE)
@@ -334,7 +344,7 @@ static bool backlog_is_due(struct array *array, bool eager)
     /* What is already on its way to the store counts as gone. */
     uint32_t waiting =
         slot_dirty_count(&array->table, 0) - array->table.state_count[0][SLOT_DESTAGING];
-    return waiting > array->low_slots;
+    return waiting + array->copy.foreign > array->low_slots;
 }
 
 /* Pages a second that go to the store while nobody waits for it. What is due by age is spread over
@@ -345,7 +355,8 @@ static uint64_t pace_pages(const struct array *array)
 {
     uint32_t dirty = slot_dirty_count(&array->table, 0);
     uint32_t waiting = dirty - array->table.state_count[0][SLOT_DESTAGING];
-    if (dirty >= array->high_slots || array->room_writes.count > 0 || array->room_reads.count > 0)
+    if (dirty + array->copy.foreign >= array->high_slots || array->room_writes.count > 0 ||
+        array->room_reads.count > 0)
         return UINT32_MAX;
     uint64_t spread_ms = PACE_SPREAD_MS;
     uint64_t pages =
@@ -510,5 +521,6 @@ bool stores_quiet(const struct array *array)
         if (array->destage.stores[i].flushing)
             return false;
     }
-    return array->destage.writing == 0 && array->fetches.ios_used == 0;
+    return array->destage.writing == 0 && array->fetches.ios_used == 0 &&
+           !copy_second_zero_with_store(array);
 }

@@ -85,7 +85,18 @@
     X(refill_skips_pinned, "a returned peer does not get the clean pages of unconfirmed cycles")   \
     X(fall_forgets, "falling to the bitmap does not mark the pages of unconfirmed cycles")         \
     X(mark_not_said, "the leader cuts and does not tell")                                          \
-    X(zeroing_not_said, "a range is discarded on the store before the peer knows of it")
+    X(zeroing_not_said, "a range is discarded on the store before the peer knows of it")           \
+    /* the receiving side: tests/unit/core/second_test.c and second_faults_test.c find them */     \
+    X(hold_not_said, "a held page is not sent to the peer")                                        \
+    X(refill_skips_held, "a returned peer does not get the pages that are held")                   \
+    X(held_by_one, "a batch is answered well when one memory has it")                              \
+    X(promote_while_busy, "a range counts while the store still takes or gives its old pages")     \
+    X(promote_passes_elder, "a promoted page does not wait for its older slot at the store")       \
+    X(promoted_before_zeroed, "a promoted page goes to the store before its range was zeroed")     \
+    X(promoted_not_zeroed, "the ranges of a promoted cycle are not zeroed on the store")           \
+    X(promoted_before_durable, "serving alone, a promotion is answered before it is durable")      \
+    X(promotion_not_applied, "the peer does not promote")                                          \
+    X(read_before_zeroed, "a promoted range is read before the store shows zeros")
 
 /* Those of src/copy/ alone: tests/unit/copy/model_test.c finds them. */
 #define GROUP_MISTAKE_LIST(X)                                                                      \

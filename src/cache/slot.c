@@ -133,7 +133,7 @@ static void slot_give_identity(struct slot_table *table, struct slot *slot, uint
     slot->valid = slot->dirty = slot->send = 0;
     slot->frequency = 0;
     slot->superseded = slot->unsafe = slot->failed = slot->held = slot->fresh = slot->counted =
-        slot->pinned = slot->settled = false;
+        slot->pinned = slot->foreign = slot->settled = false;
     slot->elder = NO_INDEX;
     CHECK(slot->waiters == NO_INDEX);
     CHECK(slot->fetch == 0);
@@ -169,12 +169,21 @@ void slot_supersede(struct slot_table *table, struct slot *slot)
     slot->superseded = true;
 }
 
+void slot_reinstate(struct slot_table *table, struct slot *slot)
+{
+    CHECK(slot->superseded);
+    CHECK(slot_find(table, slot->key) == NULL);
+    slot->superseded = false;
+    index_insert(table, slot);
+}
+
 void slot_release(struct slot_table *table, struct slot *slot)
 {
     CHECK(slot->waiters == NO_INDEX);
     CHECK(slot->fetch == 0);
     CHECK(!slot->counted);
     CHECK(!slot->pinned);
+    CHECK(!slot->foreign);
     if (!slot->superseded)
         index_remove(table, slot);
     slot_list_remove(table, slot);

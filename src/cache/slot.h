@@ -31,7 +31,8 @@
  *        (superseded)      |__________________|
  *
  * While the remote copy needs it a superseded slot stays, CLEAN, when nothing else carries it: it
- * comes there from any state but FREE.
+ * comes there from any state but FREE. So does a page that another array has sent and that does not
+ * count yet (`foreign`).
  *
  * CLEAN       the store has what `valid` marks, durably; the only state that may be given up
  * FILLING     named by a header in the filling list; not mirrored; may be written in place
@@ -90,6 +91,8 @@ struct slot {
     bool held : 1; /* a TRIM or WRITE ZEROES is about to discard it: not to be destaged meanwhile */
     bool fresh : 1;  /* FILLING, TRAVELLING: the header gives the slot a new identity at the peer */
     bool pinned : 1; /* the remote copy needs it: it is neither given up nor released */
+    bool foreign : 1; /* another array sent it, and has not said yet that it counts: outside the
+                         index, neither read nor destaged nor given up */
     bool settled : 1; /* FILLING, TRAVELLING: sent only for the mirror's sake; the remote copy knows
                          of all that it holds */
 };
@@ -197,6 +200,8 @@ struct slot *slot_take_image(struct slot_table *table, uint32_t index, uint64_t 
 
 /* The slot leaves the index, keeping its data for what carries it. */
 void slot_supersede(struct slot_table *table, struct slot *slot);
+/* It comes (back) into the index, where its page has no slot. */
+void slot_reinstate(struct slot_table *table, struct slot *slot);
 
 /* Any state but TRAVELLING, DESTAGING and FILLING (unless superseded or the mirror was lost)
  * becomes FREE: out of the index, off its list; own slots go to LIST_FREE. It must have no waiters

@@ -345,6 +345,58 @@ void receiver_fail_over(struct receiver *receiver, uint64_t era)
     discard_all(receiver);
 }
 
+void receiver_lose(struct receiver *receiver, uint64_t memory)
+{
+    CHECK(!receiver->promoting);
+    receiver->memory = memory;
+    receiver->first = 0; /* no batch of this term names it: the sender has to begin another */
+    for (int half = 0; half < 2; half++)
+        receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
+    discard_all(receiver);
+}
+
+bool receiver_has(const struct receiver *receiver, uint32_t slot, uint64_t *cycle,
+                  uint32_t *generation)
+{
+    const struct held *held = held_at(receiver, slot);
+    if (held->place == HELD_NONE)
+        return false;
+    *cycle = receiver->cycle[held->place].number;
+    *generation = held->generation;
+    return true;
+}
+
+void receiver_moved(struct receiver *receiver, uint32_t from, uint32_t to)
+{
+    CHECK(receiver->drain == RECEIVER_REST);
+    struct held *old = held_at(receiver, from), *held = held_at(receiver, to);
+    CHECK(old->place != HELD_NONE);
+    CHECK(held->place == HELD_NONE);
+    struct receiver_cycle *cycle = &receiver->cycle[old->place];
+    uint32_t newest = find(receiver, cycle->number, old->volume, old->page);
+    *held = *old;
+    if (newest != from) {
+        struct held *at = held_at(receiver, newest);
+        while (at->older != from)
+            at = held_at(receiver, at->older);
+        at->older = to;
+    } else {
+        uint32_t *bucket = bucket_of(receiver, cycle->number, old->volume, old->page);
+        while (*bucket != from)
+            bucket = &held_at(receiver, *bucket)->hash_next;
+        *bucket = to;
+        if (held->prev == NO_INDEX)
+            cycle->head = to;
+        else
+            held_at(receiver, held->prev)->next = to;
+        if (held->next == NO_INDEX)
+            cycle->tail = to;
+        else
+            held_at(receiver, held->next)->prev = to;
+    }
+    *old = (struct held){.place = HELD_NONE};
+}
+
 /* A host's range of the same cycle that is newer than the page. */
 static bool zeroed(const struct receiver *receiver, uint64_t cycle, const struct held *held)
 {

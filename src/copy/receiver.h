@@ -178,6 +178,31 @@ uint32_t receiver_older(struct receiver *receiver, uint8_t *sectors);
  * Then receiver_pop() until it is false. */
 void receiver_fail_over(struct receiver *receiver, uint64_t era);
 
+/* What was held is lost, or given up: the sender begins anew when it sees another memory number.
+ * Then receiver_pop() until it is false. */
+void receiver_lose(struct receiver *receiver, uint64_t memory);
+
+/* The held slot `from` stands in `to`, which is on no list, from here on. */
+void receiver_moved(struct receiver *receiver, uint32_t from, uint32_t to);
+
+/* Whether the slot is held; for which cycle and generation. */
+bool receiver_has(const struct receiver *receiver, uint32_t slot, uint64_t *cycle,
+                  uint32_t *generation);
+
+/* All that is known but the held slots and ranges, as bytes for the peer; and the other way round,
+ * where nothing is held: NULL, or what is wrong with the bytes, and nothing has changed. */
+enum { RECEIVER_BYTES = 352 };
+void receiver_put(const struct receiver *receiver, uint8_t bytes[RECEIVER_BYTES]);
+const char *receiver_judge_bytes(const uint8_t *bytes, uint32_t length);
+void receiver_get(struct receiver *receiver, const uint8_t bytes[RECEIVER_BYTES]);
+
+/* What the peer says in its change stream, before it is applied by the calls above: whether it can
+ * be true here. */
+bool receiver_may_hold(const struct receiver *receiver, uint32_t slot, uint64_t cycle,
+                       const struct record *record);
+bool receiver_may_count(const struct receiver *receiver, uint8_t half, uint64_t number,
+                        uint64_t cycle);
+
 void receiver_state(const struct receiver *receiver, struct copy_state *state);
 
 /* Every rule that can be seen by looking at all of it; NULL, or a sentence. */

@@ -87,8 +87,9 @@ const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct ba
     return NULL;
 }
 
-/* A WRITE's cycle stands in the place of the count that it does not have; a RANGE's in that of the
- * slot and in the last four bytes. */
+/* A WRITE's cycle stands in the place of the count that it does not have, and its generation in the
+ * last four bytes; a RANGE's cycle in that of the slot and in the last four bytes, its generation
+ * in that of the checksum. */
 void wire_put_header(uint8_t *bytes, const struct header *header)
 {
     bool range = header->type == HEADER_RANGE;
@@ -99,8 +100,8 @@ void wire_put_header(uint8_t *bytes, const struct header *header)
     put_u32(bytes + 4, range ? (uint32_t)(header->cycle >> 32) : header->slot);
     put_u64(bytes + 8, header->page);
     put_u64(bytes + 16, header->type == HEADER_WRITE ? header->cycle : header->count);
-    put_u32(bytes + 24, header->data_crc);
-    put_u32(bytes + 28, range ? (uint32_t)header->cycle : 0);
+    put_u32(bytes + 24, range ? header->generation : header->data_crc);
+    put_u32(bytes + 28, range ? (uint32_t)header->cycle : header->generation);
 }
 
 /* Which fields a header's type uses, and which flags; the others must be zero. */
@@ -108,14 +109,17 @@ static const struct header_use {
     uint8_t flags;
     bool volume, sectors, slot, page, count, crc;
 } header_uses[HEADER_TYPE_COUNT] = {
-    [HEADER_WRITE] = {.flags = HEADER_FRESH | HEADER_SETTLED,
+    [HEADER_WRITE] = {.flags = HEADER_FRESH | HEADER_SETTLED | HEADER_HOLD,
                       .volume = true,
                       .sectors = true,
                       .slot = true,
                       .page = true,
                       .crc = true},
     [HEADER_DROP] = {.slot = true},
-    [HEADER_RANGE] = {.flags = HEADER_NOTED, .volume = true, .page = true, .count = true},
+    [HEADER_RANGE] = {.flags = HEADER_NOTED | HEADER_HELD_RANGE,
+                      .volume = true,
+                      .page = true,
+                      .count = true},
     [HEADER_START] = {.page = true},
     [HEADER_OWNER] = {.volume = true, .slot = true},
     [HEADER_READY] = {.page = true},
@@ -136,7 +140,42 @@ static const struct header_use {
     [HEADER_REGIONS] = {.volume = true, .page = true, .count = true},
     [HEADER_BITMAP] = {.volume = true, .page = true, .count = true, .crc = true},
     [HEADER_ZEROING] = {.volume = true, .slot = true, .page = true, .count = true},
+    [HEADER_RECEIVED] = {.volume = true, .count = true, .crc = true},
+    [HEADER_TERM] = {.volume = true, .page = true, .count = true},
+    [HEADER_END] = {.flags = HEADER_HALF | HEADER_TWO,
+                    .volume = true,
+                    .slot = true,
+                    .page = true,
+                    .count = true,
+                    .crc = true},
+    [HEADER_TAKEN] = {.flags = HEADER_HALF,
+                      .volume = true,
+                      .slot = true,
+                      .page = true,
+                      .count = true,
+                      .crc = true},
+    [HEADER_PROMOTE] = {.flags = HEADER_CONSISTENT, .volume = true, .page = true, .count = true},
+    [HEADER_ZEROED] = {.volume = true, .page = true},
 };
+
+static bool may_count_nothing(uint8_t type)
+{
+    return type == HEADER_MARK || type == HEADER_END || type == HEADER_PROMOTE;
+}
+
+/* What a WRITE and a RANGE say about a page or range that is held; the others say none of it. */
+static const char *check_held(const struct header *header)
+{
+    bool held = (header->type == HEADER_WRITE && (header->flags & HEADER_HOLD)) ||
+                (header->type == HEADER_RANGE && (header->flags & HEADER_HELD_RANGE));
+    if (!held)
+        return header->generation != 0 ? "header with reserved bytes set" : NULL;
+    if (header->cycle == 0 || header->generation > UINT16_MAX)
+        return "header of a held page without its cycle, or of an impossible generation";
+    if (header->type == HEADER_RANGE)
+        return header->flags == HEADER_HELD_RANGE ? NULL : "range header of two kinds";
+    return header->flags == (HEADER_HOLD | HEADER_FRESH) ? NULL : "write header of two kinds";
+}
 
 static const char *check_group(const struct header *header)
 {
@@ -163,10 +202,12 @@ const char *wire_get_header(const uint8_t *bytes, struct header *header)
         return "header of unknown type";
     if (header->type == HEADER_RANGE) {
         header->cycle = (uint64_t)header->slot << 32 | last;
-        header->slot = last = 0;
+        header->generation = header->data_crc;
+        header->slot = header->data_crc = last = 0;
     } else if (header->type == HEADER_WRITE) {
         header->cycle = header->count;
-        header->count = 0;
+        header->generation = last;
+        header->count = last = 0;
     }
     if (last != 0)
         return "header with reserved bytes set";
@@ -179,14 +220,16 @@ const char *wire_get_header(const uint8_t *bytes, struct header *header)
         return "header with a field set that its type does not have";
     if (use->sectors && header->sectors == 0)
         return "write header without sectors";
-    if (use->count && header->count == 0 && header->type != HEADER_MARK)
+    if (use->count && header->count == 0 && !may_count_nothing(header->type))
         return "header without the count that its type has";
     if (header->type == HEADER_STATE &&
         (header->count > VOLUME_STATE_BYTES || header->page == 0 || header->page > UINT32_MAX))
         return "state header of an impossible length or version";
-    if (header->type == HEADER_BITMAP && header->count > WIRE_DATA_BYTES)
-        return "bitmap header of an impossible length";
-    return header->type == HEADER_GROUP ? check_group(header) : NULL;
+    if ((header->type == HEADER_BITMAP || header->type == HEADER_RECEIVED) &&
+        header->count > WIRE_DATA_BYTES)
+        return header->type == HEADER_BITMAP ? "bitmap header of an impossible length"
+                                             : "received header of an impossible length";
+    return header->type == HEADER_GROUP ? check_group(header) : check_held(header);
 }
 
 void wire_put_hello(uint8_t bytes[HELLO_SIZE], const struct hello *hello)

@@ -83,18 +83,33 @@ enum header_type {
                             among the data */
     HEADER_ZEROING = 19, /* the store is about to discard or zero this range of the volume; slot =
                             one of RANGE_OPS places, which holds only the last that was said */
+    /* The same at the array that receives a group; `volume` is the group's place. */
+    HEADER_RECEIVED = 20, /* all that was held is gone; what counts are the `count` bytes that
+                             follow among the data, and what is said from here on */
+    HEADER_TERM = 21,     /* the other array began term `page`; its first cycle is `count` */
+    HEADER_END = 22,      /* the half has sent its part of cycle `page`: `count` pages, `slot` base
+                             pages, as many ranges as stand in place of the checksum */
+    HEADER_TAKEN = 23,    /* batch `page` of the half, of cycle `count`, is held: pages in the lower
+                             half of `slot`, base pages in the upper one, ranges as above */
+    HEADER_PROMOTE = 24,  /* what is held of cycles up to `page` counts; count = its time of day */
+    HEADER_ZEROED = 25,   /* the ranges of cycles up to `page` read as zeros on the store */
     HEADER_TYPE_COUNT
 };
 
 enum {
     HEADER_FRESH = 1,   /* WRITE: the slot's identity is new; else the sectors join what it holds */
     HEADER_SETTLED = 2, /* WRITE: nothing of it waits for the remote copy */
-    HEADER_NOTED = 1,   /* RANGE: of the past; only noted, and no slot is given up for it */
-    HEADER_BOTH = 1,    /* MARK: both controllers have a part in the cycle */
-    HEADER_DONE = 1,    /* HELD: no marked region was left at the sender when it was closed */
-    HEADER_BEGIN = 1,   /* GROUP: from the bitmap, with cycle `count` */
-    HEADER_RESTART = 2, /* GROUP: all that was unconfirmed joins cycle `count` */
-    HEADER_JOIN = 4,    /* GROUP: as `count` bytes say, which follow among the data */
+    HEADER_HOLD = 4,    /* WRITE: held for another array's word; it says cycle and generation */
+    HEADER_HELD_RANGE = 2, /* RANGE: the same */
+    HEADER_HALF = 1,       /* END, TAKEN: of the other array's controller b */
+    HEADER_TWO = 2,        /* END: the cycle has two halves */
+    HEADER_CONSISTENT = 1, /* PROMOTE: nothing differs between the sites but later cycles */
+    HEADER_NOTED = 1,      /* RANGE: of the past; only noted, and no slot is given up for it */
+    HEADER_BOTH = 1,       /* MARK: both controllers have a part in the cycle */
+    HEADER_DONE = 1,       /* HELD: no marked region was left at the sender when it was closed */
+    HEADER_BEGIN = 1,      /* GROUP: from the bitmap, with cycle `count` */
+    HEADER_RESTART = 2,    /* GROUP: all that was unconfirmed joins cycle `count` */
+    HEADER_JOIN = 4,       /* GROUP: as `count` bytes say, which follow among the data */
 };
 enum {
     WIRE_DATA_BYTES = PAGE_SIZE_BYTES, /* the most that a GROUP or a BITMAP carries */
@@ -128,6 +143,7 @@ struct header {
     uint64_t count;
     uint64_t cycle; /* WRITE, RANGE: of the remote copy; 0: none */
     uint32_t data_crc;
+    uint32_t generation; /* WRITE with HOLD, RANGE with HELD_RANGE: of the volume */
 };
 
 struct hello {
@@ -166,6 +182,7 @@ static inline uint32_t wire_data_bytes(uint8_t sectors)
 static inline uint32_t wire_header_data_bytes(const struct header *header)
 {
     bool carries = header->type == HEADER_STATE || header->type == HEADER_BITMAP ||
+                   header->type == HEADER_RECEIVED ||
                    (header->type == HEADER_GROUP && (header->flags & HEADER_JOIN));
     return header->type == HEADER_WRITE ? wire_data_bytes(header->sectors)
            : carries                    ? (uint32_t)header->count

@@ -8,25 +8,10 @@
 #ifndef TESTS_COPY_SECOND_H
 #define TESTS_COPY_SECOND_H
 
-#include "base/mistake.h"
 #include "copy/receiver.h"
-#include "pair.h"
+#include "copy_common.h"
 
-enum { FLIGHTS = 4 * COPY_WINDOW, ROOM = 4096, COPIED = 2, LAST_PAGES = VOLUME_BYTES / PAGE };
-
-/* With COPY_TRACE in the environment a test tells its story. */
-static inline bool second_tells(void)
-{
-    return getenv("COPY_TRACE") != NULL;
-}
-
-#define TELL(...)                                                                                  \
-    do {                                                                                           \
-        if (second_tells())                                                                        \
-            printf(__VA_ARGS__);                                                                   \
-    } while (0)
-
-static const uint8_t copied[COPIED] = {V_A, V_B};
+enum { FLIGHTS = 4 * COPY_WINDOW, ROOM = 4096 };
 
 struct flight {
     bool used;
@@ -302,34 +287,11 @@ static inline void second_lost(int self)
     second.up[self] = second.reset_due[self] = second.down_due[self] = false;
 }
 
-static inline const struct group_status *group_of(int self)
-{
-    return &status_of(self)->groups[0];
-}
-
-/* In a build with -Dmistakes=true the one that COPY_MISTAKE names is made. */
-static inline void make_a_mistake(void)
-{
-    static const struct {
-        const char *name;
-        enum mistake mistake;
-    } mistakes[] = {
-#define ROW(name, text) {#name, MISTAKE_##name},
-        COPY_MISTAKE_LIST(ROW)
-#undef ROW
-    };
-    const char *name = getenv("COPY_MISTAKE");
-    for (size_t i = 0; name != NULL && i < ARRAY_LENGTH(mistakes); i++) {
-        if (strcmp(mistakes[i].name, name) == 0)
-            assert_true(mistake_make(mistakes[i].mistake));
-    }
-}
-
 /* The pair, its group and the second array; slots of each controller's cache. */
 static inline int set_up_copy(uint32_t slots, uint32_t budget)
 {
     pair_defaults();
-    pair.config.trace = second_tells();
+    pair.config.trace = story_is_told();
     pair.config.slot_count = slots;
     pair.config.group_count = 1;
     pair.config.groups[0] = (struct group_config){.name = "g",

@@ -80,7 +80,7 @@ struct side {
     char refused_why[TRACE_LINE]; /* the last "refused a batch" */
 };
 
-struct pair {
+struct pair_world {
     struct array_config config;
     struct side side[PAIR];
     struct register_record record;
@@ -98,7 +98,15 @@ struct pair {
     struct seen seen[REQUESTS];
 };
 
-static struct pair pair;
+/* A test may have two of them, and works on one at a time: pair_use(). */
+enum { PAIRS = 2 };
+static struct pair_world pair_worlds[PAIRS], *pair_used = &pair_worlds[0];
+#define pair (*pair_used)
+
+static inline void pair_use(int which)
+{
+    pair_used = &pair_worlds[which];
+}
 
 static inline void pair_defaults(void)
 {

@@ -236,19 +236,26 @@ static const int may_carry[HEADER_TYPE_COUNT] = {
     [HEADER_REGIONS] = VOLUME | PAGE | COUNT,
     [HEADER_BITMAP] = VOLUME | PAGE | COUNT | CRC,
     [HEADER_ZEROING] = VOLUME | SLOT | PAGE | COUNT,
+    [HEADER_RECEIVED] = VOLUME | COUNT | CRC,
+    [HEADER_TERM] = VOLUME | PAGE | COUNT,
+    [HEADER_END] = FLAGS | VOLUME | SLOT | PAGE | COUNT | CRC,
+    [HEADER_TAKEN] = FLAGS | VOLUME | SLOT | PAGE | COUNT | CRC,
+    [HEADER_PROMOTE] = FLAGS | VOLUME | PAGE | COUNT,
+    [HEADER_ZEROED] = VOLUME | PAGE,
 };
 
 /* Whether the type has a count, which must then not be zero. */
 static bool counts(unsigned type)
 {
     return type == HEADER_RANGE || type == HEADER_STATE || type == HEADER_GROUP ||
-           type == HEADER_REGIONS || type == HEADER_BITMAP || type == HEADER_ZEROING;
+           type == HEADER_REGIONS || type == HEADER_BITMAP || type == HEADER_ZEROING ||
+           type == HEADER_RECEIVED || type == HEADER_TERM || type == HEADER_TAKEN;
 }
 
-/* The fields whose places WRITE and RANGE use for their cycle. */
+/* The fields whose places WRITE and RANGE use for their cycle and generation. */
 static int cycle_places(unsigned type)
 {
-    return type == HEADER_WRITE ? COUNT : type == HEADER_RANGE ? SLOT : 0;
+    return type == HEADER_WRITE ? COUNT : type == HEADER_RANGE ? SLOT | CRC : 0;
 }
 
 static void each_type_carries_its_own_fields_and_no_other(void **state)
@@ -261,9 +268,9 @@ static void each_type_carries_its_own_fields_and_no_other(void **state)
                                .count = counts(type) ? 1 : 0};
         /* A state record's version and length have bounds of their own. */
         uint64_t page = type == HEADER_STATE ? UINT32_MAX : UINT64_C(1) << 63;
-        uint64_t count = type == HEADER_STATE    ? VOLUME_STATE_BYTES
-                         : type == HEADER_BITMAP ? WIRE_DATA_BYTES
-                                                 : UINT64_C(1) << 63;
+        uint64_t count = type == HEADER_STATE                               ? VOLUME_STATE_BYTES
+                         : type == HEADER_BITMAP || type == HEADER_RECEIVED ? WIRE_DATA_BYTES
+                                                                            : UINT64_C(1) << 63;
         for (int field = 0; field <= CRC; field = field ? field * 2 : FLAGS) {
             uint8_t bytes[HEADER_SIZE];
             struct header header = least, back;
@@ -309,6 +316,13 @@ static void a_cycle_takes_the_places_that_its_type_leaves(void **state)
         assert_int_equal(back.cycle, header.cycle);
         assert_int_equal(back.count, header.count);
         assert_int_equal(back.slot, header.slot);
+        header.flags = types[i] == HEADER_WRITE ? HEADER_HOLD | HEADER_FRESH : HEADER_HELD_RANGE;
+        header.generation = 0xBEEF;
+        wire_put_header(bytes, &header);
+        assert_null(wire_get_header(bytes, &back));
+        assert_int_equal(back.cycle, header.cycle);
+        assert_int_equal(back.generation, 0xBEEF);
+        assert_int_equal(back.data_crc, 0);
     }
 }
 
@@ -353,8 +367,30 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
          "group header of an impossible length"},
         {{.type = HEADER_BITMAP, .count = WIRE_DATA_BYTES + 1},
          "bitmap header of an impossible length"},
-        {{.type = HEADER_WRITE, .flags = 4, .sectors = 1}, "header with unknown flags"},
-        {{.type = HEADER_RANGE, .flags = 2, .count = 1}, "header with unknown flags"},
+        {{.type = HEADER_WRITE, .flags = HEADER_HOLD | HEADER_FRESH, .sectors = 1},
+         "header of a held page without its cycle, or of an impossible generation"},
+        {{.type = HEADER_WRITE,
+          .flags = HEADER_HOLD | HEADER_FRESH,
+          .sectors = 1,
+          .cycle = 1,
+          .generation = UINT16_MAX + 1},
+         "header of a held page without its cycle, or of an impossible generation"},
+        {{.type = HEADER_WRITE, .flags = HEADER_HOLD, .sectors = 1, .cycle = 1},
+         "write header of two kinds"},
+        {{.type = HEADER_WRITE,
+          .flags = HEADER_HOLD | HEADER_FRESH | HEADER_SETTLED,
+          .sectors = 1,
+          .cycle = 1},
+         "write header of two kinds"},
+        {{.type = HEADER_WRITE, .sectors = 1, .generation = 1}, "header with reserved bytes set"},
+        {{.type = HEADER_RANGE, .flags = HEADER_HELD_RANGE, .count = 1},
+         "header of a held page without its cycle, or of an impossible generation"},
+        {{.type = HEADER_RANGE, .flags = HEADER_HELD_RANGE | HEADER_NOTED, .count = 1, .cycle = 1},
+         "range header of two kinds"},
+        {{.type = HEADER_RANGE, .count = 1, .generation = 1}, "header with reserved bytes set"},
+        {{.type = HEADER_RECEIVED, .count = WIRE_DATA_BYTES + 1},
+         "received header of an impossible length"},
+        {{.type = HEADER_RANGE, .flags = 4, .count = 1}, "header with unknown flags"},
         {{.type = HEADER_HELD, .flags = 2}, "header with unknown flags"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(groups); i++) {
@@ -371,7 +407,7 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
         assert_string_equal(wire_get_header(bytes, &back),
                             "state header of an impossible length or version");
     }
-    for (uint8_t flags = 4; flags != 0; flags = (uint8_t)(flags << 1)) {
+    for (uint8_t flags = 8; flags != 0; flags = (uint8_t)(flags << 1)) {
         wire_put_header(bytes,
                         &(struct header){.type = HEADER_WRITE, .sectors = 1, .flags = flags});
         assert_string_equal(wire_get_header(bytes, &back), "header with unknown flags");
