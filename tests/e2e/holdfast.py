@@ -550,7 +550,7 @@ class Sites:
 
     def cli(self, pair, *words, check=True, timeout=60.0):
         """`holdfast WORDS` without --controller: as an operator types it. Of the first running controller's file."""
-        controller = next(c for c in (pair.a, pair.b) if c.running())
+        controller = next((c for c in (pair.a, pair.b) if c.running()), pair.a)
         result = subprocess.run([BINARY, *words, "--config", str(controller.config)], stdin=subprocess.DEVNULL,
                                 capture_output=True, text=True, timeout=timeout)
         if check and result.returncode != 0:
