@@ -65,7 +65,9 @@ static void judge_primary(struct control_group *to, const struct config_group *c
 static void judge_copy(struct control_group *to, const struct config_group *config,
                        const struct copy_group_counts *counts)
 {
-    bool comes = counts->from[0][0] || counts->from[1][0];
+    /* Nobody logs in at the controller that does not hold the group. */
+    bool comes =
+        counts->from[0][0] || counts->from[1][0] || !(counts->here.flags & COPY_STATE_HERE);
     if (counts->here.role == COPY_EMPTY || !(counts->here.flags & COPY_STATE_CONSISTENT)) {
         to->condition = counts->initial ? "initial copy" : "resynchronising";
         to->cause = comes ? NULL : "link";

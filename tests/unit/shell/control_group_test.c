@@ -60,7 +60,11 @@ static const struct row {
      NULL},
     /* the copy */
     {{.role = GROUP_ROLE_RECEIVING}, {.from = {"x"}, .initial = true}, "initial copy", NULL},
-    {{.role = GROUP_ROLE_RECEIVING}, {.initial = true}, "initial copy", "link"},
+    {{.role = GROUP_ROLE_RECEIVING}, {.initial = true}, "initial copy", NULL}, /* held elsewhere */
+    {{.role = GROUP_ROLE_RECEIVING},
+     {.initial = true, .here = {.flags = COPY_STATE_HERE}},
+     "initial copy",
+     "link"},
     {{.role = GROUP_ROLE_RECEIVING},
      {.from = {"x"}, .here = {.role = COPY_RECEIVING, .promoted = 7}},
      "resynchronising",
@@ -77,7 +81,7 @@ static const struct row {
      {.here = {.role = COPY_RECEIVING,
                .promoted = 7,
                .promoted_wall_us = NOW - 9 * SECOND,
-               .flags = COPY_STATE_CONSISTENT}},
+               .flags = COPY_STATE_CONSISTENT | COPY_STATE_HERE}},
      "behind",
      "link"},
     {{.role = GROUP_ROLE_FAILED_OVER},
