@@ -175,6 +175,7 @@ void array_begin(struct array *array, uint64_t now_us)
                                       .completions = array->completions,
                                       .ships = array->ships.actions,
                                       .copies = array->copy.actions,
+                                      .group_records = array->copy.records,
                                       .copy_replies = array->copy.replies,
                                       .operators = array->operators,
                                       .log = array->log};

@@ -151,13 +151,16 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
     for (uint32_t i = 0; i < config->group_count; i++) {
         lay_out_group(measures ? NULL : &groups[i], &config->groups[i], arena);
         copy_second_lay_out(measures ? NULL : &groups[i].second, &config->groups[i], arena);
+        copy_site_lay_out(measures ? NULL : &groups[i], config, (uint8_t)i, arena);
     }
+    struct group_record *records = arena_array(arena, struct group_record, config->group_count);
     struct copy_action *actions =
         arena_array(arena, struct copy_action, config->group_count * COPY_WINDOW);
     uint8_t *bitmaps = arena_take(arena, (size_t)BITMAP_PIECES * WIRE_DATA_BYTES, PAGE_SIZE_BYTES);
     if (measures)
         return;
     copy->actions = actions;
+    copy->records = records;
     copy->bitmaps = bitmaps;
 }
 
@@ -170,8 +173,7 @@ void copy_create(struct array *array)
         struct group *group = &array->copy.groups[i];
         group->config = config;
         group->reason = "nothing is held here";
-        group->era = 1;
-        group->role = config->side == GROUP_PRIMARY ? GROUP_ROLE_PRIMARY : GROUP_ROLE_RECEIVING;
+        copy_site_create(array, group);
         for (uint32_t place = 0; place < config->volume_count; place++) {
             array->volumes[config->volumes[place]].group = (uint8_t)i;
             array->volumes[config->volumes[place]].group_place = (uint8_t)place;
@@ -197,8 +199,9 @@ void copy_forget(struct array *array)
         copy_forget_batches(group);
         copy_base_forget(group);
         group->memory_known = 0;
-        group->suspended = group->fall_unsaid = group->begun_in_list = false;
+        group->suspended = group->fall_unsaid = group->fall_all = group->begun_in_list = false;
         group->falls_out = 0;
+        copy_site_forget(group);
         group->confirmed_said = 0;
         group->confirmed_wall_us = 0;
         memset(group->said, 0, sizeof group->said);
@@ -213,8 +216,7 @@ void copy_serve_fresh(struct array *array)
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &array->copy.groups[i];
         group->sender.leader = true;
-        regions_mark_all(&group->sender.regions);
-        group->reason = "nothing is known of what the second array holds";
+        copy_site_fresh(array, group);
     }
 }
 
@@ -244,7 +246,7 @@ void copy_written(struct array *array, struct slot *slot, uint8_t touched)
 {
     uint8_t volume = slot_key_volume(slot->key);
     struct group *group = copy_group(array, volume);
-    if (group == NULL)
+    if (group == NULL || !copy_notes(group))
         return;
     slot->settled = false;
     sender_written(&group->sender, slot_index(&array->table, slot),
@@ -316,7 +318,7 @@ bool copy_range(struct array *array, uint8_t volume, uint64_t page, uint64_t cou
 {
     struct group *group = copy_group(array, volume);
     *cycle = 0;
-    if (group == NULL)
+    if (group == NULL || !copy_notes(group))
         return true;
     if (!sender_range(&group->sender, array->volumes[volume].group_place, page, count))
         return false;
@@ -411,6 +413,8 @@ bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
     if (!sender_confirm(sender, cycle))
         return false;
     group->confirmed_wall_us = wall_us;
+    group->site.all_marked = false;
+    group->site.known_cycle = cycle;
     for (uint32_t place = 0; place < group->config->volume_count; place++) {
         uint64_t clear = regions_confirmed(&sender->regions, (uint8_t)place, cycle % COPY_RING);
         if (sender->own[place])
@@ -488,7 +492,7 @@ void copy_take_over(struct array *array)
     }
     for (uint32_t i = 0; i < ARRAY_LENGTH(copy->zeroings); i++) {
         struct zeroing *zeroing = &copy->zeroings[i];
-        if (zeroing->count > 0)
+        if (zeroing->count > 0 && copy_notes(copy_group(array, zeroing->volume)))
             sender_mark(&copy_group(array, zeroing->volume)->sender,
                         array->volumes[zeroing->volume].group_place, zeroing->page, zeroing->count);
         zeroing->count = 0;
@@ -502,7 +506,8 @@ void copy_mirror_void(struct array *array)
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &array->copy.groups[i];
         group->falls_out = 0;
-        group->fall_unsaid = group->begun_in_list = false;
+        group->fall_unsaid = group->fall_all = group->begun_in_list = false;
+        copy_site_mirror_void(group);
         group->confirmed_said = group->sender.confirmed;
     }
 }
@@ -513,6 +518,7 @@ void copy_leave(struct array *array)
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         copy_drop_session(array, &array->copy.groups[i]);
         copy_forget_batches(&array->copy.groups[i]);
+        copy_site_leave(array, &array->copy.groups[i]);
     }
 }
 
@@ -555,9 +561,12 @@ void copy_status(const struct array *array, struct array_status *status)
         for (int c = 0; c < COPY_RING; c++)
             tagged += sender->cycle[c].number != 0 ? sender->cycle[c].tags.count : 0;
         *into = (struct group_status){.state = state_of(array, group),
-                                      .role = group->role,
-                                      .era = group->era,
-                                      .hosts_refused = group->role == GROUP_ROLE_RECEIVING,
+                                      .role = array_group_role(array, (uint8_t)i),
+                                      .era = group->site.now.era,
+                                      .hosts_refused = !group->site.open,
+                                      .records_wanted = !group->site.settled,
+                                      .promoted = group->site.promoted,
+                                      .promoted_wall_us = group->site.promoted_wall_us,
                                       .session = group->up,
                                       .leader = sender->leader,
                                       .term = sender->term,
@@ -581,6 +590,10 @@ void copy_status(const struct array *array, struct array_status *status)
             const struct region_map *map = &sender->regions.maps[v];
             into->region_count += map->region_count;
             into->marked_pages += min_u64((uint64_t)map->marked << map->shift, map->page_count);
+        }
+        if (copy_receives(group) && group->site.now.role == SITE_RECEIVING) {
+            into->promoted = group->second.receiver.promoted;
+            into->promoted_wall_us = group->second.receiver.promoted_wall_us;
         }
         snprintf(into->reason, sizeof into->reason, "%s", reason_of(group, into->state));
     }

@@ -9,7 +9,7 @@
  *   copy_batch.c   sessions to the second array, batches out of slots
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
- *   copy_site.c    which site has the truth: era, role, the kept record, failover and reverse
+ *   copy_site*.c   which site has the truth: era, role, the kept record, failover and reverse
  *   copy_second*.c the other side: what another array sends, held and promoted; see copy_second.c
  *
  * The rule of all of them: a slot whose `pinned` bit is set stands on one of a sender's lists, and
@@ -29,7 +29,7 @@ enum {
     COPY_RUNS = PAGE_SECTORS / 2, /* pieces of a page that its sectors fall into, at most */
     BITMAP_PIECES = 8,            /* BITMAP headers in one list */
     BASE_READING = 64,            /* marked pages that are being read at a time, of a group */
-    JOIN_SIZE = 40 + 2 * VOLUME_LIMIT,
+    JOIN_SIZE = 48 + 2 * VOLUME_LIMIT,
 };
 
 _Static_assert((int)JOIN_SIZE <= (int)WIRE_DATA_BYTES,
@@ -70,11 +70,78 @@ struct zeroing {
     uint8_t volume;
 };
 
+/* What a group's site is. An era has its truth at one site: odd ones where the configuration says
+ * GROUP_PRIMARY, even ones at the other; each failover begins the next. In the order in which a
+ * site goes through them within an era. */
+enum site_role {
+    SITE_FENCED,    /* the truth went elsewhere: hosts are refused, the bitmap is to be handed over
+                     */
+    SITE_RECEIVING, /* handed over, or never had: batches of the era are taken */
+    SITE_FAILED_OVER, /* the truth is here, and not copied */
+    SITE_PRIMARY,     /* the truth is here, and is copied */
+    SITE_ROLE_COUNT
+};
+
+enum site_stop {
+    SITE_RUNS,
+    SITE_LEFT,    /* stopped while the peer was stopping as well: it changes no role any more */
+    SITE_STOPPED, /* stopped alone, with everything on the stores: the bitmap is in the record */
+    SITE_STOP_COUNT
+};
+
+/* What a start must find again; see copy_site_record.c. */
+struct site_record {
+    uint64_t era;
+    enum site_role role;
+    uint64_t epoch; /* of the pair, when this controller was in it last; 0: never kept */
+    bool suspended; /* by an operator */
+    bool unknown;   /* the other controller may know better: nothing may be done, nothing kept */
+    bool marks;     /* truth here: what the other site had of its own is in the bitmap */
+    enum site_stop stop;
+};
+
+struct site {
+    struct site_record now, kept, out; /* out: what is being made durable */
+    bool record_out;
+    bool stop_failed; /* the record of a stop could not be kept */
+    uint64_t retry_us;
+    uint8_t *bytes;
+    uint32_t room_bytes;
+    bool bitmap_loaded; /* `bytes` hold the record of the last stop */
+    bool settled;       /* what is `now` has been durable at every controller that is there */
+    bool open;          /* hosts are served */
+    bool changing;      /* to the next role, as soon as nothing is being received */
+    uint64_t next_era;
+    enum site_role next_role;
+    bool asked; /* an operator waits for a change */
+    uint64_t handle;
+    enum group_action action;
+    /* the peer */
+    bool unsaid;
+    bool peer_known, peer_kept, peer_quiet, quiet_said;
+    uint64_t peer_era;
+    enum site_role peer_role;
+    /* the other site */
+    uint64_t heard_us;    /* when it last said anything here; 0: never */
+    uint64_t heard_era;   /* of which no record is here, though the truth would be */
+    uint64_t known_cycle; /* that the second array has promoted in this era, at least */
+    bool all_marked;      /* no cycle was confirmed since everything was marked */
+    uint64_t promoted, promoted_wall_us; /* failed over: what was shown then */
+    /* handing over the bitmap */
+    uint64_t marks_number, marks_out; /* of the last batch; of the one under way */
+    bool marks_ended;                 /* the one under way is the last */
+    uint32_t marks_volume;
+    uint64_t marks_page;
+    bool mirror_marks; /* the peer is being told of a bitmap that was handed over */
+    uint32_t mirror_volume;
+    uint64_t mirror_byte;
+};
+
 struct group {
     const struct group_config *config;
-    enum group_role role;
-    uint64_t era;
-    uint64_t heard_us; /* when the other array last said anything here; 0: never */
+    struct site site;
+    enum group_role role; /* as site.now says; only copy_site.c changes it */
+    uint64_t era;         /* the same */
     struct sender sender;
     struct second second; /* what is received, when config->room_pages is not zero */
     bool up;              /* a session to the second array, whose state is `state` */
@@ -83,6 +150,7 @@ struct group {
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
     bool resumed;                   /* has to be said, by FALL */
+    bool fall_all;                  /* the same: everything is marked */
     bool fall_unsaid;               /* FALL has to be said */
     uint32_t falls_out;             /* FALL headers that are not acknowledged */
     uint64_t confirmed_said;        /* by CONFIRM */
@@ -106,7 +174,9 @@ struct copy {
     uint8_t *memory;      /* of the pins and senders: all that a forgotten past must leave */
     size_t memory_size;
     uint64_t wall_us;
+    uint8_t fresh_in; /* who was in the register when this controller began to serve */
     struct copy_action *actions;
+    struct group_record *records;
     struct copy_reply *replies;
     uint32_t foreign;            /* slots of our own half that are held for other arrays */
     bool hungry;                 /* and a page that is to be held waits for a slot */
@@ -210,6 +280,9 @@ void copy_say_header(struct array *array, struct group *group, const struct head
  * more to send. */
 void copy_refill_begin(struct array *array);
 bool copy_refill_send(struct array *array);
+/* The whole bitmap, from where the last call stopped; false: there is more to say. */
+bool copy_say_bitmaps(struct array *array, struct group *group, uint32_t *at_volume,
+                      uint64_t *at_byte);
 
 /* ---- copy_batch.c ---- */
 
@@ -229,14 +302,88 @@ bool copy_base_reads(const struct group *group, uint8_t place);
 
 /* ---- copy_pump.c ---- */
 
+/* Whether this controller may decide about its groups now. */
+bool copy_serves(const struct array *array);
 void copy_pump(struct array *array);
 uint64_t copy_deadline(const struct array *array);
 /* A term that is newer than any that was used. */
 uint64_t copy_next_term(const struct array *array, const struct group *group);
 
-/* ---- copy_site.c ---- */
+/* ---- copy_site.c, copy_site_record.c, copy_site_marks.c ---- */
 
-/* Whether hosts may not use the volume here, because its group's truth is elsewhere. */
+void copy_site_create(struct array *array, struct group *group);
+/* Of the memory for records, as copy_lay_out() takes it. */
+void copy_site_lay_out(struct group *group, const struct array_config *config, uint8_t index,
+                       struct arena *arena);
+/* This controller begins to serve with nothing in memory: what its record is worth then. Before
+ * that: how the register stood, when it was asked. */
+void copy_site_fresh(struct array *array, struct group *group);
+void copy_site_note_fresh(struct array *array);
+/* All memory has been dropped, and the receiver with it. */
+void copy_site_forget(struct group *group);
+/* The mirror is void: what the peer said of itself counts no more. */
+void copy_site_mirror_void(struct group *group);
+/* Paired: the peer is told, and tells. */
+void copy_site_paired(struct array *array);
+/* This controller is out. */
+void copy_site_leave(struct array *array, struct group *group);
+void copy_site_pump(struct array *array, struct group *group);
+uint64_t copy_site_deadline(const struct array *array, const struct group *group);
+/* A clean stop waits for the records. `left`: the peer goes on. */
+bool copy_site_stopped(struct array *array, bool left);
+
+/* How a host's request to a volume of the group ends that may not be carried out; HOST_OK: it may.
+ */
+enum host_result copy_site_judge(const struct group *group, enum host_op op);
+/* Whether hosts may not even read the volume here. */
 bool copy_site_refuses(const struct array *array, uint8_t volume);
+/* Whether cycles may run: this site is the primary, and the other one can take them. */
+bool copy_site_copies(const struct group *group);
+/* Whether batches may be taken: this site receives. */
+bool copy_site_takes(const struct group *group);
+/* Whether what is written to a slot may differ from what the other array has. What is promoted here
+ * does not. */
+static inline bool copy_notes(const struct group *group)
+{
+    return group->site.now.role != SITE_RECEIVING;
+}
+/* A batch of the other array. True: it has been dealt with, well (*why is NULL) or not. */
+bool copy_site_message(struct array *array, struct group *group, const uint8_t *bytes,
+                       uint32_t length_bytes, const char **why);
+/* What the second array's state means for the role here. */
+void copy_site_heard_state(struct array *array, struct group *group,
+                           const struct copy_state *state);
+/* What the group's state says of the role here, over what a receiver would say. */
+void copy_site_state(const struct array *array, const struct group *group,
+                     struct copy_state *state);
+/* What is known of the second array cannot be relied upon: everything may differ. */
+void copy_site_mark_all(struct array *array, struct group *group, const char *why);
+
+/* HEADER_SITE, and the same as a returned peer hears it. */
+void copy_site_say(struct array *array, struct group *group, bool fills);
+const char *copy_site_judge_header(const struct array *array, const struct header *header);
+void copy_site_apply(struct array *array, const struct header *header);
+
+bool copy_site_possible(const struct group *group, uint64_t era, uint32_t role);
+
+/* The record. copy_site_keep(): whether it is durable as it is now; if not it is on its way, or
+ * tried again. */
+static inline bool copy_site_is_kept(const struct site *site)
+{
+    return site->kept.epoch != 0 && site->kept.era == site->now.era &&
+           site->kept.role == site->now.role && !site->now.unknown;
+}
+bool copy_site_keep(struct array *array, struct group *group);
+/* The bitmap, and what was promoted, of the record that was loaded. */
+bool copy_site_restore(struct array *array, struct group *group);
+
+/* The bitmap of a primary that was failed over, to the site that took over and from there. */
+void copy_marks_give(struct array *array, struct group *group);
+bool copy_marks_answered(struct array *array, struct group *group, uint64_t number);
+void copy_marks_begin_anew(struct group *group);
+/* A batch for a site that does not receive. False: refused, and why. */
+bool copy_marks_take(struct array *array, struct group *group, const uint8_t *bytes,
+                     uint32_t length_bytes, const char **why);
+void copy_marks_mirror(struct array *array, struct group *group);
 
 #endif

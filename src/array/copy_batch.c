@@ -29,6 +29,8 @@ static const char *unfit(const struct group *group, const struct copy_state *sta
         return "the second array answers for another group";
     if (!(state->flags & COPY_STATE_HERE))
         return "this controller of the second array does not hold the group";
+    if (state->role == COPY_FAILED_OVER)
+        return NULL; /* no batch of a cycle goes there */
     if (state->room_pages == 0 || state->window == 0)
         return "the second array has no room for it";
     if (state->term >> FAR_AWAY || state->promoted >> FAR_AWAY)
@@ -52,11 +54,7 @@ void array_on_copy_up(struct array *array, uint64_t now_us, uint8_t number,
     }
     group->state = *state;
     TRACE(array, "group %s session up", group->config->name);
-    if (state->role != COPY_FAILED_OVER || group->suspended)
-        return;
-    group->suspended = true;
-    copy_fall(array, group, "the second array was failed over", true);
-    group->fall_unsaid = array->mirroring;
+    copy_site_heard_state(array, group, state);
 }
 
 void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t number)
@@ -66,6 +64,7 @@ void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t number)
     if (group->sender.attached)
         sender_detach(&group->sender);
     group->up = group->resetting = false;
+    copy_marks_begin_anew(group);
     TRACE(array, "group %s session down", group->config->name);
 }
 
@@ -84,6 +83,10 @@ void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t index,
     array_begin(array, now_us);
     struct group *group = group_at(array, index);
     struct copy_buffer *buffer = &group->buffers[number % COPY_WINDOW];
+    if (group->up && good && copy_marks_answered(array, group, number))
+        return;
+    if (!good && group->site.marks_out == number && number != 0)
+        copy_drop_session(array, group);
     if (!group->up || !group->sender.attached || buffer->number != number)
         return;
     TRACE(array, "group %s batch %llu answered %d", group->config->name, (unsigned long long)number,
@@ -226,7 +229,7 @@ static void encode(struct array *array, struct group *group, const struct sender
     buffer->length_bytes = buffer->pages = buffer->base = 0;
     uint32_t records = put_records(array, group, batch, buffer);
     struct copy_head head = {.half = array->config.self,
-                             .era = group->state.era,
+                             .era = group->site.now.era,
                              .term = sender->term,
                              .cycle = batch->cycle,
                              .number = batch->number,

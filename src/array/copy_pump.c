@@ -8,7 +8,7 @@
 #include "array/internal.h"
 #include "base/mistake.h"
 
-static bool serves(const struct array *array)
+bool copy_serves(const struct array *array)
 {
     return (array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED) &&
            !array->drop_pending && array->role.orders == 0 &&
@@ -38,9 +38,31 @@ static void size_up(struct group *group)
 static bool may_rise(struct array *array, const struct group *group)
 {
     return group->sender.leader && group->up && !group->suspended && !group->fall_unsaid &&
-           group->falls_out == 0 && array->now_us >= group->rise_us &&
+           group->falls_out == 0 && array->now_us >= group->rise_us && copy_site_copies(group) &&
            array->refill.state == REFILL_NONE &&
            (array->role.state == ROLE_SOLO || array->mirroring) && can_say(array);
+}
+
+/* What the second array says of itself does not fit what is known here: it lost what it had
+ * promoted, or it never heard what this site would have to know of it. Then everything is marked,
+ * and the peer hears of it before cycles run. */
+static bool doubt(struct array *array, struct group *group)
+{
+    const struct sender *sender = &group->sender;
+    const struct site *site = &group->site;
+    const struct copy_state *state = &group->state;
+    const char *why = NULL;
+    if (!sender->leader || site->all_marked || MISTAKE(copy_loss_not_seen))
+        return false;
+    if (state->era != site->now.era)
+        why = "the second array knows of an older era only";
+    else if (state->promoted < site->known_cycle)
+        why = "the second array has lost what it had promoted";
+    else if (site->now.era > 1 && !site->now.marks)
+        why = "what the second array had of its own is not known";
+    if (why != NULL)
+        copy_site_mark_all(array, group, why);
+    return why != NULL;
 }
 
 static void rise(struct array *array, struct group *group)
@@ -115,16 +137,19 @@ static void cut(struct array *array, struct group *group)
 static void group_pump(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
+    copy_site_pump(array, group);
     if (sender->mode == SENDER_CYCLES && sender_over_budget(sender))
         copy_fall(array, group, "the second array does not keep up: the pages' budget is used",
                   true);
     copy_say(array, group);
-    if (sender->mode == SENDER_BITMAP && may_rise(array, group))
+    if (sender->mode == SENDER_BITMAP && may_rise(array, group) && !doubt(array, group))
         rise(array, group);
     if (sender->mode == SENDER_BITMAP)
         return;
-    if (group->up && !sender->attached)
+    if (group->up && !sender->attached && copy_site_copies(group) && !doubt(array, group))
         attach(array, group);
+    if (sender->mode == SENDER_BITMAP)
+        return;
     copy_base_pump(array, group);
     cut(array, group);
     copy_say(array, group);
@@ -133,7 +158,7 @@ static void group_pump(struct array *array, struct group *group)
 
 void copy_pump(struct array *array)
 {
-    if (array->config.group_count == 0 || !serves(array))
+    if (array->config.group_count == 0 || !copy_serves(array))
         return;
     for (uint32_t i = 0; i < array->config.group_count; i++)
         group_pump(array, &array->copy.groups[i]);
@@ -142,10 +167,11 @@ void copy_pump(struct array *array)
 static uint64_t group_deadline(const struct array *array, const struct group *group)
 {
     const struct sender *sender = &group->sender;
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline = copy_site_deadline(array, group);
     if (sender->mode == SENDER_BITMAP)
-        return sender->leader && group->up && group->rise_us > array->now_us ? group->rise_us
-                                                                             : UINT64_MAX;
+        return sender->leader && group->up && group->rise_us > array->now_us
+                   ? min_u64(deadline, group->rise_us)
+                   : deadline;
     if (group->base.reading > 0 && group->base_retry_us > array->now_us)
         deadline = group->base_retry_us;
     /* What cannot be said now waits for the peer's answer, and that brings a pump. */
@@ -157,7 +183,7 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
 uint64_t copy_deadline(const struct array *array)
 {
     uint64_t deadline = UINT64_MAX;
-    if (!serves(array) || (array->mirroring && !lists_have_room(&array->lists, 1, true)))
+    if (!copy_serves(array) || (array->mirroring && !lists_have_room(&array->lists, 1, true)))
         return deadline;
     for (uint32_t i = 0; i < array->config.group_count; i++)
         deadline = min_u64(deadline, group_deadline(array, &array->copy.groups[i]));
@@ -167,32 +193,4 @@ uint64_t copy_deadline(const struct array *array)
 void array_set_wall(struct array *array, uint64_t wall_us)
 {
     array->copy.wall_us = wall_us;
-}
-
-void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t number,
-                          enum group_action action, bool force)
-{
-    array_begin(array, now_us);
-    CHECK(number < array->config.group_count);
-    struct group *group = &array->copy.groups[number];
-    bool suspend = action == GROUP_SUSPEND;
-    (void)force;
-    if (action > GROUP_RESUME) {
-        array_reply(array, handle, false, "this version cannot do it yet");
-        return;
-    }
-    if (!serves(array)) {
-        array_reply(array, handle, false, "this controller does not serve: ask the other one");
-        return;
-    }
-    if (group->suspended == suspend) {
-        array_reply(array, handle, true,
-                    suspend ? "it is suspended already" : "it is not suspended");
-        return;
-    }
-    group->suspended = suspend;
-    group->resumed = !suspend;
-    copy_fall(array, group, suspend ? "an operator suspended it" : "an operator resumed it", true);
-    group->fall_unsaid = array->mirroring;
-    array_reply(array, handle, true, suspend ? "suspended" : "resumed");
 }

@@ -93,7 +93,13 @@ void array_on_copy_message(struct array *array, uint64_t now_us, uint64_t handle
     struct group *group = &array->copy.groups[index];
     struct second *second = &group->second;
     struct copy_head head;
-    const char *why = record_get_head(bytes, length_bytes, &head);
+    const char *why;
+    if (copy_site_message(array, group, bytes, length_bytes, &why)) {
+        reply(array, handle, why == NULL);
+        second->refused += why != NULL;
+        return;
+    }
+    why = record_get_head(bytes, length_bytes, &head);
     if (why == NULL && !copy_receives(group))
         why = "copy batch for a group that is not received here";
     if (why == NULL && second->waiting == COPY_MESSAGES)
@@ -136,7 +142,7 @@ static bool owns_all(const struct array *array, const struct group *group)
 
 static bool takes(const struct array *array, const struct group *group)
 {
-    return copy_receives(group) && group->role == GROUP_ROLE_RECEIVING && serves(array) &&
+    return copy_receives(group) && copy_site_takes(group) && serves(array) &&
            owns_all(array, group) && !(array->stopping && array_is_solo(array));
 }
 
@@ -144,14 +150,13 @@ void array_copy_state(const struct array *array, uint8_t index, struct copy_stat
 {
     CHECK(index < array->config.group_count);
     const struct group *group = &array->copy.groups[index];
-    if (!copy_receives(group)) {
-        *state = (struct copy_state){.era = group->era, .memory = 1, .window = 1};
-        memcpy(state->group, group->config->id, COPY_ID_SIZE);
-        return;
-    }
-    receiver_state(&group->second.receiver, state);
+    *state = (struct copy_state){.memory = 1, .window = 1};
+    memcpy(state->group, group->config->id, COPY_ID_SIZE);
+    if (copy_receives(group))
+        receiver_state(&group->second.receiver, state);
     if (takes(array, group))
         state->flags |= COPY_STATE_HERE;
+    copy_site_state(array, group, state);
 }
 
 bool copy_second_together(const struct array *array, uint8_t volume)
@@ -570,15 +575,6 @@ void copy_second_hand_over(struct array *array, struct group *group)
     receiver_lose(&group->second.receiver, copy_second_next_memory(array, group));
     copy_second_discard(array, group);
     copy_second_say_all(array, group);
-}
-
-void copy_second_fail_over(struct array *array, struct group *group, uint64_t era)
-{
-    CHECK(!copy_second_busy(array, group));
-    receiver_fail_over(&group->second.receiver, era);
-    copy_second_discard(array, group);
-    if (array->mirroring)
-        copy_second_say_all(array, group);
 }
 
 /* ---- looking ---- */

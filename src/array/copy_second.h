@@ -135,11 +135,6 @@ bool copy_second_together(const struct array *array, uint8_t volume);
 /* It is about to change hands: what is held is given up, and the peer is told all that is known.
  * There must be room for one header. */
 void copy_second_hand_over(struct array *array, struct group *group);
-/* The group was failed over here: what was not promoted is gone, older eras are refused, and the
- * peer, if there is one, hears of it. Not while copy_second_busy(). There must be room for one
- * header. */
-void copy_second_fail_over(struct array *array, struct group *group, uint64_t era);
-
 /* For what is held from now on, after a loss. */
 uint64_t copy_second_next_memory(const struct array *array, struct group *group);
 

@@ -10,8 +10,8 @@
 #include "base/crc32c.h"
 #include "base/mistake.h"
 
-enum { FALL_AS_IS, FALL_SUSPENDED, FALL_RESUMED, FALL_COUNT };
-enum { JOIN_SUSPENDED = 1, JOIN_FIXED = 40 };
+enum { FALL_AS_IS, FALL_SUSPENDED, FALL_RESUMED, FALL_ALL, FALL_COUNT };
+enum { JOIN_SUSPENDED = 1, JOIN_FIXED = 48 };
 
 static bool room(struct array *array)
 {
@@ -32,11 +32,14 @@ static void say_fall(struct array *array, struct group *group)
 {
     struct header header = {.type = HEADER_FALL,
                             .volume = (uint8_t)(group - array->copy.groups),
-                            .slot = group->suspended ? FALL_SUSPENDED
-                                    : group->resumed ? FALL_RESUMED
-                                                     : FALL_AS_IS,
+                            .slot = group->fall_all    ? FALL_ALL
+                                    : group->suspended ? FALL_SUSPENDED
+                                    : group->resumed   ? FALL_RESUMED
+                                                       : FALL_AS_IS,
                             .page = group->sender.term};
-    group->fall_unsaid = group->resumed = false;
+    /* Suspended as well: that is said by a header of its own. */
+    group->fall_unsaid = group->fall_all && group->suspended;
+    group->fall_all = group->resumed = false;
     group->falls_out++;
     copy_say_header(array, group, &header);
 }
@@ -68,7 +71,8 @@ void copy_say(struct array *array, struct group *group)
     struct header header = {.type = HEADER_HELD, .volume = (uint8_t)(group - array->copy.groups)};
     bool done;
     if (!array->mirroring) {
-        group->fall_unsaid = group->resumed = false; /* a returned peer hears it by GROUP */
+        group->fall_unsaid = group->fall_all = group->resumed =
+            false; /* a returned peer hears it by GROUP */
         group->confirmed_said = sender->confirmed;
         return;
     }
@@ -195,7 +199,7 @@ static const char *judge_volume(const struct array *array, const struct header *
 
 const char *copy_judge(const struct array *array, const struct header *header, const uint8_t *data)
 {
-    if (header->type >= HEADER_RECEIVED)
+    if (header->type >= HEADER_RECEIVED && header->type != HEADER_SITE)
         return copy_second_judge(array, header, data);
     switch (header->type) {
     case HEADER_REGIONS:
@@ -207,6 +211,8 @@ const char *copy_judge(const struct array *array, const struct header *header, c
     }
     if (header->volume >= array->config.group_count)
         return "header of an unknown group";
+    if (header->type == HEADER_SITE)
+        return copy_site_judge_header(array, header);
     if (header->type == HEADER_GROUP && (header->flags & HEADER_JOIN))
         return judge_join(array, header, data);
     if (header->type == HEADER_FALL && header->slot >= FALL_COUNT)
@@ -258,6 +264,7 @@ static void apply_join(struct array *array, struct group *group, const struct he
     for (uint32_t i = 0; i < group->config->volume_count; i++)
         generation[i] = get_u16(data + JOIN_FIXED + 2 * i);
     group->suspended = (data[0] & JOIN_SUSPENDED) != 0;
+    group->site.known_cycle = get_u64(data + 40);
     sender->leader = false;
     if (header->page == 0) {
         memcpy(sender->generation, generation, group->config->volume_count * sizeof generation[0]);
@@ -289,6 +296,8 @@ static void apply_fall(struct array *array, struct group *group, const struct he
         group->suspended = true;
     else if (header->slot == FALL_RESUMED)
         group->suspended = false;
+    else if (header->slot == FALL_ALL)
+        regions_mark_all(&group->sender.regions);
     if (sender_fall_concerns(&group->sender, header->page))
         copy_fall(array, group,
                   group->suspended ? "suspended at the other controller"
@@ -310,6 +319,10 @@ static void apply_regions(struct array *array, const struct header *header)
 
 void copy_apply(struct array *array, const struct header *header, const uint8_t *data)
 {
+    if (header->type == HEADER_SITE) {
+        copy_site_apply(array, header);
+        return;
+    }
     if (header->type >= HEADER_RECEIVED) {
         copy_second_apply(array, header, data);
         return;
@@ -361,7 +374,7 @@ void copy_apply(struct array *array, const struct header *header, const uint8_t 
 void copy_apply_write(struct array *array, const struct header *header, struct slot *slot)
 {
     struct group *group = copy_group(array, header->volume);
-    if (group == NULL || (header->flags & HEADER_SETTLED))
+    if (group == NULL || (header->flags & HEADER_SETTLED) || !copy_notes(group))
         return;
     uint32_t index = slot_index(&array->table, slot);
     sender_tagged(&group->sender, index, array->volumes[header->volume].group_place, header->page,
@@ -375,7 +388,8 @@ void copy_apply_range(struct array *array, const struct header *header)
     if (group == NULL)
         return;
     uint8_t place = array->volumes[header->volume].group_place;
-    if (!sender_range_tagged(&group->sender, place, header->page, header->count, header->cycle))
+    if (copy_notes(group) &&
+        !sender_range_tagged(&group->sender, place, header->page, header->count, header->cycle))
         regions_mark(&group->sender.regions, place, header->page, header->count);
     for (uint32_t i = 0; i < ARRAY_LENGTH(array->copy.zeroings); i++) {
         struct zeroing *zeroing = &array->copy.zeroings[i];
@@ -399,6 +413,7 @@ void copy_refill_begin(struct array *array)
         put_u64(data + 16, sender->confirmed);
         put_u64(data + 24, sender->open);
         put_u64(data + 32, sender->run_term);
+        put_u64(data + 40, group->site.known_cycle);
         for (uint32_t place = 0; place < group->config->volume_count; place++)
             put_u16(data + JOIN_FIXED + 2 * place, sender->generation[place]);
         group->confirmed_said = sender->confirmed;
@@ -408,6 +423,7 @@ void copy_refill_begin(struct array *array)
                                          .volume = (uint8_t)i,
                                          .page = sender->mode == SENDER_CYCLES ? sender->term : 0,
                                          .count = JOIN_FIXED + 2 * group->config->volume_count});
+        copy_site_say(array, group, true);
         if (copy_receives(group))
             copy_second_say_all(array, group);
     }
@@ -444,18 +460,18 @@ static bool is_clear(const struct regions *regions, uint8_t volume, uint64_t fro
     return true;
 }
 
-static bool send_bitmaps(struct array *array, struct group *group)
+bool copy_say_bitmaps(struct array *array, struct group *group, uint32_t *at_volume,
+                      uint64_t *at_byte)
 {
-    struct refill *refill = &array->refill;
     const struct regions *regions = &group->sender.regions;
-    for (; refill->group_volume < group->config->volume_count; refill->group_volume++) {
-        uint8_t place = (uint8_t)refill->group_volume;
+    for (; *at_volume < group->config->volume_count; ++*at_volume) {
+        uint8_t place = (uint8_t)*at_volume;
         uint64_t bytes = regions_byte_count(regions, place);
-        while (refill->group_byte < bytes) {
-            uint32_t count = (uint32_t)min_u64(WIRE_DATA_BYTES, bytes - refill->group_byte);
+        while (*at_byte < bytes) {
+            uint32_t count = (uint32_t)min_u64(WIRE_DATA_BYTES, bytes - *at_byte);
             bool full = array->copy.bitmaps_in_list == BITMAP_PIECES ||
                         !lists_have_room(&array->lists, 1, false);
-            bool clear = is_clear(regions, place, refill->group_byte, count);
+            bool clear = is_clear(regions, place, *at_byte, count);
             if (!clear && full)
                 return false;
             if (!clear) {
@@ -463,12 +479,12 @@ static bool send_bitmaps(struct array *array, struct group *group)
                 copy_say_header(array, group,
                                 &(struct header){.type = HEADER_BITMAP,
                                                  .volume = group->config->volumes[place],
-                                                 .page = refill->group_byte,
+                                                 .page = *at_byte,
                                                  .count = count});
             }
-            refill->group_byte += count;
+            *at_byte += count;
         }
-        refill->group_byte = 0;
+        *at_byte = 0;
     }
     return true;
 }
@@ -478,7 +494,8 @@ bool copy_refill_send(struct array *array)
     struct refill *refill = &array->refill;
     for (; refill->group < array->config.group_count; refill->group++) {
         struct group *group = &array->copy.groups[refill->group];
-        if (!send_ranges(array, group) || !send_bitmaps(array, group) ||
+        if (!send_ranges(array, group) ||
+            !copy_say_bitmaps(array, group, &refill->group_volume, &refill->group_byte) ||
             !copy_second_refill_ranges(array, group, &refill->group_held))
             return false;
         refill->group_range = refill->group_volume = refill->group_held = 0;

@@ -338,6 +338,7 @@ void duty_orders(struct array *array)
         begin_solo(array);
     }
     if (orders & ORDER_SERVE_FRESH) {
+        copy_site_note_fresh(array);
         array->drop_pending = true;
         array->homing = true;
         begin_solo(array);
@@ -346,6 +347,8 @@ void duty_orders(struct array *array)
         lead_pair(array);
     if (orders & ORDER_PAIRED_JOIN)
         join_pair(array);
+    if (orders & (ORDER_PAIRED_LEAD | ORDER_PAIRED_JOIN))
+        copy_site_paired(array);
     if (orders & ORDER_FENCE_PEER)
         array->actions.fence_peer = true;
     if (orders & ORDER_RESUME)
@@ -524,7 +527,8 @@ static void stop_paired(struct array *array)
             move_start(array, i);
     }
     if (owns_any || array->lists.active || lists_filling(&array->lists)->count > 0 ||
-        !stores_quiet(array) || array->ships.used > 0 || array->ship_wait.count > 0)
+        !stores_quiet(array) || array->ships.used > 0 || array->ship_wait.count > 0 ||
+        !copy_site_stopped(array, true))
         return;
     send_control(array, HEADER_LEAVE, 0, 0, 0);
     array->leave_sent = true;
@@ -551,7 +555,8 @@ static void stop_step(struct array *array)
         break;
     case ROLE_SOLO:
         duty_abort_refill(array);
-        if (no_request_active(array) && everything_destaged(array) && !copy_second_any_busy(array))
+        if (no_request_active(array) && everything_destaged(array) &&
+            !copy_second_any_busy(array) && copy_site_stopped(array, false))
             role_stop(&array->role, array->now_us, false);
         break;
     case ROLE_RACING:

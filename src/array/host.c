@@ -432,6 +432,14 @@ static bool host_admit(struct array *array, struct request *request)
         host_complete(array, request, HOST_NOT_OWNER);
         return false;
     }
+    const struct group *group = copy_group(array, request->host.volume);
+    if (group != NULL && request->range == 0) {
+        enum host_result refused = copy_site_judge(group, request->host.op);
+        if (refused != HOST_OK) {
+            host_complete(array, request, refused);
+            return false;
+        }
+    }
     /* A role that was entered in this burst serves only once its orders have been carried out. */
     bool ready = array->role.orders == 0 && (!array->drop_pending || MISTAKE(serve_before_drop));
     bool serving = ready && role_may_serve(&array->role, array->now_us);

@@ -170,7 +170,7 @@ struct refill {
     uint32_t states; /* volumes whose state record has been sent, or need not be */
     uint32_t group;  /* of the remote copy: before it all ranges and bitmaps have been sent */
     uint32_t group_range, group_volume;
-    uint32_t group_byte;
+    uint64_t group_byte;
     uint32_t group_held;
     uint32_t cursor;
     bool again; /* something was under way that may have to be sent after all */

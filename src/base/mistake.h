@@ -84,6 +84,15 @@
     X(pinned_given_up, "a page that the second array does not have may be given up")               \
     X(refill_skips_pinned, "a returned peer does not get the clean pages of unconfirmed cycles")   \
     X(fall_forgets, "falling to the bitmap does not mark the pages of unconfirmed cycles")         \
+    X(copy_serves_hosts,                                                                           \
+      "hosts are served where a copy is received, or after a failover elsewhere")                  \
+    X(failover_without_record, "hosts are served after a failover before its record is durable")   \
+    X(peer_record_not_awaited, "a failover does not wait for the other controller's record")       \
+    X(newer_era_ignored, "a primary that was failed over goes on")                                 \
+    X(old_record_believed, "a record counts though the other controller served alone since")       \
+    X(marks_of_any_era, "what an older era's primary had of its own is taken")                     \
+    X(reverse_forgets_old_bitmap, "after a failover what the old primary had is not overwritten")  \
+    X(copy_loss_not_seen, "a second array that lost what it had promoted is taken for whole")      \
     X(mark_not_said, "the leader cuts and does not tell")                                          \
     X(zeroing_not_said, "a range is discarded on the store before the peer knows of it")           \
     /* the receiving side: tests/unit/core/second_test.c and second_faults_test.c find them */     \
@@ -117,6 +126,7 @@
     X(copy_joiner_sends_end, "a returned half sends END for cycles it had no part in")             \
     /* receivers */                                                                                \
     X(copy_batch_known_early, "a batch that is still being applied is answered")                   \
+    X(old_era_accepted, "a batch of an era that is over is taken")                                 \
     X(copy_batch_twice, "a batch that was applied is applied again")                               \
     X(copy_term_keeps_held, "a new term does not discard what was held")                           \
     X(copy_term_passes_promotion, "a new term does not wait for a promotion under way")            \

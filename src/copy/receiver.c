@@ -397,6 +397,17 @@ void receiver_moved(struct receiver *receiver, uint32_t from, uint32_t to)
     *old = (struct held){.place = HELD_NONE};
 }
 
+void receiver_reopen(struct receiver *receiver)
+{
+    CHECK(receiver->drain == RECEIVER_REST);
+    CHECK(receiver->held_count == 0);
+    CHECK(!receiver->promoting);
+    receiver->role = COPY_EMPTY;
+    receiver->consistent = false;
+    for (int half = 0; half < 2; half++)
+        receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
+}
+
 /* A host's range of the same cycle that is newer than the page. */
 static bool zeroed(const struct receiver *receiver, uint64_t cycle, const struct held *held)
 {

@@ -202,6 +202,9 @@ bool receiver_may_hold(const struct receiver *receiver, uint32_t slot, uint64_t 
                        const struct record *record);
 bool receiver_may_count(const struct receiver *receiver, uint8_t half, uint64_t number,
                         uint64_t cycle);
+/* The site receives again, or for the first time: nothing is held, and what it shows is no state of
+ * the other one until a cycle says so. Cycle numbers and terms still go up. */
+void receiver_reopen(struct receiver *receiver);
 
 void receiver_state(const struct receiver *receiver, struct copy_state *state);
 

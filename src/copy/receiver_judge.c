@@ -42,7 +42,7 @@ enum receiver_verdict receiver_judge(const struct receiver *receiver, const stru
         return refuse(why, "copy batch of another group");
     if (receiver->role == COPY_FAILED_OVER)
         return refuse(why, "copy batch after this site took over");
-    if (head->era != receiver->era)
+    if (head->era != receiver->era && !(head->era < receiver->era && MISTAKE(old_era_accepted)))
         return refuse(why, "copy batch of another era");
     if (head->term < receiver->term)
         return refuse(why, "copy batch of an older term");
@@ -123,6 +123,8 @@ const char *receiver_judge_records(const struct receiver *receiver, const struct
             why = judge_range(receiver, &record);
         else if (why == NULL && head->record_count != 1)
             why = "end or promote record that is not alone";
+        else if (why == NULL && record.type > RECORD_PROMOTE)
+            why = "record for a site that was failed over";
         else if (why == NULL && record.type == RECORD_END)
             why = judge_end(cycle, head->half, &record);
         else if (why == NULL && (new_term || !receiver_complete(receiver, head->cycle)))

@@ -112,6 +112,8 @@ static const struct record_use {
     [RECORD_ZERO] = {.volume = true, .generation = true, .page = true, .count = true},
     [RECORD_END] = {.generation = true, .page = true, .count = true, .crc = true},
     [RECORD_PROMOTE] = {.flags = true},
+    [RECORD_MARKED] = {.volume = true, .page = true, .count = true},
+    [RECORD_MARKED_END] = {.flags = false},
 };
 
 static const char *judge_values(const struct record *record)
@@ -120,8 +122,9 @@ static const char *judge_values(const struct record *record)
     case RECORD_PAGE:
         return record->sectors == 0 ? "page record without sectors" : NULL;
     case RECORD_ZERO:
+    case RECORD_MARKED:
         return record->count == 0 || record->page + record->count < record->page
-                   ? "zero record of an impossible range"
+                   ? "record of an impossible range"
                    : NULL;
     case RECORD_END:
         return record->generation != 1 && record->generation != 2

@@ -34,6 +34,9 @@ enum record_type {
     RECORD_ZERO = 2, /* this range reads as zeros; of a lower place than the PAGEs of its cycle */
     RECORD_END = 3,  /* all of the half's part of the cycle, in records by kind */
     RECORD_PROMOTE = 4, /* destage up to this cycle (claim (h)); alone in its batch */
+    /* From a primary that was failed over, to the array that took over: nothing of a cycle. */
+    RECORD_MARKED = 5,     /* these pages may differ */
+    RECORD_MARKED_END = 6, /* and no others; alone in its batch */
     RECORD_TYPE_COUNT
 };
 

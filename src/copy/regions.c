@@ -93,14 +93,14 @@ uint64_t regions_left(const struct regions *regions)
     return left;
 }
 
-/* The first marked page at or after the cursor, or the volume's end. */
-static uint64_t next_marked(const struct region_map *map)
+/* The first marked page at or after `page`, or the volume's end. */
+static uint64_t marked_from(const struct region_map *map, uint64_t page)
 {
-    uint64_t region = map->cursor >> map->shift;
-    if (map->marked == 0 || map->cursor >= map->page_count)
+    uint64_t region = page >> map->shift;
+    if (map->marked == 0 || page >= map->page_count)
         return map->page_count;
     if (bit(map, region))
-        return map->cursor;
+        return page;
     for (region++; region < map->region_count; region++) {
         if (region % 64 == 0 && map->bits[region / 64] == 0)
             region += 63;
@@ -108,6 +108,25 @@ static uint64_t next_marked(const struct region_map *map)
             return region << map->shift;
     }
     return map->page_count;
+}
+
+static uint64_t next_marked(const struct region_map *map)
+{
+    return marked_from(map, map->cursor);
+}
+
+bool regions_run(const struct regions *regions, uint8_t volume, uint64_t from, uint64_t *first,
+                 uint64_t *count)
+{
+    const struct region_map *map = map_of(regions, volume);
+    *first = marked_from(map, from);
+    if (*first == map->page_count)
+        return false;
+    uint64_t region = *first >> map->shift;
+    while (region < map->region_count && bit(map, region))
+        region++;
+    *count = min_u64(region << map->shift, map->page_count) - *first;
+    return true;
 }
 
 bool regions_pending(const struct regions *regions, uint8_t volume)
@@ -159,6 +178,12 @@ void regions_confirm(struct regions *regions, uint32_t ring)
 {
     for (uint32_t i = 0; i < regions->volume_count; i++)
         clear_below(&regions->maps[i], regions_confirmed(regions, (uint8_t)i, ring));
+}
+
+uint64_t regions_bytes_of(uint64_t page_count)
+{
+    uint8_t shift = region_shift(page_count);
+    return (((page_count + (1ull << shift) - 1) >> shift) + 7) / 8;
 }
 
 uint64_t regions_byte_count(const struct regions *regions, uint8_t volume)

@@ -44,6 +44,11 @@ bool regions_next(struct regions *regions, uint8_t volume, uint32_t limit, uint6
 /* Whether regions_next() would find any. */
 bool regions_pending(const struct regions *regions, uint8_t volume);
 
+/* The first run of marked pages at or after `from`, whatever has been sent. False: there is none.
+ */
+bool regions_run(const struct regions *regions, uint8_t volume, uint64_t from, uint64_t *first,
+                 uint64_t *count);
+
 /* What has been sent must be sent again. */
 void regions_rewind(struct regions *regions, uint8_t volume);
 
@@ -59,6 +64,8 @@ uint64_t regions_confirmed(const struct regions *regions, uint8_t volume, uint32
 /* The volume's bitmap as bytes, region i = bit i % 8 of byte i / 8: some of them, and others'
  * joined to it. */
 uint64_t regions_byte_count(const struct regions *regions, uint8_t volume);
+/* The same, of a volume of so many pages. */
+uint64_t regions_bytes_of(uint64_t page_count);
 void regions_get_bytes(const struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,
                        uint8_t *bytes);
 void regions_join_bytes(struct regions *regions, uint8_t volume, uint64_t from, uint32_t count,

@@ -620,8 +620,7 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
     }
     bool covered =
         superseded && heir != NO_INDEX && (popped->owed & ~pins_at(sender->pins, heir)->owed) == 0;
-    if (covered || pin->passed_on ||
-        (superseded && zeroed_since(sender, volume, page, popped))) {
+    if (covered || pin->passed_on || (superseded && zeroed_since(sender, volume, page, popped))) {
         pins_clear(sender->pins, popped->slot);
         return SENDER_DROPPED;
     }

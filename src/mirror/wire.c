@@ -156,6 +156,7 @@ static const struct header_use {
                       .crc = true},
     [HEADER_PROMOTE] = {.flags = HEADER_CONSISTENT, .volume = true, .page = true, .count = true},
     [HEADER_ZEROED] = {.volume = true, .page = true},
+    [HEADER_SITE] = {.volume = true, .slot = true, .page = true, .count = true},
 };
 
 static bool may_count_nothing(uint8_t type)

@@ -93,6 +93,8 @@ enum header_type {
                              half of `slot`, base pages in the upper one, ranges as above */
     HEADER_PROMOTE = 24,  /* what is held of cycles up to `page` counts; count = its time of day */
     HEADER_ZEROED = 25,   /* the ranges of cycles up to `page` read as zeros on the store */
+    HEADER_SITE = 26,     /* the group's era is `page`, and the sender's role in it `slot`, with
+                                flags (array/copy_site.c); count = its epoch */
     HEADER_TYPE_COUNT
 };
 

@@ -157,6 +157,8 @@ static const struct record sound[] = {
     {.type = RECORD_END, .generation = 2},
     {.type = RECORD_PROMOTE},
     {.type = RECORD_PROMOTE, .flags = RECORD_CONSISTENT},
+    {.type = RECORD_MARKED, .volume = 255, .page = 3, .count = UINT64_MAX - 3},
+    {.type = RECORD_MARKED_END},
 };
 
 static void a_record_comes_out_as_it_went_in(void **state)
@@ -193,6 +195,11 @@ static void a_record_has_no_field_of_another_type(void **state)
         {.type = RECORD_PROMOTE, .page = 1},
         {.type = RECORD_PROMOTE, .count = 1},
         {.type = RECORD_PROMOTE, .crc = 1},
+        {.type = RECORD_MARKED, .count = 1, .sectors = 1},
+        {.type = RECORD_MARKED, .count = 1, .generation = 1},
+        {.type = RECORD_MARKED, .count = 1, .crc = 1},
+        {.type = RECORD_MARKED_END, .page = 1},
+        {.type = RECORD_MARKED_END, .count = 1},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(strange); i++)
         assert_string_equal(record_error(&strange[i]), why);
@@ -212,9 +219,11 @@ static void every_bound_of_a_record_is_kept(void **state)
         {{.type = RECORD_END, .generation = 1, .flags = 1}, "record with unknown flags"},
         {{.type = RECORD_PROMOTE, .flags = 0x80}, "record with unknown flags"},
         {{.type = RECORD_PAGE}, "page record without sectors"},
-        {{.type = RECORD_ZERO}, "zero record of an impossible range"},
+        {{.type = RECORD_ZERO}, "record of an impossible range"},
         {{.type = RECORD_ZERO, .page = 2, .count = UINT64_MAX - 1},
-         "zero record of an impossible range"},
+         "record of an impossible range"},
+        {{.type = RECORD_MARKED}, "record of an impossible range"},
+        {{.type = RECORD_MARKED, .count = 1, .flags = 1}, "record with unknown flags"},
         {{.type = RECORD_END}, "end record of an impossible number of halves"},
         {{.type = RECORD_END, .generation = 3}, "end record of an impossible number of halves"},
     };

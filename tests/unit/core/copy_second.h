@@ -45,6 +45,7 @@ static inline void second_memory(void)
     struct arena arena = arena_over(second.memory, measure.used);
     receiver_create(&second.receiver, &arena, ROOM, ROOM, COPIED, second.page_counts, id,
                     ++second.memory_number);
+    second.receiver.era = 1;
     second.free_count = ROOM;
     for (uint32_t i = 0; i < ROOM; i++)
         second.free[i] = i;

@@ -77,6 +77,13 @@ struct side {
     uint64_t changed;
     uint32_t batches_sent;
     uint32_t operator_done, operator_refused;
+    char operator_text[TRACE_LINE];
+    bool hold_records, fail_records; /* what a group asks to be kept is; else it is at once */
+    struct kept_record {
+        bool due, there;
+        uint8_t *fresh, *bytes;
+        uint32_t fresh_bytes, length_bytes;
+    } records[GROUP_LIMIT];
     char refused_why[TRACE_LINE]; /* the last "refused a batch" */
 };
 
@@ -151,9 +158,17 @@ static inline void pair_create_side(int self)
     size = (size + PAGE - 1) / PAGE * PAGE;
     free(side->memory);
     free(side->message);
+    struct kept_record records[GROUP_LIMIT];
+    memcpy(records, side->records, sizeof records);
     *side = (struct side){.memory = aligned_alloc(PAGE, size), .message = malloc(MESSAGE_BYTES)};
+    memcpy(side->records, records, sizeof records);
     memset(side->memory, 0, size);
     side->array = array_create(&config, side->memory, size, pair.now_us);
+    for (uint8_t i = 0; i < config.group_count; i++) {
+        side->records[i].due = false;
+        if (records[i].there)
+            array_load_group(side->array, i, records[i].bytes, records[i].length_bytes);
+    }
 }
 
 static inline void pair_create(void)
@@ -172,6 +187,10 @@ static inline int pair_destroy(void **state)
     for (int self = A; self < PAIR; self++) {
         free(pair.side[self].memory);
         free(pair.side[self].message);
+        for (int i = 0; i < GROUP_LIMIT; i++) {
+            free(pair.side[self].records[i].fresh);
+            free(pair.side[self].records[i].bytes);
+        }
     }
     for (uint32_t i = 0; i < pair.request_count; i++)
         free(pair.seen[i].data);
@@ -222,6 +241,41 @@ static inline void register_answer(struct side *side)
     side->register_due = false;
     array_on_register(side->array, pair.now_us, differs ? REGISTER_CONFLICT : REGISTER_OK,
                       &pair.record);
+}
+
+static inline void records_take(struct side *side, const struct actions *actions)
+{
+    for (uint32_t i = 0; i < actions->group_record_count; i++) {
+        const struct group_record *record = &actions->group_records[i];
+        struct kept_record *kept = &side->records[record->group];
+        assert_false(kept->due);
+        kept->due = true;
+        free(kept->fresh);
+        kept->fresh = malloc(record->length_bytes);
+        kept->fresh_bytes = record->length_bytes;
+        memcpy(kept->fresh, record->bytes, record->length_bytes);
+    }
+}
+
+static inline bool records_step(struct side *side)
+{
+    bool more = false;
+    for (uint8_t i = 0; i < GROUP_LIMIT && !side->hold_records; i++) {
+        struct kept_record *kept = &side->records[i];
+        if (!kept->due)
+            continue;
+        kept->due = false;
+        more = true;
+        if (!side->fail_records) {
+            free(kept->bytes);
+            kept->bytes = kept->fresh;
+            kept->length_bytes = kept->fresh_bytes;
+            kept->fresh = NULL;
+            kept->there = true;
+        }
+        array_on_group_record_kept(side->array, pair.now_us, i, !side->fail_records);
+    }
+    return more;
 }
 
 static inline void take_log(struct side *side, const struct actions *actions)
@@ -331,7 +385,9 @@ static inline bool side_perform(int self, const struct actions *actions)
     for (uint32_t i = 0; i < actions->operator_count; i++) {
         side->operator_done += actions->operators[i].done;
         side->operator_refused += !actions->operators[i].done;
+        snprintf(side->operator_text, sizeof side->operator_text, "%s", actions->operators[i].text);
     }
+    records_take(side, actions);
     if (pair.copies != NULL)
         pair.copies(self, actions);
     side->stopped |= actions->stopped;
@@ -339,7 +395,7 @@ static inline bool side_perform(int self, const struct actions *actions)
     take_log(side, actions);
     return actions->store_count > 0 || actions->register_wanted || actions->reply_wanted ||
            actions->send_wanted || actions->link_reset || actions->completion_count > 0 ||
-           actions->ship_count > 0;
+           actions->ship_count > 0 || actions->group_record_count > 0;
 }
 
 /* One burst: all that is due, then the pump, then its actions. True when more is due somewhere. */
@@ -369,6 +425,7 @@ static inline bool side_step(int self)
     if (!side->hold_link)
         side->message_due = false;
     bool shipped = ships_step(self);
+    shipped |= records_step(side);
     if (pair.copy_step != NULL)
         shipped |= pair.copy_step(self);
     bool more = side_perform(self, array_pump(array, pair.now_us));

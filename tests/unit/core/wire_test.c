@@ -242,6 +242,7 @@ static const int may_carry[HEADER_TYPE_COUNT] = {
     [HEADER_TAKEN] = FLAGS | VOLUME | SLOT | PAGE | COUNT | CRC,
     [HEADER_PROMOTE] = FLAGS | VOLUME | PAGE | COUNT,
     [HEADER_ZEROED] = VOLUME | PAGE,
+    [HEADER_SITE] = VOLUME | SLOT | PAGE | COUNT,
 };
 
 /* Whether the type has a count, which must then not be zero. */
@@ -249,7 +250,8 @@ static bool counts(unsigned type)
 {
     return type == HEADER_RANGE || type == HEADER_STATE || type == HEADER_GROUP ||
            type == HEADER_REGIONS || type == HEADER_BITMAP || type == HEADER_ZEROING ||
-           type == HEADER_RECEIVED || type == HEADER_TERM || type == HEADER_TAKEN;
+           type == HEADER_RECEIVED || type == HEADER_TERM || type == HEADER_TAKEN ||
+           type == HEADER_SITE;
 }
 
 /* The fields whose places WRITE and RANGE use for their cycle and generation. */
