@@ -212,8 +212,8 @@ static struct asked {
 static uint32_t asked_count;
 static bool hold_answers;
 static uint64_t taken_bytes;
-static bool random_bytes; /* what is sent does not get shorter */
-static bool lies;         /* heads that say another length than follows */
+static uint32_t random_step; /* of so many bytes 8 are random; 0: none are */
+static bool lies;            /* heads that say another length than follows */
 static unsigned corrupt;
 
 static uint8_t pattern(uint64_t number, uint32_t at)
@@ -283,6 +283,8 @@ static void on_down(void *context)
     assert_true(is_up);
     is_up = false;
     downs++;
+    if (out->press)
+        assert_int_equal(out->press->busy, 0); /* nobody reads what is given back */
     for (uint32_t i = 0; i < batch_count; i++)
         batches[i]->number = 0;
 }
@@ -328,7 +330,7 @@ static void send_batch(struct batch *batch, uint64_t number, uint32_t length)
     uint32_t at = 0, count = 0;
     batch->number = number;
     memcpy(batch->bytes, &number, sizeof number);
-    for (uint32_t i = COPY_HEAD_SIZE; i + 8 <= length && random_bytes; i += 8)
+    for (uint32_t i = COPY_HEAD_SIZE; i + 8 <= length && random_step > 0; i += random_step)
         put_u64(batch->bytes + i, generator_next(&chance));
     for (uint32_t i = 8; i < length; i += 61)
         batch->bytes[i] = pattern(number, i);
@@ -448,7 +450,8 @@ static void start(const struct plan *plan, bool both)
         fail_msg("%s", wrong);
     copy_outgoing_want(out, true);
     here = 0;
-    is_up = refuses = hold_answers = random_bytes = lies = false;
+    is_up = refuses = hold_answers = lies = false;
+    random_step = 0;
     ups = downs = goods = bads = corrupt = told_again = 0;
     asked_count = 0;
     taken_bytes = 0;
@@ -614,7 +617,7 @@ static void who_loses_the_group_sends_its_sessions_away(void **state)
 static void what_does_not_get_shorter_goes_as_it_is(void **state)
 {
     start(&squeezed, true);
-    random_bytes = true;
+    random_step = 8;
     UNTIL(is_up, 5);
     talk(100, COPY_HEAD_SIZE, 200000);
     assert_int_equal(goods, 100);
@@ -658,6 +661,46 @@ static void a_packed_batch_that_is_none_is_refused(void **state)
     talk(40, 10000, 200000);
     assert_int_equal(goods, 40);
     assert_int_equal(downs + corrupt, 0);
+    stop();
+}
+
+static void a_packed_batch_that_is_damaged_is_refused(void **state)
+{
+    char limited[256];
+    snprintf(limited, sizeof limited, "%sbandwidth = 1M\n", squeezed.send);
+    start(&(struct plan){limited, squeezed.receive}, true);
+    UNTIL(is_up, 5);
+    random_step = 64;
+    send_batch(batches[0], 1, COPY_BATCH_BYTES);
+    UNTIL(out->counts.packed_bytes > 0, 5);
+    assert_true(out->counts.packed_bytes > 100000); /* so that its end has not left yet */
+    memset(out->press->places[0].bytes + out->counts.packed_bytes - 64, 0, 64);
+    UNTIL(bads == 1, 10);
+    assert_int_equal(servers[0]->counts.packed_refused, 1);
+    assert_int_equal(taken_bytes, 0);
+    talk(3, 10000, 20000);
+    assert_int_equal(goods, 3);
+    assert_int_equal(corrupt, 0);
+    stop();
+}
+
+static void batches_being_compressed_are_given_back_unread(void **state)
+{
+    start(&squeezed, true);
+    for (unsigned round = 1; round <= 10; round++) {
+        UNTIL(is_up, 10);
+        for (uint32_t i = 0; i < BATCHES; i++)
+            send_batch(batches[i], round * 100 + i, COPY_BATCH_BYTES);
+        for (unsigned turns = pick(round); turns > 0; turns--)
+            turn();
+        assert_true(out->press->busy > 0);
+        copy_outgoing_reset(out);
+        copy_outgoing_reset(out);
+        UNTIL(downs == round, 10);
+    }
+    UNTIL(is_up, 10);
+    talk(40, 10000, 20000);
+    assert_int_equal(corrupt, 0);
     stop();
 }
 
@@ -854,6 +897,8 @@ int main(void)
         cmocka_unit_test(what_does_not_get_shorter_goes_as_it_is),
         cmocka_unit_test(who_does_not_know_zstd_is_not_sent_it),
         cmocka_unit_test(a_packed_batch_that_is_none_is_refused),
+        cmocka_unit_test(a_packed_batch_that_is_damaged_is_refused),
+        cmocka_unit_test(batches_being_compressed_are_given_back_unread),
         cmocka_unit_test(packed_batches_take_no_more_memory_than_there_is),
         cmocka_unit_test(a_broken_way_costs_no_more_than_sending_again),
         cmocka_unit_test(only_the_right_ones_come_in),

@@ -93,13 +93,13 @@ static void damaged_bytes_are_refused_or_are_a_batch_of_the_same_length(void **s
     uint32_t size;
     for (uint32_t cut = 0; cut < gained; cut += cut < 300 ? 1 : 977)
         assert_non_null(unpack(packed, cut, &whole, &size));
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 4000; round++) {
         memcpy(copy, packed, gained);
         for (uint32_t i = 0; i <= pick(4); i++)
             copy[pick(round % 2 ? gained : 200)] ^= (uint8_t)(1 + pick(255));
         refused += unpack(copy, gained, &whole, &size) != NULL;
     }
-    assert_in_range(refused, 2000, 19999); /* the rest is for the batch's checksums to find */
+    assert_in_range(refused, 400, 3999); /* the rest is for the batch's checksums to find */
     free(copy);
 }
 
