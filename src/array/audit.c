@@ -171,6 +171,8 @@ const char *array_check_mirror(const struct array *from, const struct array *to,
         to->incoming.stream != lists->stream || lists->active ||
         lists->list[lists->filling].count > 0)
         return NULL;
+    if (copy_second_promotes(from))
+        return NULL; /* the peer has promoted, and the owner waits until its stores are quiet */
     const char *held = copy_second_check_mirror(from, to);
     if (held != NULL)
         return held;

@@ -208,6 +208,15 @@ bool copy_second_any_zeroing(const struct array *array)
     return false;
 }
 
+bool copy_second_promotes(const struct array *array)
+{
+    for (uint32_t i = 0; i < array->config.group_count; i++) {
+        if (array->copy.groups[i].second.receiver.promoting)
+            return true;
+    }
+    return false;
+}
+
 bool copy_second_holds_hosts(const struct array *array, uint8_t volume)
 {
     const struct group *group = copy_group(array, volume);

@@ -125,6 +125,8 @@ bool copy_second_busy(const struct array *array, const struct group *group);
 bool copy_second_any_busy(const struct array *array);
 /* Ranges of its promoted cycles are not all zero on the store. */
 bool copy_second_any_zeroing(const struct array *array);
+/* A promotion has been decided, and is not carried out here. */
+bool copy_second_promotes(const struct array *array);
 /* Hosts of the volume wait: what it shows is just being changed on the store. */
 bool copy_second_holds_hosts(const struct array *array, uint8_t volume);
 /* No page of the volume may be fetched just now. */

@@ -273,7 +273,7 @@ static inline void look_there(void)
     between.promoted_seen = receiver->promoted;
     between.promotions++;
     between.consistent += receiver->consistent;
-    if (between.promoted != NULL && receiver->consistent)
+    if (between.promoted != NULL)
         between.promoted();
 }
 
