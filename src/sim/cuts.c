@@ -35,6 +35,7 @@ struct image {
 
 struct cut_group {
     bool may_go_back; /* the other site has lost what it had acknowledged */
+    bool blackout;    /* both controllers there were without memory since it was last asked */
     bool fresh;       /* the copy goes another way since a failover: cycles count anew */
     uint32_t image_count;
     struct image *images;
@@ -473,11 +474,14 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
     if (!world->closed[group->images[0].place[world->second]])
         return; /* hosts write here now */
     if (state->promoted < group->promoted) {
-        if (!group->lost && !group->fresh)
+        bool forgot = group->blackout && !consistent;
+        if (!group->lost && !group->fresh && !forgot)
             world_fail(world, "the promoted cycle goes back at %c, from %" PRIu64 " to %" PRIu64,
                        world_letter(who), group->promoted, state->promoted);
         group->promoted = state->promoted;
+        group->consistent = group->consistent && !forgot;
     }
+    group->blackout = false;
     if (state->promoted > group->promoted)
         promote(world, group, state);
     if (consistent && !group->consistent)
@@ -578,6 +582,13 @@ static void begin_anew(struct world *world, struct cut_group *group)
     group->floor = oracle_now(world->oracle) + 1;
     for (uint32_t i = 0; i < group->image_count; i++)
         memset(group->images[i].due, 0, group->images[i].cells * sizeof(uint64_t));
+}
+
+void cuts_blackout(struct world *world)
+{
+    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
+        if (world->closed[world->cuts->groups[g].images[0].place[world->second]])
+            world->cuts->groups[g].blackout = true;
 }
 
 void cuts_loss(struct world *world)

@@ -32,6 +32,8 @@ uint64_t cuts_count(const struct world *world, uint8_t volume);
 void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t length,
                const uint8_t *data, uint64_t since);
 
+/* Nobody there has anything in memory: what is known of the copy may be less, if it says so. */
+void cuts_blackout(struct world *world);
 /* The array has accepted that what it had acknowledged is lost. */
 void cuts_loss(struct world *world);
 

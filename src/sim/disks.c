@@ -134,7 +134,8 @@ static void check_action(struct world *world, uint8_t who, const struct store_ac
         world_fail(world, "%c asks for a %s of %" PRIu64 " bytes with %" PRIu64 " in its iov",
                    world_letter(who), name, action->length_bytes, iov_sum(action));
     struct controller *controller = &world->controllers[who];
-    if (controller->writes_in_flight > world->config.destage_io_limit ||
+    /* And each group may be zeroing a promoted range. */
+    if (controller->writes_in_flight > world->config.destage_io_limit + world->config.group_count ||
         controller->reads_in_flight > world->config.fetch_io_limit)
         world_fail(world, "%c has %u store writes and %u store reads in flight", world_letter(who),
                    controller->writes_in_flight, controller->reads_in_flight);

@@ -24,7 +24,7 @@ const char *const fault_name[FAULT_COUNT] = {
     "crash",      "machine",   "both",         "pause",   "break", "partition",
     "oneway",     "register",  "error",        "slow",    "power", "corrupt",
     "move",       "stop",      "cut",          "late",    "clock", "long-break",
-    "long-stall", "long-slow", "long-corrupt", "suspend", "site",
+    "long-stall", "long-slow", "long-corrupt", "suspend", "site",  "stray",
 };
 
 /* An EVENT_FAULT that is not of a kind: see late_answer(), faults_on_death(). */
@@ -422,6 +422,7 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
         if (world->copies)
             sites_fault(world, kind, who);
         break;
+    case FAULT_STRAY:
     case FAULT_COUNT:
         break;
     }

@@ -747,7 +747,8 @@ void hosts_on_turn(struct world *world, const struct event *event)
         if (!verifier)
             draw_request(world, slot);
         if (!verifier && world->closed[slot->request.volume] &&
-            !generator_chance(&world->traffic, 1, 20)) { /* hosts seldom go astray */
+            (world->options.without & 1u << FAULT_STRAY ||
+             !generator_chance(&world->traffic, 1, 20))) { /* hosts seldom go astray */
             turn_at(world, slot, world->now_us + 20000);
             return;
         }

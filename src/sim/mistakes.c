@@ -13,9 +13,12 @@
 
 static const struct {
     const char *name, *text;
+    bool groups; /* found only in seeds with groups */
 } rows[] = {
-#define MISTAKE_ROW(name, text) {#name, text},
-    MISTAKE_LIST(MISTAKE_ROW) COPY_MISTAKE_LIST(MISTAKE_ROW) GROUP_MISTAKE_LIST(MISTAKE_ROW)
+#define MISTAKE_ROW(name, text) {#name, text, false},
+#define GROUP_ROW(name, text)   {#name, text, true},
+    MISTAKE_LIST(MISTAKE_ROW) COPY_MISTAKE_LIST(GROUP_ROW) GROUP_MISTAKE_LIST(GROUP_ROW)
+#undef GROUP_ROW
 #undef MISTAKE_ROW
 };
 
@@ -36,5 +39,5 @@ const char *mistakes_make(const char *name)
 void mistakes_print(FILE *to)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-        fprintf(to, "%s\t%s\n", rows[i].name, rows[i].text);
+        fprintf(to, "%s\t%s\t%s\n", rows[i].name, rows[i].text, rows[i].groups ? "on" : "off");
 }

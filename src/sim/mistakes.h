@@ -12,7 +12,7 @@
 /* The core makes this mistake from now on. NULL, or a sentence saying why it does not. */
 const char *mistakes_make(const char *name);
 
-/* One line for each: its name, a tab, what is done wrong. */
+/* One line for each: its name, what is done wrong, and what --groups has to be; tabs between. */
 void mistakes_print(FILE *to);
 
 #endif

@@ -222,6 +222,12 @@ static void print_counts(const struct statistics *count)
         if (count->faults[kind] > 0)
             printf(" %s %" PRIu64, fault_name[kind], count->faults[kind]);
     putchar('\n');
+    if (count->group_seeds > 0)
+        printf("%" PRIu64 " seeds with groups: %" PRIu64 " requests completed, %" PRIu64
+               " batches (%" PRIu64 " good, %" PRIu64 " refused), %" PRIu64 " promotions, %" PRIu64
+               " of them consistent, %" PRIu64 " failovers\n",
+               count->group_seeds, count->group_requests, count->batches, count->replies[1],
+               count->replies[0], count->cuts, count->consistent, count->failovers);
 }
 
 static void add_counts(struct statistics *sum, const struct statistics *one)
@@ -261,6 +267,10 @@ static void print_totals(const struct statistics *sum, uint64_t seeds, uint64_t 
            sum->losses);
     for (size_t op = 0; op < ARRAY_LENGTH(ops); op++)
         printf(" host_%s %" PRIu64, ops[op], sum->done[op]);
+    printf(" group_seeds %" PRIu64 " group_requests %" PRIu64 " batches %" PRIu64
+           " promotions %" PRIu64 " promotions_consistent %" PRIu64 " failovers %" PRIu64,
+           sum->group_seeds, sum->group_requests, sum->batches, sum->cuts, sum->consistent,
+           sum->failovers);
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         printf(" fault_%s %" PRIu64, fault_name[kind], sum->faults[kind]);
     putchar('\n');
@@ -316,7 +326,7 @@ int main(int argc, char **argv)
         return replay(&arguments);
     struct statistics sum = {0};
     time_t start = time(NULL);
-    uint64_t done = 0, failed = 0, with_groups = 0, group_requests = 0;
+    uint64_t done = 0, failed = 0;
     for (uint64_t i = 0; i < arguments.seeds; i++) {
         if (arguments.limit_s > 0 && (uint64_t)(time(NULL) - start) >= arguments.limit_s)
             break;
@@ -329,8 +339,8 @@ int main(int argc, char **argv)
         done++;
         add_counts(&sum, &world->count);
         if (world->other) {
-            with_groups++;
-            group_requests += world->count.completed + world->other->count.completed;
+            sum.group_seeds++;
+            sum.group_requests += world->count.completed + world->other->count.completed;
             add_counts(&sum, &world->other->count);
         }
         if (wrong) {
@@ -346,12 +356,6 @@ int main(int argc, char **argv)
             break;
     }
     print_counts(&sum);
-    if (with_groups > 0)
-        printf("%" PRIu64 " seeds with groups, %" PRIu64 " requests completed there, %" PRIu64
-               " batches (%" PRIu64 " good, %" PRIu64 " refused), %" PRIu64
-               " promotions seen, %" PRIu64 " of them consistent, %" PRIu64 " failovers\n",
-               with_groups, group_requests, sum.batches, sum.replies[1], sum.replies[0], sum.cuts,
-               sum.consistent, sum.failovers);
     if (arguments.quiet)
         print_totals(&sum, done, failed);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done, failed);

@@ -68,13 +68,26 @@ static uint64_t pick(struct generator *generator, const uint64_t *from, size_t c
 
 /* ---- what a seed means ---- */
 
+/* Dirty, pinned and held pages share the cache. */
+static void make_room(struct array_config *config)
+{
+    uint32_t high = max_u32(min_u32(config->dirty_high_percent, 70), 40);
+    config->dirty_high_percent = (uint8_t)high;
+    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 35);
+}
+
+/* A group's share of what may be held. */
+static uint32_t room_of(const struct array_config *config)
+{
+    return config->slot_count * config->dirty_high_percent / 100 / 2 / config->group_count;
+}
+
 static void draw_groups(struct sites *sites, struct world *first)
 {
     struct generator *draw = &sites->draw;
     struct array_config *config = &first->config;
     config->slot_count = max_u32(config->slot_count, 128);
-    config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 70);
-    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 45);
+    make_room(config);
     config->group_count = 1;
     if (config->volume_count >= 2 && generator_chance(draw, 1, 4))
         config->group_count = 2;
@@ -86,7 +99,7 @@ static void draw_groups(struct sites *sites, struct world *first)
         snprintf(group->name, sizeof group->name, "g%u", g);
         memcpy(group->id, g ? "another identity" : "the identity....", sizeof group->id);
         group->budget_pages = (uint32_t)PICK(draw, most, most, max_u32(most / 4, 2));
-        group->room_pages = (uint32_t)PICK(draw, 64, 128, 256);
+        group->room_pages = room_of(config);
         group->base_pages = (uint32_t)PICK(draw, 16, 64, 256);
         group->shortest_us = PICK(draw, 200, 2000, 20000, 100000);
         group->expose = generator_chance(draw, 1, 2);
@@ -131,9 +144,8 @@ static void draw_second(struct sites *sites, struct world *first)
     for (uint32_t s = 0; s < config->store_count; s++)
         second->disks[s].size = 0;
     config->volume_count = 0;
-    config->slot_count = (uint32_t)PICK(draw, 256, 512, 1024);
-    config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 70);
-    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 45);
+    config->slot_count = (uint32_t)PICK(draw, 128, 256, 512, 1024);
+    make_room(config);
     config->group_count = first->config.group_count;
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
     uint32_t most = (config->slot_count - high) / 2 / config->group_count;
@@ -147,8 +159,8 @@ static void draw_second(struct sites *sites, struct world *first)
         *there = *here;
         there->side = GROUP_SECOND;
         there->budget_pages = most;
-        there->room_pages =
-            (uint32_t)PICK(draw, most, max_u32(config->slot_count / 4 / config->group_count, 16));
+        uint32_t room = room_of(config);
+        there->room_pages = (uint32_t)PICK(draw, room, room, room / 4 + 1);
         for (uint32_t i = 0; i < here->volume_count; i++) {
             there->volumes[i] = (uint8_t)config->volume_count;
             add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);

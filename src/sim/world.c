@@ -10,6 +10,7 @@
 
 #include "base/check_report.h"
 #include "sim/copies.h"
+#include "sim/cuts.h"
 #include "sim/disks.h"
 #include "sim/faults.h"
 #include "sim/hosts.h"
@@ -239,6 +240,8 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     if (!world->controllers[!who].running || !kept ||
         world->controllers[!who].epoch < controller->epoch)
         memset(world->state_done, 0, sizeof world->state_done);
+    if (!world->controllers[!who].running || !kept)
+        cuts_blackout(world);
     controller->last_watcher =
         world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     controller->last_dead_provable = provable;

@@ -47,6 +47,7 @@ enum fault_kind {
     FAULT_LONG_CORRUPT,                /* a batch arrives changed, or without its end */
     FAULT_SUSPEND,                     /* the operator suspends a group, or resumes it */
     FAULT_SITE,                        /* the first site is lost for good */
+    FAULT_STRAY,                       /* a host comes to a copy */
     FAULT_COUNT
 };
 
@@ -245,7 +246,7 @@ struct statistics {
     uint64_t requests, completed, refused, crashes, pauses, takeovers, moves, stops, losses,
         store_operations;
     uint64_t shipped, compares, states;
-    uint64_t batches, replies[2], cuts, consistent, failovers;
+    uint64_t group_seeds, group_requests, batches, replies[2], cuts, consistent, failovers;
     uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
     uint64_t done[HOST_OP_COUNT]; /* of `completed`, by kind */
 };
