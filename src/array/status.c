@@ -87,7 +87,11 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
 
 enum array_hosts array_hosts(const struct array *array, uint8_t volume)
 {
-    return copy_site_refuses(array, volume) ? ARRAY_HOSTS_REFUSED : ARRAY_HOSTS_SERVED;
+    const struct group *group = copy_group(array, volume);
+    if (group == NULL || copy_site_judge(group, HOST_WRITE) == HOST_OK)
+        return ARRAY_HOSTS_SERVED;
+    return copy_site_judge(group, HOST_READ) == HOST_OK ? ARRAY_HOSTS_READ_ONLY
+                                                        : ARRAY_HOSTS_REFUSED;
 }
 
 enum array_service array_service(const struct array *array, uint8_t volume)

@@ -446,7 +446,8 @@ class Pair:
             for bad in ("AddressSanitizer", "runtime error:", "assertion failed", "check failed", "Assertion"):
                 assert bad not in text, f"{controller.name}'s log says {bad!r}:\n{controller.log_tail()}"
             chap = {pair[1] for host in self.hosts for pair in (host.chap, host.mutual) if pair}
-            for secret in filter(None, {self.secret, *self.secrets.values(), *chap}):
+            groups = {line.partition(" = ")[2] for line in self.more if line.startswith("secret = ")}
+            for secret in filter(None, {self.secret, *self.secrets.values(), *chap, *groups}):
                 assert secret not in text, f"{controller.name}'s log holds the secret"
 
     # ---- the store, read without us ----
