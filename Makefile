@@ -32,6 +32,8 @@ demo:
 	tools/setup demo
 	+$(MAKE) --no-print-directory build
 	tools/demo
+	tools/demo --remote
+	tools/demo --postgres
 
 # Release code with its assertions, then real processes; ends with one line: N passed, N failed.
 test:
@@ -67,7 +69,7 @@ clean:
 
 help:
 	@echo 'make            build into $(BUILD)/'
-	@echo 'make demo       two controllers on this machine, one is killed, nothing is lost (installs packages)'
+	@echo 'make demo       a controller is killed, then a site, with a database too (installs packages)'
 	@echo 'make test       unit, story, fault and end-to-end tests (installs packages)'
 	@echo 'make check      format, folder rules, warnings, and the tests and fuzz targets under sanitizers'
 	@echo 'make soak       the simulator on all cores for HOURS=n (default: until stopped); failing seeds stay in soak/'

@@ -563,6 +563,22 @@ class Sites:
         """`holdfast group ACTION GROUP`."""
         return self.cli(pair, "group", action, self.group, *words, **more)
 
+    def fail_over(self, pair, patience=15.0, on_refusal=None):
+        """`holdfast group failover`, again while it is refused because the other array was heard just now. Returns what it
+        said. on_refusal(text): told of the first refusal."""
+        answers = []
+
+        def done():
+            answers.append(self.act(pair, "failover", check=False))
+            if answers[-1].returncode != 0 and "still answers" not in answers[-1].stderr:
+                raise AssertionError(f"failover at {pair.name}:\n{answers[-1].stderr}\n{pair.logs(30)}")
+            if answers[-1].returncode != 0 and len(answers) == 1 and on_refusal:
+                on_refusal(next(line for line in answers[0].stderr.splitlines() if "still answers" in line))
+            return answers[-1].returncode == 0
+
+        wait_for(lambda: f"the failover at {pair.name}: {answers[-1].stderr}\n{pair.logs(30)}", done, patience, step=0.1)
+        return answers[-1].stdout.strip()
+
     def destroy(self, pair):
         """The site is gone: SIGKILL to all of it."""
         for controller in (pair.a, pair.b):

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The Holdfast authors
+
+"""The steps (a) to (i) of the remote copy (docs/claims.md), one after the other, on four controllers: what hosts hear is
+seen by a host, what the arrays say to each other on the line, and what is destaged in the second array's store files."""
+
+import time
+
+import pytest
+
+from copy_wire import END, PAGE, PROMOTE, Listener
+from holdfast import MI, wait_for
+
+VOLUMES = [("alpha", 4 * MI, "a"), ("beta", 4 * MI, "b")]
+FIRST, SECOND = b"1" * 4096, b"2" * 4096
+LONG = 3.0  # seconds: of a host that waited for the second site, or a store that was written too early
+
+
+@pytest.fixture
+def sites(make_sites):
+    sites = make_sites(volumes=VOLUMES, destage_after="10ms")
+    sites.wait_state(sites.first, "copying", timeout=40)
+    # What is promoted from here on is in the store at once: nothing of the initial copy stands before it.
+    wait_for("the initial copy to be destaged", lambda: all(
+        volume["dirty_pages"] == 0 for c in (sites.second.a, sites.second.b) for volume in c.status()["volumes"]), 40)
+    return sites
+
+
+def stall(sites, *towards):
+    for way in sites.up.values():
+        way.stall(*towards)
+
+
+def let_pass(sites):
+    for way in sites.up.values():
+        way.heal()
+
+
+def write_one_after_the_other(sites):
+    """The first write to a volume of a, the second, of b's, after the first was acknowledged. Returns the seconds."""
+    handles = [sites.first.a.connect("alpha"), sites.first.b.connect("beta")]
+    began = time.monotonic()
+    handles[0].pwrite(FIRST, MI)
+    handles[1].pwrite(SECOND, MI)
+    took = time.monotonic() - began
+    for handle in handles:
+        handle.shutdown()
+    return took
+
+
+def shown(sites):
+    """Whether the second array's store holds each of the two writes."""
+    return tuple(sites.second.store_pread(volume)(MI, 4096) == data
+                 for volume, data in (("alpha", FIRST), ("beta", SECOND)))
+
+
+def look_for(sites, seconds):
+    """All that shown() was within so many seconds."""
+    seen, end = set(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        seen.add(shown(sites))
+        time.sleep(0.01)
+    return seen
+
+
+def test_a_to_d_hosts_have_their_completions_although_nothing_reaches_the_second_site(sites):
+    stall(sites)
+    assert write_one_after_the_other(sites) < LONG
+    for controller, volume, data in ((sites.first.b, "alpha", FIRST), (sites.first.a, "beta", SECOND)):
+        handle = controller.connect(volume)  # through the other controller: both halves of the cache serve it
+        assert handle.pread(4096, MI) == data
+        handle.shutdown()
+    assert look_for(sites, 0.5) == {(False, False)}
+    let_pass(sites)
+    wait_for("both at the second site", lambda: shown(sites) == (True, True), 20)
+
+
+def test_e_to_h_what_travels_is_cycles_and_each_is_promoted_after_all_of_it_was_reported_complete(sites):
+    listener = Listener(sites.up.values())
+    sites.up["a"].break_connections()  # so that it hears the sessions from their beginning
+    sites.up["b"].break_connections()
+    sites.wait_state(sites.first, "copying", timeout=20)
+    for _ in range(30):
+        write_one_after_the_other(sites)
+        time.sleep(0.05)  # longer than a cycle, so that there are many
+    wait_for("both at the second site", lambda: shown(sites) == (True, True), 20)
+    assert not listener.failure and not listener.digests
+    batches = list(listener.batches)
+    promotions = [b for b in batches if PROMOTE in b.types and b.answered]
+    assert len(promotions) > 2
+    with_data = 0
+    for promotion in promotions:
+        assert promotion.types == [PROMOTE]
+        own = [b for b in batches if (b.term, b.cycle) == (promotion.term, promotion.cycle) and PROMOTE not in b.types
+               and b.sent < promotion.sent]
+        if not own:
+            continue  # of a cycle that was sent before the listener heard
+        assert all(batch.wall_us == promotion.wall_us for batch in own if batch.half == promotion.half)
+        ends = {batch.half for batch in own if END in batch.types and batch.good and batch.answered < promotion.sent}
+        assert ends == {0, 1}, f"cycle {promotion.cycle} was promoted, and its ENDs answered are of {ends}"
+        assert all(batch.answered and batch.answered < promotion.sent for batch in own if PAGE in batch.types)
+        with_data += any(PAGE in batch.types for batch in own)
+    assert with_data > 4
+    cycles = [promotion.cycle for promotion in promotions]
+    assert cycles == sorted(set(cycles)), "promotions go in order"
+    walls = [promotion.wall_us for promotion in promotions]
+    assert walls == sorted(walls)
+
+
+def test_i_nothing_is_destaged_at_the_second_site_before_the_message_that_says_so(sites):
+    # All that the first array sends arrives, but it hears no answer: so it sends no promotion of what is written now.
+    stall(sites, "down")
+    before = sum(g["incoming"]["batches"] for g in sites.groups(sites.second))
+    write_one_after_the_other(sites)
+    assert look_for(sites, 1.5) == {(False, False)}
+    assert sum(g["incoming"]["batches"] for g in sites.groups(sites.second)) > before, "nothing came"
+    let_pass(sites)
+    seen = look_for(sites, 3)
+    assert seen <= {(False, False), (True, False), (False, True), (True, True)}
+    wait_for("both at the second site", lambda: shown(sites) == (True, True), 20)
+
+
+def test_i_what_is_not_promoted_is_not_there_after_a_failover(sites):
+    stall(sites, "down")
+    write_one_after_the_other(sites)
+    time.sleep(0.5)
+    sites.destroy(sites.first)
+    sites.fail_over(sites.second)
+    handle = sites.second.a.connect("alpha")
+    assert handle.pread(4096, MI) == bytes(4096)
+    handle.shutdown()
