@@ -177,13 +177,15 @@ static void discard_all(struct array *array, struct group *group)
 
 static void go_astray(struct array *array, struct group *group, const char *why)
 {
-    array_log(array, LOG_ERROR,
-              "group %s: the two controllers do not agree about what is held: %s; all of it has to "
-              "be sent again after a takeover",
-              group->config->name, why);
+    array_log(
+        array, LOG_ERROR,
+        "group %s: the two controllers do not agree about what is held: %s; everything has to "
+        "be copied again after a takeover",
+        group->config->name, why);
     discard_all(array, group);
     group->second.receiver.role = COPY_EMPTY;
     group->second.receiver.consistent = false;
+    group->second.receiver.promoted = group->second.receiver.promoted_wall_us = 0;
     group->second.astray = true;
 }
 

@@ -100,8 +100,9 @@ struct pair_world {
      * happen what is due, true when something did. */
     void (*copies)(int self, const struct actions *actions);
     bool (*copy_step)(int self);
-    uint32_t session; /* the newest one that carries ships */
-    bool ships;       /* else requests to the other controller's volumes are refused */
+    bool (*store_later)(void); /* whether a store operation waits, and others pass it */
+    uint32_t session;          /* the newest one that carries ships */
+    bool ships;                /* else requests to the other controller's volumes are refused */
     struct seen seen[REQUESTS];
 };
 
@@ -227,6 +228,10 @@ static inline void store_answer(int self)
     side->op_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         enum store_result result = pair.answer[ops[i].op];
+        if (pair.store_later != NULL && pair.store_later()) {
+            side->ops[side->op_count++] = ops[i];
+            continue;
+        }
         if (result == STORE_DONE)
             store_move(&ops[i]);
         array_on_store(side->array, pair.now_us, ops[i].io, result);

@@ -360,6 +360,7 @@ static inline void configure(uint32_t slots, uint32_t budget, uint32_t room, uin
                                    .budget_pages = budget,
                                    .room_pages = side == GROUP_SECOND ? room : 0,
                                    .base_pages = 64,
+                                   .expose = side == GROUP_SECOND,
                                    .shortest_us = 2000};
     if (side == GROUP_SECOND)
         pair.config.volumes[V_B].home = 0;
