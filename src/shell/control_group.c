@@ -41,10 +41,17 @@ static void judge_primary(struct control_group *to, const struct config_group *c
     if (state == GROUP_SYNCING && !status->leader && status->marked_regions == 0 &&
         counts->out.state.flags & COPY_STATE_CONSISTENT)
         state = GROUP_COPYING;
+    if (status->hosts_refused) {
+        /* In odd eras the truth is where `role = send` stands (docs/remote-copy.md). */
+        bool here = (status->era % 2 == 1) == !config->receives;
+        to->condition = "suspended";
+        to->cause = here ? "record" : "other site";
+        return;
+    }
     switch (state) {
     case GROUP_SUSPENDED:
         to->condition = "suspended";
-        to->cause = counts->out.state.role == COPY_FAILED_OVER ? "other site" : "operator";
+        to->cause = "operator";
         break;
     case GROUP_FALLEN:
         to->condition = "suspended";
