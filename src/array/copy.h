@@ -379,8 +379,10 @@ bool copy_site_restore(struct array *array, struct group *group);
 
 /* The bitmap of a primary that was failed over, to the site that took over and from there. */
 void copy_marks_give(struct array *array, struct group *group);
-void copy_site_given(struct group *group);
-bool copy_marks_answered(struct array *array, struct group *group, uint64_t number);
+/* Whether the answer was to one of its batches. */
+bool copy_marks_answered(struct array *array, struct group *group, uint64_t number, bool good);
+/* The last of them was answered well. */
+void copy_site_handed_over(struct group *group);
 void copy_marks_begin_anew(struct group *group);
 /* A batch for a site that does not receive. False: refused, and why. */
 bool copy_marks_take(struct array *array, struct group *group, const uint8_t *bytes,

@@ -83,12 +83,8 @@ void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t index,
     array_begin(array, now_us);
     struct group *group = group_at(array, index);
     struct copy_buffer *buffer = &group->buffers[number % COPY_WINDOW];
-    if (group->up && good && copy_marks_answered(array, group, number)) {
-        copy_site_given(group);
+    if (copy_marks_answered(array, group, number, good))
         return;
-    }
-    if (!good && group->site.marks_out == number && number != 0)
-        copy_drop_session(array, group);
     if (!group->up || !group->sender.attached || buffer->number != number)
         return;
     TRACE(array, "group %s batch %llu answered %d", group->config->name, (unsigned long long)number,

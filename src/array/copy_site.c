@@ -244,8 +244,7 @@ static void change_to(struct group *group, uint64_t era, enum site_role role)
     group->site.next_role = role;
 }
 
-/* The other site knows what differs: from here on this one receives. */
-void copy_site_given(struct group *group)
+void copy_site_handed_over(struct group *group)
 {
     if (group->site.now.role == SITE_FENCED && !group->site.changing)
         change_to(group, group->site.now.era, SITE_RECEIVING);

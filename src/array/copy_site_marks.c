@@ -86,14 +86,19 @@ void copy_marks_give(struct array *array, struct group *group)
                              .length_bytes = size};
 }
 
-bool copy_marks_answered(struct array *array, struct group *group, uint64_t number)
+bool copy_marks_answered(struct array *array, struct group *group, uint64_t number, bool good)
 {
     struct site *site = &group->site;
-    (void)array;
     if (site->marks_out == 0 || site->marks_out != number)
         return false;
     site->marks_out = 0;
-    return site->marks_ended;
+    if (!group->up || site->now.role != SITE_FENCED)
+        return true;
+    if (!good)
+        copy_drop_session(array, group); /* and all of it is begun anew */
+    else if (site->marks_ended)
+        copy_site_handed_over(group);
+    return true;
 }
 
 /* ---- taking ---- */

@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Which site a group's truth is at, and how that changes: failover, the old primary that hears of
+ * it, the way back, and what every start finds again. */
+
+#include "two_sites.h"
+
+static int set_up(void **state)
+{
+    (void)state;
+    create_sites(512, 60);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    destroy_sites();
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static const struct site *site_of(int site, int self)
+{
+    return &inner(site, self)->site;
+}
+
+static void until_consistent(int site)
+{
+    for (int i = 0; i < 1500; i++) {
+        pass_both_ms(10);
+        for (int self = A; self < PAIR; self++) {
+            const struct receiver *receiver = &inner(site, self)->second.receiver;
+            if (array_of(site, self) != NULL && site_of(site, self)->now.role == SITE_RECEIVING &&
+                receiver->consistent && receiver->held_count == 0)
+                return;
+        }
+    }
+    fail_msg("never consistent: %s", inner(site ^ 1, A)->reason);
+}
+
+static uint32_t write_at(int site, int self, uint8_t volume, uint64_t page, uint64_t pages,
+                         uint8_t fill)
+{
+    pair_use(site);
+    uint32_t handle = ask_write(self, volume, page * PAGE, pages * PAGE, fill);
+    settle_both();
+    enum host_result result = pair.seen[handle].result;
+    assert_true(pair.seen[handle].complete);
+    pair_use(ONE);
+    return result;
+}
+
+static enum host_result read_at(int site, int self, uint8_t volume, uint64_t page, uint8_t *fill)
+{
+    pair_use(site);
+    uint32_t handle = ask_read(self, volume, page * PAGE, PAGE);
+    settle_both();
+    assert_true(pair.seen[handle].complete);
+    enum host_result result = pair.seen[handle].result;
+    *fill = pair.seen[handle].data[0];
+    if (result == HOST_OK)
+        assert_bytes(pair.seen[handle].data, PAGE, *fill);
+    pair_use(ONE);
+    return result;
+}
+
+static int owner_at(int site, uint8_t volume)
+{
+    for (int self = A; self < PAIR; self++) {
+        if (array_of(site, self) != NULL && array_owner(array_of(site, self), volume) == 1)
+            return self;
+    }
+    fail_msg("nobody owns it");
+    return A;
+}
+
+static void assert_page(int site, uint8_t volume, uint64_t page, uint8_t fill)
+{
+    uint8_t seen;
+    assert_int_equal(read_at(site, owner_at(site, volume), volume, page, &seen), HOST_OK);
+    assert_int_equal(seen, fill);
+}
+
+static void kill_at(int site, int self)
+{
+    pair_use(site);
+    pair.side[self].dead = true;
+    pair.side[self].op_count = 0;
+    pair.side[self ^ 1].down_due = true;
+    if (!pair.side[self ^ 1].dead)
+        array_on_peer_gone(pair.side[self ^ 1].array, pair.now_us, 0);
+    pair_use(ONE);
+    sessions_lost(site, self);
+    settle_both();
+}
+
+static bool paired_at(int site)
+{
+    pair_use(site);
+    bool paired = !pair.side[A].dead && !pair.side[B].dead && status_of(A)->role == ROLE_PAIRED &&
+                  status_of(B)->role == ROLE_PAIRED;
+    pair_use(ONE);
+    return paired;
+}
+
+static void start_at(int site, int self)
+{
+    pair_use(site);
+    sessions_lost(site, self);
+    pair_create_side(self);
+    pair.side[self].up_due = true;
+    pair.side[self ^ 1].up_due = pair.side[self ^ 1].down_due = true;
+    pair_use(ONE);
+    settle_both();
+}
+
+static void until_paired(int site)
+{
+    for (int i = 0; i < 1000; i++) {
+        pass_both_ms(10);
+        if (paired_at(site))
+            return;
+    }
+    fail_msg("never paired");
+}
+
+static void return_at(int site, int self)
+{
+    start_at(site, self);
+    until_paired(site);
+}
+
+static void ask_stop(int site, int self)
+{
+    array_operator_stop(array_of(site, self), pair_worlds[site].now_us);
+}
+
+static void until_stopped(int site, int self)
+{
+    for (int i = 0; i < 1000 && !side_of(site, self)->stopped; i++)
+        pass_both_ms(10);
+    assert_true(side_of(site, self)->stopped);
+    side_of(site, self)->dead = true;
+    sessions_lost(site, self);
+}
+
+/* Asks for it, and lets it happen; whether it was done. */
+static bool operate(int site, int self, enum group_action action, bool force)
+{
+    struct side *side = side_of(site, self);
+    uint32_t done = side->operator_done, refused = side->operator_refused;
+    array_operator_group(side->array, pair_worlds[site].now_us, 1, 0, action, force);
+    for (int i = 0; i < 300; i++) {
+        settle_both();
+        if (side->operator_done > done)
+            return true;
+        if (side->operator_refused > refused)
+            return false;
+        pass_both_ms(10);
+    }
+    fail_msg("no answer");
+    return false;
+}
+
+static void silence_of_the_primary(void)
+{
+    between.cut = true;
+    pass_both_ms(5100);
+}
+
+static bool operate_there(enum group_action action, bool force)
+{
+    return operate(TWO, owner_at(TWO, V_A), action, force);
+}
+
+/* ---- hosts ---- */
+
+static void a_copy_refuses_hosts(void **state)
+{
+    uint8_t fill;
+    until_consistent(TWO);
+    for (int self = A; self < PAIR; self++) {
+        assert_int_equal(write_at(TWO, self, V_A, 0, 1, 1), HOST_COPY);
+        assert_int_equal(read_at(TWO, self, V_A, 0, &fill), HOST_COPY);
+        assert_int_equal(array_service(array_of(TWO, self), V_A), ARRAY_UNSERVED);
+        assert_int_not_equal(array_service(array_of(TWO, self), V_SAFE), ARRAY_UNSERVED);
+    }
+}
+
+static void an_exposed_copy_is_read_and_not_written(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 3, 1, 0x31), HOST_OK);
+    pass_both_ms(50);
+    int owner = owner_at(TWO, V_A);
+    for (int self = A; self < PAIR; self++)
+        side_of(TWO, self)->array->config.groups[0].expose = true;
+    assert_page(TWO, V_A, 3, 0x31);
+    assert_int_equal(write_at(TWO, owner, V_A, 3, 1, 1), HOST_READ_ONLY);
+    assert_page(TWO, V_A, 3, 0x31);
+}
+
+/* ---- failover ---- */
+
+static void failed_over_hosts_are_served_from_the_promoted_cycle(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 3, 2, 0x11), HOST_OK);
+    assert_int_equal(write_at(ONE, B, V_B, 9, 1, 0x22), HOST_OK);
+    pass_both_ms(50);
+    uint64_t promoted = inner(TWO, A)->second.receiver.promoted;
+    between.cut = true;
+    assert_int_equal(write_at(ONE, A, V_A, 3, 1, 0x99), HOST_OK); /* never leaves the site */
+    kill_at(ONE, A);
+    kill_at(ONE, B);
+    pass_both_ms(5100);
+    assert_true(operate_there(GROUP_FAILOVER, false));
+    char text[64];
+    snprintf(text, sizeof text, "at cycle %llu of 1970-01-01T00:00:", (unsigned long long)promoted);
+    assert_non_null(strstr(side_of(TWO, owner_at(TWO, V_A))->operator_text, text));
+    for (int self = A; self < PAIR; self++) {
+        assert_int_equal(array_group_role(array_of(TWO, self), 0), GROUP_ROLE_FAILED_OVER);
+        assert_int_equal(site_of(TWO, self)->kept.era, 2);
+        assert_int_equal(site_of(TWO, self)->kept.role, SITE_FAILED_OVER);
+    }
+    assert_page(TWO, V_A, 3, 0x11);
+    assert_page(TWO, V_B, 9, 0x22);
+    assert_int_equal(write_at(TWO, owner_at(TWO, V_A), V_A, 3, 1, 0x33), HOST_OK);
+    assert_page(TWO, V_A, 3, 0x33);
+    for (int self = A; self < PAIR; self++)
+        assert_int_equal(regions_left(&inner(TWO, self)->sender.regions), 1);
+}
+
+static void a_failover_while_the_primary_answers_wants_force(void **state)
+{
+    assert_false(operate_there(GROUP_FAILOVER, false));
+    until_consistent(TWO);
+    assert_false(operate_there(GROUP_FAILOVER, false));
+    assert_non_null(strstr(side_of(TWO, owner_at(TWO, V_A))->operator_text, "still answers"));
+    silence_of_the_primary();
+    inner(TWO, owner_at(TWO, V_A))->second.receiver.consistent = false;
+    assert_false(operate_there(GROUP_FAILOVER, false));
+    assert_non_null(strstr(side_of(TWO, owner_at(TWO, V_A))->operator_text, "not consistent"));
+    assert_false(operate(TWO, owner_at(TWO, V_A) ^ 1, GROUP_FAILOVER, true));
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    assert_false(operate_there(GROUP_FAILOVER, true));
+    assert_false(operate(ONE, A, GROUP_FAILOVER, true));
+}
+
+static void what_is_held_and_not_promoted_is_not_shown(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 0, 4, 0x41), HOST_OK);
+    pass_both_ms(50);
+    between.hold_batches = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 4, 0x42), HOST_OK);
+    for (int i = 0; i < 200 && inner(TWO, A)->second.receiver.held_count == 0; i++) {
+        between.hold_batches = false; /* one step: pages have come, their promotion has not */
+        array_step(ONE, A);
+        array_step(TWO, A);
+        array_step(TWO, B);
+        between.hold_batches = true;
+        pass_time(1000);
+    }
+    assert_true(inner(TWO, A)->second.receiver.held_count > 0);
+    between.cut = true;
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    for (int self = A; self < PAIR; self++)
+        assert_int_equal(inner(TWO, self)->second.receiver.held_count, 0);
+    for (uint64_t page = 0; page < 4; page++)
+        assert_page(TWO, V_A, page, 0x41);
+}
+
+static void hosts_wait_until_both_records_are_durable(void **state)
+{
+    until_consistent(TWO);
+    int owner = owner_at(TWO, V_A);
+    for (int late = A; late < PAIR; late++) {
+        if (late == B) {
+            tear_down(state);
+            set_up(state);
+            until_consistent(TWO);
+        }
+        silence_of_the_primary();
+        struct side *asked = side_of(TWO, owner);
+        side_of(TWO, late)->hold_records = true;
+        array_operator_group(asked->array, pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER, false);
+        pass_both_ms(500);
+        assert_int_equal(asked->operator_done, 0);
+        for (int self = A; self < PAIR; self++)
+            assert_int_equal(write_at(TWO, self, V_A, 0, 1, 1), HOST_COPY);
+        side_of(TWO, late)->hold_records = false;
+        pass_both_ms(20);
+        assert_int_equal(asked->operator_done, 1);
+        assert_int_equal(write_at(TWO, owner, V_A, 0, 1, 1), HOST_OK);
+    }
+}
+
+static void a_record_that_cannot_be_kept_is_tried_again(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    struct side *asked = side_of(TWO, owner_at(TWO, V_A));
+    asked->fail_records = true;
+    array_operator_group(asked->array, pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER, false);
+    pass_both_ms(2500);
+    assert_int_equal(asked->operator_done, 0);
+    asked->fail_records = false;
+    pass_both_ms(1100);
+    assert_int_equal(asked->operator_done, 1);
+}
+
+static void a_survivor_ends_what_the_dead_one_began(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    int owner = owner_at(TWO, V_A);
+    side_of(TWO, owner ^ 1)->hold_records = true;
+    array_operator_group(array_of(TWO, owner), pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER,
+                         false);
+    pass_both_ms(50);
+    kill_at(TWO, owner);
+    side_of(TWO, owner ^ 1)->hold_records = false;
+    pass_both_ms(50);
+    assert_int_equal(array_group_role(array_of(TWO, owner ^ 1), 0), GROUP_ROLE_FAILED_OVER);
+    assert_int_equal(write_at(TWO, owner ^ 1, V_A, 0, 1, 1), HOST_OK);
+    return_at(TWO, owner);
+    assert_int_equal(site_of(TWO, owner)->kept.role, SITE_FAILED_OVER);
+    assert_int_equal(site_of(TWO, owner)->kept.era, 2);
+}
+
+static void a_returned_controller_hears_of_it(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    kill_at(TWO, B);
+    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    assert_int_equal(write_at(TWO, A, V_A, 7, 1, 0x71), HOST_OK);
+    return_at(TWO, B);
+    pass_both_ms(50);
+    assert_int_equal(site_of(TWO, B)->kept.era, 2);
+    kill_at(TWO, A);
+    pass_both_ms(50);
+    assert_page(TWO, V_A, 7, 0x71);
+    assert_int_equal(write_at(TWO, B, V_A, 8, 1, 0x72), HOST_OK);
+    assert_int_equal(regions_left(&inner(TWO, B)->sender.regions), 1);
+}
+
+/* ---- the old primary ---- */
+
+static void an_old_primary_refuses_its_hosts_and_remembers(void **state)
+{
+    uint8_t fill;
+    until_consistent(TWO);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    pass_both_ms(200);
+    for (int self = A; self < PAIR; self++) {
+        assert_int_equal(site_of(ONE, self)->kept.era, 2);
+        assert_int_equal(write_at(ONE, self, V_A, 0, 1, 1), HOST_COPY);
+        assert_int_equal(read_at(ONE, self, V_B, 0, &fill), HOST_COPY);
+    }
+    assert_int_equal(write_at(ONE, A, V_SAFE, 0, 1, 1), HOST_OK);
+    assert_false(operate(ONE, A, GROUP_RESUME, false));
+    assert_false(operate(ONE, A, GROUP_RESYNC, true));
+    between.cut = true;
+    kill_at(ONE, A);
+    kill_at(ONE, B);
+    start_at(ONE, A);
+    start_at(ONE, B);
+    for (int self = A; self < PAIR; self++) {
+        array_operator_accept_loss(array_of(ONE, self), pair_worlds[ONE].now_us, 1, true);
+        pass_both_ms(100);
+    }
+    until_paired(ONE);
+    for (int self = A; self < PAIR; self++)
+        assert_int_not_equal(write_at(ONE, self, V_A, 0, 1, 1), HOST_OK);
+}
+
+static void what_an_old_primary_still_sends_is_refused(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 0, 4, 0x51), HOST_OK);
+    pass_both_ms(50);
+    between.hold_batches = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 4, 0x52), HOST_OK);
+    pass_both_ms(20);
+    uint32_t refused = between.refused[ONE];
+    int owner = owner_at(TWO, V_A);
+    array_operator_group(array_of(TWO, owner), pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER, true);
+    array_step(TWO, owner);
+    between.hold_batches = false;
+    pass_both_ms(300);
+    assert_true(between.refused[ONE] > refused || between.session[ONE][A].up == false ||
+                site_of(ONE, A)->now.role != SITE_PRIMARY);
+    for (uint64_t page = 0; page < 4; page++)
+        assert_page(TWO, V_A, page, 0x51);
+}
+
+/* ---- the way back ---- */
+
+static void assert_sites_are_equal(void)
+{
+    uint8_t fill[PAIRS];
+    for (int v = 0; v < COPIED; v++) {
+        for (uint64_t page = 0; page < 64; page++) {
+            int site = site_of(ONE, owner_at(ONE, V_A))->open ? TWO : ONE;
+            for (int self = A; self < PAIR; self++)
+                side_of(site, self)->array->config.groups[0].expose = true;
+            for (int at = ONE; at < PAIRS; at++)
+                assert_int_equal(read_at(at, owner_at(at, copied[v]), copied[v], page, &fill[at]),
+                                 HOST_OK);
+            if (fill[ONE] != fill[TWO])
+                fail_msg("volume %d page %llu: %02x and %02x", v, (unsigned long long)page,
+                         fill[ONE], fill[TWO]);
+        }
+    }
+}
+
+/* At site ONE what never came to TWO, at TWO what was written after the failover. */
+static void diverge(void)
+{
+    until_consistent(TWO);
+    for (uint64_t page = 0; page < 64; page += 4) {
+        assert_int_equal(write_at(ONE, A, V_A, page, 1, 0x10), HOST_OK);
+        assert_int_equal(write_at(ONE, B, V_B, page, 1, 0x11), HOST_OK);
+    }
+    pass_both_ms(100);
+    between.cut = true;
+    pass_both_ms(100);
+    assert_int_equal(write_at(ONE, A, V_A, 4, 2, 0x20), HOST_OK);  /* overwritten there */
+    assert_int_equal(write_at(ONE, B, V_B, 32, 2, 0x21), HOST_OK); /* not touched there */
+    pass_both_ms(5100);
+    assert_true(operate_there(GROUP_FAILOVER, false));
+    int owner = owner_at(TWO, V_A);
+    assert_int_equal(write_at(TWO, owner, V_A, 4, 1, 0x30), HOST_OK);
+    assert_int_equal(write_at(TWO, owner, V_B, 48, 1, 0x31), HOST_OK);
+    between.cut = false;
+    pass_both_ms(500);
+}
+
+static void until_role(int site, enum site_role role)
+{
+    for (int i = 0; i < 500; i++) {
+        pass_both_ms(10);
+        if (site_of(site, A)->now.role == role && site_of(site, B)->now.role == role &&
+            site_of(site, A)->settled && site_of(site, B)->settled)
+            return;
+    }
+    fail_msg("the role is %d at a and %d at b", (int)site_of(site, A)->now.role,
+             (int)site_of(site, B)->now.role);
+}
+
+static void reversed_only_what_differs_comes_back(void **state)
+{
+    diverge();
+    until_role(ONE, SITE_RECEIVING);
+    for (int self = A; self < PAIR; self++) {
+        assert_true(site_of(TWO, self)->now.marks);
+        assert_int_equal(regions_left(&inner(ONE, self)->sender.regions), 0);
+        /* 4 at both, 32 at the old primary, 48 here: by regions of 16 pages */
+        assert_int_equal(regions_left(&inner(TWO, self)->sender.regions), 3);
+    }
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    pass_both_ms(100);
+    uint64_t sent = inner(TWO, A)->base_pages_sent + inner(TWO, B)->base_pages_sent;
+    assert_int_equal(sent, 3 * 16);
+    assert_sites_are_equal();
+    assert_page(ONE, V_A, 4, 0x30);
+    assert_page(ONE, V_B, 32, 0x11);
+    assert_page(ONE, V_B, 48, 0x31);
+}
+
+static void going_home_loses_nothing_and_copies_nothing_untouched(void **state)
+{
+    diverge();
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    int owner = owner_at(TWO, V_A);
+    assert_int_equal(write_at(TWO, owner, V_A, 12, 1, 0x61), HOST_OK);
+    pass_both_ms(200);
+    assert_true(operate(TWO, owner, GROUP_SUSPEND, false));
+    pass_both_ms(200);
+    assert_int_equal(regions_left(&inner(TWO, owner)->sender.regions), 0);
+    assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_FAILOVER, true));
+    until_role(TWO, SITE_RECEIVING);
+    assert_page(ONE, V_A, 12, 0x61);
+    assert_page(ONE, V_A, 4, 0x30);
+    assert_int_equal(write_at(ONE, owner_at(ONE, V_B), V_B, 20, 1, 0x62), HOST_OK);
+    uint64_t before = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_REVERSE, false));
+    until_consistent(TWO);
+    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent - before;
+    assert_int_equal(sent, 16);
+    for (int self = A; self < PAIR; self++)
+        assert_int_equal(site_of(ONE, self)->now.era, 3);
+    assert_sites_are_equal();
+}
+
+static void a_reverse_before_the_old_primary_is_back_waits_for_it(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 0, 2, 0x71), HOST_OK);
+    pass_both_ms(100);
+    silence_of_the_primary();
+    assert_int_equal(write_at(ONE, A, V_A, 0, 2, 0x72), HOST_OK);
+    assert_true(operate_there(GROUP_FAILOVER, false));
+    assert_true(operate_there(GROUP_REVERSE, false));
+    pass_both_ms(500);
+    assert_int_equal(write_at(TWO, owner_at(TWO, V_A), V_A, 9, 1, 0x73), HOST_OK);
+    between.cut = false;
+    until_consistent(ONE);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_RECEIVING);
+    assert_sites_are_equal();
+    assert_page(ONE, V_A, 0, 0x71);
+}
+
+static void controllers_of_both_sites_die_on_the_way_back(void **state)
+{
+    for (int dies = 0; dies < 4; dies++) {
+        if (dies > 0) {
+            tear_down(state);
+            set_up(state);
+        }
+        diverge();
+        assert_true(operate_there(GROUP_REVERSE, false));
+        pass_both_ms(20 * (uint32_t)dies);
+        kill_at(dies % 2, dies / 2);
+        pass_both_ms(300);
+        return_at(dies % 2, dies / 2);
+        until_consistent(ONE);
+        pass_both_ms(300);
+        assert_sites_are_equal();
+    }
+}
+
+/* ---- records ---- */
+
+static void stop_both(int site)
+{
+    ask_stop(site, A);
+    ask_stop(site, B);
+    until_stopped(site, A);
+    until_stopped(site, B);
+}
+
+static void a_clean_stop_keeps_role_and_bitmap(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+    stop_both(ONE);
+    assert_int_equal(site_of(ONE, B)->kept.stop, SITE_STOPPED);
+    start_at(ONE, B); /* which was the last */
+    pass_both_ms(200);
+    assert_int_equal(regions_left(&inner(ONE, B)->sender.regions), 1);
+    assert_true(regions_marked(&inner(ONE, B)->sender.regions, 0, 40));
+    return_at(ONE, A);
+    assert_int_equal(regions_left(&inner(ONE, A)->sender.regions), 1);
+    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    between.cut = false;
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_int_equal(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent, sent + 16);
+    assert_sites_are_equal();
+}
+
+static void after_an_unclean_end_everything_is_marked(void **state)
+{
+    until_consistent(TWO);
+    stop_both(ONE);
+    between.cut = true;
+    start_at(ONE, B);
+    pass_both_ms(200);
+    kill_at(ONE, B);
+    start_at(ONE, B);
+    pass_both_ms(200);
+    array_operator_accept_loss(array_of(ONE, B), pair_worlds[ONE].now_us, 1, true);
+    pass_both_ms(200);
+    assert_int_equal(regions_left(&inner(ONE, B)->sender.regions),
+                     2 * (uint64_t)(VOLUME_BYTES / PAGE / COPY_REGION_PAGES));
+}
+
+static void a_stopped_second_array_goes_on_where_it_was(void **state)
+{
+    until_consistent(TWO);
+    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    stop_both(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x82), HOST_OK);
+    start_at(TWO, B);
+    return_at(TWO, A);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_true(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent <= sent + 16);
+    assert_sites_are_equal();
+}
+
+static void a_second_array_that_lost_what_it_had_gets_everything(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x83), HOST_OK);
+    pass_both_ms(50);
+    side_of(TWO, A)->hold_store = side_of(TWO, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x84), HOST_OK);
+    pass_both_ms(50);
+    kill_at(TWO, B);
+    kill_at(TWO, A);
+    start_at(TWO, A);
+    start_at(TWO, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(TWO, A), pair_worlds[TWO].now_us, 1, true);
+    until_paired(TWO);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+    assert_page(ONE, V_A, 0, 0x84);
+}
+
+static void an_older_record_is_not_believed(void **state)
+{
+    uint8_t fill;
+    until_consistent(TWO);
+    silence_of_the_primary();
+    kill_at(TWO, B);
+    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
+    ask_stop(TWO, A);
+    until_stopped(TWO, A);
+    start_at(TWO, B); /* alone, with a record of the first era */
+    pass_both_ms(300);
+    assert_true(site_of(TWO, B)->now.unknown);
+    assert_int_equal(read_at(TWO, B, V_A, 5, &fill), HOST_COPY);
+    between.cut = false; /* the old primary's batches must not come in */
+    pass_both_ms(500);
+    between.cut = true;
+    assert_int_equal(site_of(TWO, B)->now.era, 1);
+    assert_int_equal(inner(TWO, B)->second.receiver.held_count, 0);
+    return_at(TWO, A);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
+        assert_int_equal(site_of(TWO, self)->now.era, 2);
+    }
+    assert_page(TWO, V_A, 5, 0x91);
+}
+
+static void records_that_cannot_be_the_groups_count_as_none(void **state)
+{
+    until_consistent(TWO);
+    stop_both(ONE);
+    struct kept_record *kept = &side_of(ONE, B)->records[0];
+    assert_true(kept->there && kept->length_bytes > 96);
+    uint32_t length = kept->length_bytes;
+    uint8_t *good = malloc(length), *wrong = malloc(length);
+    memcpy(good, kept->bytes, length);
+    kept->there = false;
+    pair_use(ONE);
+    pair_create_side(B);
+    struct array *array = pair.side[B].array;
+    for (uint32_t bit = 0; bit < 8 * length; bit++) {
+        memcpy(wrong, good, length);
+        wrong[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        array_load_group(array, 0, wrong, length);
+        assert_int_equal(site_of(ONE, B)->kept.epoch, 0);
+        assert_false(site_of(ONE, B)->bitmap_loaded);
+    }
+    for (uint32_t shorter = 0; shorter < length; shorter += 7) {
+        array_load_group(array, 0, good, shorter);
+        assert_false(site_of(ONE, B)->bitmap_loaded);
+    }
+    array_load_group(array, 0, good, length);
+    assert_true(site_of(ONE, B)->bitmap_loaded);
+    free(good);
+    free(wrong);
+    side_of(ONE, B)->dead = true;
+}
+
+static void a_suspension_outlives_a_stop(void **state)
+{
+    until_consistent(TWO);
+    assert_true(operate(ONE, A, GROUP_SUSPEND, false));
+    pass_both_ms(50);
+    stop_both(ONE);
+    start_at(ONE, B);
+    return_at(ONE, A);
+    pass_both_ms(300);
+    for (int self = A; self < PAIR; self++)
+        assert_true(inner(ONE, self)->suspended);
+    assert_true(operate(ONE, A, GROUP_RESUME, false));
+    until_consistent(TWO);
+}
+
+static void a_resync_copies_what_is_asked_for(void **state)
+{
+    until_consistent(TWO);
+    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    assert_true(operate(ONE, A, GROUP_RESYNC, true));
+    pass_both_ms(20);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_int_equal(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent,
+                     sent + 2 * LAST_PAGES);
+    assert_true(operate(ONE, A, GROUP_RESYNC, false));
+    until_consistent(TWO);
+    assert_sites_are_equal();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(a_copy_refuses_hosts),
+        TEST(an_exposed_copy_is_read_and_not_written),
+        TEST(failed_over_hosts_are_served_from_the_promoted_cycle),
+        TEST(a_failover_while_the_primary_answers_wants_force),
+        TEST(what_is_held_and_not_promoted_is_not_shown),
+        TEST(hosts_wait_until_both_records_are_durable),
+        TEST(a_record_that_cannot_be_kept_is_tried_again),
+        TEST(a_survivor_ends_what_the_dead_one_began),
+        TEST(a_returned_controller_hears_of_it),
+        TEST(an_old_primary_refuses_its_hosts_and_remembers),
+        TEST(what_an_old_primary_still_sends_is_refused),
+        TEST(reversed_only_what_differs_comes_back),
+        TEST(going_home_loses_nothing_and_copies_nothing_untouched),
+        TEST(a_reverse_before_the_old_primary_is_back_waits_for_it),
+        TEST(controllers_of_both_sites_die_on_the_way_back),
+        TEST(a_clean_stop_keeps_role_and_bitmap),
+        TEST(after_an_unclean_end_everything_is_marked),
+        TEST(a_stopped_second_array_goes_on_where_it_was),
+        TEST(a_second_array_that_lost_what_it_had_gets_everything),
+        TEST(an_older_record_is_not_believed),
+        TEST(records_that_cannot_be_the_groups_count_as_none),
+        TEST(a_suspension_outlives_a_stop),
+        TEST(a_resync_copies_what_is_asked_for),
+#undef TEST
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
