@@ -227,7 +227,8 @@ bool copy_second_holds_hosts(const struct array *array, uint8_t volume)
 bool copy_second_holds_fetches(const struct array *array, uint8_t volume)
 {
     const struct group *group = copy_group(array, volume);
-    return group != NULL && (group->second.zero.count > 0 || group->second.quieting);
+    bool zeroing = group != NULL && group->second.zero.count > 0 && !MISTAKE(read_before_zeroed);
+    return zeroing || (group != NULL && group->second.quieting);
 }
 
 /* ---- applying ---- */

@@ -70,18 +70,52 @@ static bool paired_there(void)
     return paired;
 }
 
-static void return_there(int self)
+static void return_there_begins(int self)
 {
     pair_use(THERE);
     pair_create_side(self);
     pair.side[self].up_due = pair.side[self ^ 1].up_due = true;
     pair_use(HERE);
+}
+
+static void return_there(int self)
+{
+    return_there_begins(self);
     for (int i = 0; i < 1000; i++) {
         pass_both_ms(10);
         if (paired_there())
             return;
     }
     fail_msg("never paired again");
+}
+
+/* The one that stopped last knows all; it starts first. */
+static void up_both_there(void)
+{
+    pair_worlds[THERE].side[A].dead = true;
+    pass_both_ms(200);
+    pair_use(THERE);
+    assert_int_equal(status_of(B)->role, ROLE_SOLO);
+    pair_use(HERE);
+    return_there_begins(A);
+    for (int i = 0; i < 1000 && !paired_there(); i++)
+        pass_both_ms(10);
+    assert_true(paired_there());
+}
+
+/* All that is dirty there reaches the stores. */
+static void destage_both(void)
+{
+    for (int i = 0; i < 200; i++) {
+        pass_both_ms(200);
+        pair_use(THERE);
+        bool clean = (pair.side[A].dead || status_of(A)->slots_dirty == 0) &&
+                     (pair.side[B].dead || status_of(B)->slots_dirty == 0);
+        pair_use(HERE);
+        if (clean)
+            return;
+    }
+    fail_msg("never clean there");
 }
 
 /* ---- one thing at a time ---- */
@@ -175,6 +209,190 @@ static void alone_a_promotion_counts_when_the_stores_have_it(void **state)
     pair_use(HERE);
 }
 
+/* The store does not forget by itself what it is asked to forget. */
+static void discarded_pages_are_zeros_before_anybody_reads(void **state)
+{
+    until_consistent();
+    write_here(A, V_A, 0, 40, 0x61);
+    pass_both_ms(50);
+    destage_both();
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 0), 40 * PAGE, 0x61);
+    pair_use(HERE);
+    int self = shower();
+    pair_worlds[THERE].side[self].hold_store = true;
+    uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
+    settle_both();
+    assert_ok(trim);
+    write_here(A, V_A, 6, 1, 0x62);
+    pass_both_ms(50);
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 4 * PAGE), 30 * PAGE, 0x61);
+    uint32_t read = ask_read(self, V_A, 5 * PAGE, PAGE);
+    pair_use(HERE);
+    settle_both();
+    assert_false(pair_worlds[THERE].seen[read].complete);
+    pair_worlds[THERE].side[self].hold_store = false;
+    pass_both_ms(50);
+    assert_true(pair_worlds[THERE].seen[read].complete);
+    assert_bytes(pair_worlds[THERE].seen[read].data, PAGE, 0);
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 7 * PAGE), 27 * PAGE, 0);
+    pair_use(HERE);
+    assert_shows(0, 0, 4, 0x61);
+    assert_shows(0, 4, 2, 0);
+    assert_shows(0, 6, 1, 0x62);
+    assert_shows(0, 34, 6, 0x61);
+}
+
+/* The owner dies between its word and the store's: its peer zeroes the ranges. */
+static void a_survivor_there_zeroes_what_was_promoted(void **state)
+{
+    until_consistent();
+    write_here(A, V_A, 0, 40, 0x71);
+    pass_both_ms(50);
+    destage_both();
+    int self = shower();
+    pair_worlds[THERE].side[self].hold_store = true;
+    uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
+    settle_both();
+    assert_ok(trim);
+    write_here(A, V_A, 6, 1, 0x72);
+    pass_both_ms(50);
+    assert_int_equal(group_there(self)->second.zero.count, 1);
+    assert_int_equal(group_there(self ^ 1)->second.zero.count, 1);
+    kill_there(self);
+    pass_both_ms(100);
+    assert_int_equal(shower(), self ^ 1);
+    assert_int_equal(group_there(self ^ 1)->second.zero.count, 0);
+    destage_both();
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 0), 4 * PAGE, 0x71);
+    assert_bytes(store_at(V_A, 4 * PAGE), 2 * PAGE, 0);
+    assert_bytes(store_at(V_A, 6 * PAGE), PAGE, 0x72);
+    assert_bytes(store_at(V_A, 7 * PAGE), 27 * PAGE, 0);
+    pair_use(HERE);
+}
+
+/* Writes of the page that are with the store of the controller there. */
+static uint32_t writes_under_way(int self, uint8_t volume, uint64_t page)
+{
+    const struct side *side = &pair_worlds[THERE].side[self];
+    const struct volume_config *config = &pair_worlds[THERE].config.volumes[volume];
+    uint64_t at = config->store_offset_bytes + page * PAGE;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < side->op_count; i++) {
+        const struct store_action *op = &side->ops[i];
+        count += op->op == STORE_WRITE && op->store == config->store && op->offset_bytes <= at &&
+                 op->offset_bytes + op->length_bytes > at;
+    }
+    return count;
+}
+
+static void what_is_on_its_way_to_the_store_goes_first(void **state)
+{
+    until_consistent();
+    destage_both();
+    int self = shower();
+    pair_worlds[THERE].side[self].hold_store = true;
+    write_here(A, V_A, 0, 1, 0x81);
+    pass_both_ms(50);
+    kill_there(self ^ 1); /* alone it destages at once */
+    pass_both_ms(20);
+    assert_int_equal(writes_under_way(self, V_A, 0), 1);
+    return_there_begins(self ^ 1);
+    write_here(A, V_A, 0, 1, 0x82);
+    pass_both_ms(300);
+    assert_int_equal(writes_under_way(self, V_A, 0), 1);
+    pair_worlds[THERE].side[self].hold_store = false;
+    pass_both_ms(300);
+    assert_shows(0, 0, 1, 0x82);
+    destage_both();
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 0), PAGE, 0x82);
+    pair_use(HERE);
+}
+
+static void a_received_group_moves_as_one(void **state)
+{
+    until_consistent();
+    write_here(A, V_A, 0, 4, 0x91);
+    write_here(B, V_B, 0, 4, 0x92);
+    pass_both_ms(50);
+    between.hold_answers = true;
+    write_here(A, V_A, 2, 4, 0x93);
+    pass_both_ms(20);
+    int self = shower();
+    uint32_t done = pair_worlds[THERE].side[self].operator_done;
+    array_operator_move(there(self), pair_worlds[THERE].now_us, 1, V_B, (uint8_t)!self);
+    pass_both_ms(500);
+    assert_int_equal(pair_worlds[THERE].side[self].operator_done, done + 1);
+    assert_int_equal(array_owner(there(self ^ 1), V_A), 1);
+    assert_int_equal(array_owner(there(self ^ 1), V_B), 1);
+    assert_int_equal(shower(), self ^ 1);
+    assert_shows(0, 0, 4, 0x91);
+    between.hold_answers = false;
+    pass_both_ms(200);
+    assert_shows(0, 2, 4, 0x93);
+    assert_shows(1, 0, 4, 0x92);
+    assert_int_equal(group_of(A)->falls + group_of(B)->falls, 0);
+}
+
+static void after_a_clean_stop_what_was_promoted_is_on_the_stores(void **state)
+{
+    until_consistent();
+    write_here(A, V_A, 0, 4, 0xA1);
+    pass_both_ms(50);
+    between.hold_answers = true;
+    write_here(A, V_A, 0, 4, 0xA2);
+    pass_both_ms(50);
+    uint64_t memory = group_there(shower())->second.receiver.memory;
+    for (int self = A; self < PAIR; self++)
+        array_operator_stop(there(self), pair_worlds[THERE].now_us);
+    for (int i = 0; i < 200; i++)
+        pass_both_ms(10);
+    assert_true(pair_worlds[THERE].side[A].stopped && pair_worlds[THERE].side[B].stopped);
+    pair_use(THERE);
+    assert_bytes(store_at(V_A, 0), 4 * PAGE, 0xA1);
+    pair_use(HERE);
+    for (int self = A; self < PAIR; self++) {
+        there_lost(self);
+        pair_use(THERE);
+        pair_create_side(self);
+        pair_use(HERE);
+    }
+    between.hold_answers = false;
+    up_both_there();
+    until_consistent();
+    pass_both_ms(50);
+    assert_true(group_there(shower())->second.receiver.memory != memory);
+    assert_shows(0, 0, 4, 0xA2);
+}
+
+/* The promoted pages of many cycles and those that are held are more than the cache: what is held
+ * waits for the stores, and hosts of other volumes there are served all the while. */
+static void held_pages_leave_room_for_hosts_there(void **state)
+{
+    until_consistent();
+    int self = shower();
+    pair_worlds[THERE].side[self].hold_store = true;
+    for (uint64_t page = 0; page < 900; page += 20) {
+        write_here(A, V_A, page, 20, (uint8_t)(1 + page / 20));
+        pass_both_ms(10);
+    }
+    const struct array *array = there(self);
+    assert_true(array->copy.foreign + slot_dirty_count(&array->table, 0) <= array->high_slots);
+    pair_use(THERE);
+    uint32_t read = ask_read(self, V_SAFE, 0, 8 * PAGE);
+    pair.side[self].hold_store = false;
+    pair_use(HERE);
+    pass_both_ms(5000);
+    assert_true(pair_worlds[THERE].seen[read].complete);
+    until_consistent();
+    for (uint64_t page = 0; page < 900; page += 20)
+        assert_shows(0, page, 20, (uint8_t)(1 + page / 20));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +402,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_survivor_there_has_what_was_held, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_returned_controller_there_gets_what_is_held, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(discarded_pages_are_zeros_before_anybody_reads, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_survivor_there_zeroes_what_was_promoted, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_is_on_its_way_to_the_store_goes_first, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_received_group_moves_as_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(after_a_clean_stop_what_was_promoted_is_on_the_stores,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(held_pages_leave_room_for_hosts_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(alone_a_promotion_counts_when_the_stores_have_it, set_up,
                                         tear_down),
     };
