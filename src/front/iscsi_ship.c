@@ -254,13 +254,15 @@ static enum iscsi_ship_event on_data_in(struct iscsi_ship *ship, const struct is
 {
     struct iscsi_ship_task *task = task_of(ship, pdu);
     const char *wrong = data_in_check(task, pdu);
-    uint8_t *to;
 
     if (wrong)
         return ship_fail(ship, wrong);
-    to = (uint8_t *)task->command.in + task->received_bytes;
-    if (pdu->data_size > 0 && ship->receiver.data != to)
-        memcpy(to, ship->receiver.data, pdu->data_size);
+    if (pdu->data_size > 0) { /* else the command may have no place for any */
+        uint8_t *to = (uint8_t *)task->command.in + task->received_bytes;
+
+        if (ship->receiver.data != to)
+            memcpy(to, ship->receiver.data, pdu->data_size);
+    }
     task->received_bytes += pdu->data_size;
     task->exp_data_sn++;
     if (!pdu->data.has_status)

@@ -191,19 +191,21 @@ void faults_on_operator(struct world *world, const struct event *event)
 {
     if (world->finishing || world->destroyed)
         return;
+    bool hasty = event->index != 0; /* once, besides */
     for (uint8_t w = 0; w < 2; w++) {
         const struct controller *controller = &world->controllers[w];
         if (!controller->running || controller->paused)
             continue;
         bool happens_here = false, slip = !world->healing && !world->options.scripted &&
-                                          generator_chance(&world->chaos, 1, 60);
+                                          generator_chance(&world->chaos, 1, hasty ? 2 : 60);
         if (slip || (controller->role == ROLE_OFFLINE && generator_chance(&world->chaos, 1, 2)))
             happens_here = true;
         if (happens_here && (world->healing || !world->options.replay))
             accept_loss(world, w); /* a replay's acceptances are in its listing */
     }
-    world_event(world, world->now_us + world_between(&world->chaos, 20000, 200000), EVENT_OPERATOR,
-                2, 0, 0);
+    if (!hasty)
+        world_event(world, world->now_us + world_between(&world->chaos, 20000, 200000),
+                    EVENT_OPERATOR, 2, 0, 0);
 }
 
 void faults_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)

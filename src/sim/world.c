@@ -479,6 +479,9 @@ static uint64_t where_to_cut(struct world *world, uint8_t who, const struct acti
         if (!actions->register_wanted || !actions->reg.swap || actions->reg.wanted.in != 3)
             return UINT64_MAX;
         world->cut_armed = false;
+        for (int i = 0; i < 4; i++) /* and the operator is not patient */
+            world_event(world, world->now_us + world_between(&world->chaos, 500, 60000),
+                        EVENT_OPERATOR, 2, 1, 0);
         return actions->store_count + 1;
     }
     if (world->cut_behind_batch) {
