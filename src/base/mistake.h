@@ -88,6 +88,7 @@
       "hosts are served where a copy is received, or after a failover elsewhere")                  \
     X(failover_without_record, "hosts are served after a failover before its record is durable")   \
     X(peer_record_not_awaited, "a failover does not wait for the other controller's record")       \
+    X(old_era_accepted, "a batch of an era that is over is taken")                                 \
     X(newer_era_ignored, "a primary that was failed over goes on")                                 \
     X(old_record_believed, "a record counts though the other controller served alone since")       \
     X(marks_of_any_era, "what an older era's primary had of its own is taken")                     \
@@ -126,7 +127,6 @@
     X(copy_joiner_sends_end, "a returned half sends END for cycles it had no part in")             \
     /* receivers */                                                                                \
     X(copy_batch_known_early, "a batch that is still being applied is answered")                   \
-    X(old_era_accepted, "a batch of an era that is over is taken")                                 \
     X(copy_batch_twice, "a batch that was applied is applied again")                               \
     X(copy_term_keeps_held, "a new term does not discard what was held")                           \
     X(copy_term_passes_promotion, "a new term does not wait for a promotion under way")            \

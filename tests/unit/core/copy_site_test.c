@@ -176,6 +176,18 @@ static bool operate_there(enum group_action action, bool force)
     return operate(TWO, owner_at(TWO, V_A), action, force);
 }
 
+static void until_role(int site, enum site_role role)
+{
+    for (int i = 0; i < 500; i++) {
+        pass_both_ms(10);
+        if (site_of(site, A)->now.role == role && site_of(site, B)->now.role == role &&
+            site_of(site, A)->settled && site_of(site, B)->settled)
+            return;
+    }
+    fail_msg("the role is %d at a and %d at b", (int)site_of(site, A)->now.role,
+             (int)site_of(site, B)->now.role);
+}
+
 /* ---- hosts ---- */
 
 static void a_copy_refuses_hosts(void **state)
@@ -399,6 +411,79 @@ static void what_an_old_primary_still_sends_is_refused(void **state)
         assert_page(TWO, V_A, page, 0x51);
 }
 
+/* A batch of one record, as somebody makes it who knows the group. */
+static bool stray_batch_is_taken(int site, uint64_t era, const struct record *record,
+                                 const uint8_t *data)
+{
+    static uint8_t bytes[COPY_HEAD_SIZE + COPY_RECORD_SIZE + PAGE];
+    uint32_t size = record_data_bytes(record);
+    int self = owner_at(site, V_A);
+    struct copy_head head = {.era = era,
+                             .term = UINT64_C(1) << 50,
+                             .cycle = UINT64_C(1) << 40,
+                             .number = 1,
+                             .first = UINT64_C(1) << 40,
+                             .record_count = 1,
+                             .data_bytes = size};
+    memcpy(head.group, inner(site, self)->config->id, COPY_ID_SIZE);
+    record_put(bytes + COPY_HEAD_SIZE, record);
+    if (size > 0)
+        memcpy(bytes + COPY_HEAD_SIZE + COPY_RECORD_SIZE, data, size);
+    record_put_head(bytes, &head);
+    between.stray = -1;
+    array_on_copy_message(array_of(site, self), pair_worlds[site].now_us, STRAY, 0, bytes,
+                          COPY_HEAD_SIZE + COPY_RECORD_SIZE + size);
+    for (int i = 0; i < 100 && between.stray < 0; i++)
+        settle_both();
+    assert_true(between.stray >= 0);
+    return between.stray == 1;
+}
+
+static void no_batch_of_an_older_era_is_taken(void **state)
+{
+    uint8_t page[PAGE];
+    memset(page, 0xEE, sizeof page);
+    const struct record record = {.type = RECORD_PAGE,
+                                  .sectors = 0xFF,
+                                  .generation = 1,
+                                  .page = 60,
+                                  .crc = crc32c(page, PAGE)};
+    until_consistent(TWO);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    assert_false(stray_batch_is_taken(TWO, 1, &record, page));
+    assert_false(stray_batch_is_taken(TWO, 2, &record, page));
+    until_role(ONE, SITE_RECEIVING);
+    between.hold_batches = true;
+    assert_false(stray_batch_is_taken(ONE, 1, &record, page));
+    assert_int_equal(inner(ONE, owner_at(ONE, V_A))->second.receiver.held_count, 0);
+    assert_true(stray_batch_is_taken(ONE, 2, &record, page));
+}
+
+static void no_marks_of_another_era_are_taken(void **state)
+{
+    const struct record marked = {.type = RECORD_MARKED, .page = 32, .count = 1};
+    const struct record outside = {.type = RECORD_MARKED, .page = LAST_PAGES, .count = 1};
+    const struct record end = {.type = RECORD_MARKED_END};
+    until_consistent(TWO);
+    assert_false(stray_batch_is_taken(TWO, 1, &end, NULL)); /* it receives */
+    silence_of_the_primary();
+    assert_true(operate_there(GROUP_FAILOVER, false));
+    assert_false(stray_batch_is_taken(TWO, 1, &marked, NULL));
+    assert_false(stray_batch_is_taken(TWO, 1, &end, NULL));
+    assert_false(stray_batch_is_taken(TWO, 4, &end, NULL));
+    assert_false(stray_batch_is_taken(TWO, 2, &outside, NULL));
+    assert_false(site_of(TWO, A)->now.marks);
+    assert_int_equal(regions_left(&inner(TWO, A)->sender.regions), 0);
+    assert_true(stray_batch_is_taken(TWO, 2, &marked, NULL));
+    assert_int_equal(regions_left(&inner(TWO, A)->sender.regions), 1);
+    assert_true(stray_batch_is_taken(TWO, 2, &end, NULL));
+    pass_both_ms(20);
+    for (int self = A; self < PAIR; self++) {
+        assert_true(site_of(TWO, self)->now.marks);
+        assert_true(regions_marked(&inner(TWO, self)->sender.regions, 0, 32));
+    }
+}
+
 /* ---- the way back ---- */
 
 static void assert_sites_are_equal(void)
@@ -439,18 +524,6 @@ static void diverge(void)
     assert_int_equal(write_at(TWO, owner, V_B, 48, 1, 0x31), HOST_OK);
     between.cut = false;
     pass_both_ms(500);
-}
-
-static void until_role(int site, enum site_role role)
-{
-    for (int i = 0; i < 500; i++) {
-        pass_both_ms(10);
-        if (site_of(site, A)->now.role == role && site_of(site, B)->now.role == role &&
-            site_of(site, A)->settled && site_of(site, B)->settled)
-            return;
-    }
-    fail_msg("the role is %d at a and %d at b", (int)site_of(site, A)->now.role,
-             (int)site_of(site, B)->now.role);
 }
 
 static void reversed_only_what_differs_comes_back(void **state)
@@ -723,6 +796,8 @@ int main(void)
         TEST(a_returned_controller_hears_of_it),
         TEST(an_old_primary_refuses_its_hosts_and_remembers),
         TEST(what_an_old_primary_still_sends_is_refused),
+        TEST(no_batch_of_an_older_era_is_taken),
+        TEST(no_marks_of_another_era_are_taken),
         TEST(reversed_only_what_differs_comes_back),
         TEST(going_home_loses_nothing_and_copies_nothing_untouched),
         TEST(a_reverse_before_the_old_primary_is_back_waits_for_it),

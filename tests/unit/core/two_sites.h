@@ -11,6 +11,7 @@
 #include "array/internal.h"
 #include "copy_common.h"
 
+enum { STRAY = 1 << 30 };
 enum { ONE = 0, TWO = 1, FLIGHTS = 4 * COPY_WINDOW, ROOM = 150, POLL_US = 50 * 1000 };
 
 struct flight {
@@ -31,6 +32,7 @@ static struct between {
     struct session session[PAIRS][PAIR];
     bool cut; /* nothing goes between the sites */
     bool hold_batches;
+    int stray; /* the answer to a batch that a test made: -1 none yet */
     uint32_t batches[PAIRS], refused[PAIRS];
 } between;
 
@@ -95,6 +97,10 @@ static inline void take_replies(int site, int self, const struct actions *action
 {
     for (uint32_t i = 0; i < actions->copy_reply_count; i++) {
         uint64_t handle = actions->copy_replies[i].handle;
+        if (handle == STRAY) {
+            between.stray = actions->copy_replies[i].good;
+            continue;
+        }
         struct flight *flight =
             &between.session[site ^ 1][handle / FLIGHTS].flight[handle % FLIGHTS];
         assert_true(flight->used && flight->delivered && !flight->answered);
@@ -205,6 +211,30 @@ static inline bool site_step(int self)
             more |= flight_step(site, self, &session->flight[i]);
     }
     return more;
+}
+
+/* What a host would read at that controller: the cache over the store, and zeros where the store
+ * has yet to forget. */
+static inline void peek_at(int site, int self, int volume, uint64_t page, uint8_t into[PAGE])
+{
+    const struct array *array = side_of(site, self)->array;
+    const struct volume_config *config = &array->config.volumes[copied[volume]];
+    const struct second_zeroes *zero = &inner(site, self)->second.zero;
+    uint64_t at = page * PAGE;
+    uint64_t size = config->size_bytes - at < PAGE ? config->size_bytes - at : PAGE;
+    memset(into, 0, PAGE);
+    memcpy(into, pair_worlds[site].store[config->store] + config->store_offset_bytes + at, size);
+    for (uint32_t i = 0; i < zero->count; i++) {
+        if (zero->zeroes[i].volume == volume && page >= zero->zeroes[i].page &&
+            page - zero->zeroes[i].page < zero->zeroes[i].count)
+            memset(into, 0, PAGE);
+    }
+    const struct slot *slot = slot_find(&array->table, slot_key(copied[volume], page));
+    for (int s = 0; slot != NULL && s < PAGE_SECTORS; s++) {
+        if (slot->valid & 1 << s)
+            memcpy(into + s * SECTOR_SIZE, slot_frame(&array->table, slot) + s * SECTOR_SIZE,
+                   SECTOR_SIZE);
+    }
 }
 
 /* The controller's process has ended: so have its sessions, and what it had of others' is never
