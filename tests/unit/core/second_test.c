@@ -209,6 +209,21 @@ static void alone_a_promotion_counts_when_the_stores_have_it(void **state)
     pair_use(HERE);
 }
 
+/* Operations on the page that are with the store of the controller there. */
+static uint32_t under_way(int self, enum store_op kind, uint8_t volume, uint64_t page)
+{
+    const struct side *side = &pair_worlds[THERE].side[self];
+    const struct volume_config *config = &pair_worlds[THERE].config.volumes[volume];
+    uint64_t at = config->store_offset_bytes + page * PAGE;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < side->op_count; i++) {
+        const struct store_action *op = &side->ops[i];
+        count += op->op == kind && op->store == config->store && op->offset_bytes <= at &&
+                 op->offset_bytes + op->length_bytes > at;
+    }
+    return count;
+}
+
 /* The store does not forget by itself what it is asked to forget. */
 static void discarded_pages_are_zeros_before_anybody_reads(void **state)
 {
@@ -232,6 +247,8 @@ static void discarded_pages_are_zeros_before_anybody_reads(void **state)
     pair_use(HERE);
     settle_both();
     assert_false(pair_worlds[THERE].seen[read].complete);
+    assert_int_equal(under_way(self, STORE_TRIM, V_A, 5), 1);
+    assert_int_equal(under_way(self, STORE_READ, V_A, 5), 0);
     pair_worlds[THERE].side[self].hold_store = false;
     pass_both_ms(50);
     assert_true(pair_worlds[THERE].seen[read].complete);
@@ -274,21 +291,6 @@ static void a_survivor_there_zeroes_what_was_promoted(void **state)
     pair_use(HERE);
 }
 
-/* Writes of the page that are with the store of the controller there. */
-static uint32_t writes_under_way(int self, uint8_t volume, uint64_t page)
-{
-    const struct side *side = &pair_worlds[THERE].side[self];
-    const struct volume_config *config = &pair_worlds[THERE].config.volumes[volume];
-    uint64_t at = config->store_offset_bytes + page * PAGE;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < side->op_count; i++) {
-        const struct store_action *op = &side->ops[i];
-        count += op->op == STORE_WRITE && op->store == config->store && op->offset_bytes <= at &&
-                 op->offset_bytes + op->length_bytes > at;
-    }
-    return count;
-}
-
 static void what_is_on_its_way_to_the_store_goes_first(void **state)
 {
     until_consistent();
@@ -299,11 +301,11 @@ static void what_is_on_its_way_to_the_store_goes_first(void **state)
     pass_both_ms(50);
     kill_there(self ^ 1); /* alone it destages at once */
     pass_both_ms(20);
-    assert_int_equal(writes_under_way(self, V_A, 0), 1);
-    return_there_begins(self ^ 1);
+    assert_int_equal(under_way(self, STORE_WRITE, V_A, 0), 1);
     write_here(A, V_A, 0, 1, 0x82);
     pass_both_ms(300);
-    assert_int_equal(writes_under_way(self, V_A, 0), 1);
+    assert_shows(0, 0, 1, 0x82);
+    assert_int_equal(under_way(self, STORE_WRITE, V_A, 0), 1);
     pair_worlds[THERE].side[self].hold_store = false;
     pass_both_ms(300);
     assert_shows(0, 0, 1, 0x82);
