@@ -215,10 +215,13 @@ class Controller:
 
     def destroy(self):
         """SIGKILL to both processes; nothing is waited for."""
-        child = self.child_pid()
-        for pid in filter(None, (child, self.process.pid if self.running() else None)):
+        for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def pids(self):
+        """Of the controller and its warden, those that run."""
+        return [pid for pid in (self.child_pid(), self.process.pid if self.running() else None) if pid]
 
     # ---- questions ----
 
@@ -580,10 +583,11 @@ class Sites:
         return answers[-1].stdout.strip()
 
     def destroy(self, pair):
-        """The site is gone: SIGKILL to all of it."""
-        for controller in (pair.a, pair.b):
-            if controller.process is not None:
-                controller.destroy()
+        """The site is gone, all at once: SIGKILL to all of it."""
+        pids = [pid for controller in (pair.a, pair.b) if controller.process is not None for pid in controller.pids()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def volume_status(status, name):

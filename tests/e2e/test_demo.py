@@ -2,13 +2,12 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 
 """The demonstration: found wherever the program stands, and its second act, which is what a visitor sees first of the
-remote copy, ends well and in less than a minute."""
+remote copy, ends well."""
 
 import os
 import re
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -41,11 +40,9 @@ def test_an_installation_has_all_that_the_acts_need(tmp_path):
     assert said.returncode == 1 and "was not installed with this program" in said.stdout, said.stdout
 
 
-def test_the_second_act_finds_no_hole_and_takes_less_than_a_minute():
-    began = time.monotonic()
+def test_the_second_act_finds_no_hole():
     said = subprocess.run([ROOT / "tools" / "demo", "--remote"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=170, env={**os.environ, "HOLDFAST": str(BINARY)})
     assert said.returncode == 0, said.stdout
     found = re.search(r"found at the second site +1\.\.([\d,]+)\n +holes +0\n", said.stdout)
     assert found and int(found[1].replace(",", "")) > 100, said.stdout
-    assert time.monotonic() - began < 60, said.stdout

@@ -50,8 +50,8 @@ def story(stage):
         if pgbench.poll() is not None:
             raise Lost(f"pgbench has ended:\n{(database.directory / 'pgbench.out').read_text()}")
         say(f"  pgbench: {database.query('SELECT count(*) FROM done')} transactions committed")
-    moment = time.time_ns() // 1000
     sites.destroy(sites.first)
+    moment = time.time_ns() // 1000
     say("kill -9 of all of the first site; its server has no disk any more")
     pgbench.wait(30)
     database.kill()
