@@ -23,10 +23,14 @@ struct sent {
     uint8_t *bytes;
 };
 
+/* What stands there: it is known; a controller alone died, and its last promotion may have reached
+ * the stores in part; the site has lost some of it, and everything has to come again. */
+enum { VAGUE_NOT, VAGUE_LOST, VAGUE_MAYBE };
+
 struct image {
     uint64_t sectors, cells;
     uint8_t *bytes;
-    uint8_t *vague;    /* by sector: what stands there is not known */
+    uint8_t *vague;    /* by sector: VAGUE_* */
     uint64_t *key;     /* by sector: the best record of the cycle that is being built */
     uint64_t *due;     /* by cell: an acknowledged write that may not be missing any more */
     uint8_t place[2];  /* the volume's number at each site */
@@ -36,7 +40,8 @@ struct image {
 struct cut_group {
     bool may_go_back; /* the other site has lost what it had acknowledged */
     bool blackout;    /* both controllers there were without memory since it was last asked */
-    bool fresh;       /* the copy goes another way since a failover: cycles count anew */
+    bool forward; /* from one consistent image to the next: marked pages may have been read late */
+    bool fresh;   /* the copy goes another way since a failover: cycles count anew */
     uint32_t image_count;
     struct image *images;
     struct sent *sent;
@@ -250,14 +255,14 @@ static void show(struct world *world, struct cut_group *group, struct image *ima
          * serves alone. */
         bool kept = before != 0 && !oracle_write_of(oracle, before)->unknown &&
                     oracle_write_of(oracle, before)->end != UINT64_MAX;
-        if (kept && before != id && !group->may_go_back && !group->lost && !image->vague[sector] &&
-            write->end < oracle_write_of(oracle, before)->begin)
+        if (kept && before != id && group->forward && !group->may_go_back && !group->lost &&
+            !image->vague[sector] && write->end < oracle_write_of(oracle, before)->begin)
             world_fail(world, "the copy of %s goes back from write %" PRIu64 " to %" PRIu64,
                        site_of(image, text, sector), before, id);
     }
     memcpy(to, bytes, SECTOR_SIZE);
-    group->vague -= image->vague[sector];
-    image->vague[sector] = 0;
+    group->vague -= image->vague[sector] == VAGUE_LOST;
+    image->vague[sector] = VAGUE_NOT;
     shown_add(world->cuts, sector_hash(image, sector, bytes));
 }
 
@@ -427,6 +432,23 @@ static void forget(struct cut_group *group, uint64_t term, uint64_t cycle)
     }
 }
 
+static void doubt_all(struct cut_group *group)
+{
+    for (uint32_t i = 0; i < group->image_count; i++)
+        for (uint64_t s = 0; s < group->images[i].sectors; s++)
+            if (group->images[i].vague[s] == VAGUE_NOT)
+                group->images[i].vague[s] = VAGUE_MAYBE;
+}
+
+/* A copy that is consistent has everything: what was not in doubt has not come again. */
+static void know_all(struct cut_group *group)
+{
+    for (uint32_t i = 0; i < group->image_count; i++)
+        for (uint64_t s = 0; s < group->images[i].sectors; s++)
+            if (group->images[i].vague[s] == VAGUE_MAYBE)
+                group->images[i].vague[s] = VAGUE_NOT;
+}
+
 static void promote(struct world *world, struct cut_group *group, const struct copy_state *state)
 {
     const struct sent *named = promotion_of(world, group, state);
@@ -442,6 +464,7 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     CHECK(record_get(named->bytes + COPY_HEAD_SIZE, &record) == NULL);
     bool consistent = (record.flags & RECORD_CONSISTENT) != 0;
     uint64_t from = max_u64(group->promoted + 1, named->head.first);
+    group->forward = consistent && group->consistent;
     for (uint64_t c = from; c <= cycle; c++)
         build(world, group, term, c);
     group->promoted = cycle;
@@ -461,8 +484,10 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     look_at_due(world, group, false);
     if (consistent)
         check_all(world, group);
-    if (consistent)
+    if (consistent) {
         group->lost = group->may_go_back = false;
+        know_all(group);
+    }
     group->consistent = consistent;
     forget(group, term, cycle);
 }
@@ -481,6 +506,8 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
         group->promoted = state->promoted;
         group->consistent = group->consistent && !forgot;
     }
+    if (group->blackout && !consistent)
+        doubt_all(group);
     group->blackout = false;
     if (state->promoted > group->promoted)
         promote(world, group, state);
@@ -607,7 +634,7 @@ void cuts_loss(struct world *world)
         group->vague = 0;
         for (uint32_t i = 0; i < group->image_count; i++) {
             struct image *image = &group->images[i];
-            memset(image->vague, 1, image->sectors);
+            memset(image->vague, VAGUE_LOST, image->sectors);
             uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
             memset(image->vague + there, 0, image->sectors - there);
             group->vague += there;
@@ -631,6 +658,8 @@ void cuts_home(struct world *world, uint8_t index)
 void cuts_failover(struct world *world, uint8_t index)
 {
     struct cut_group *group = &world->cuts->groups[index];
+    if (group->blackout)
+        doubt_all(group);
     for (uint32_t i = 0; i < group->image_count; i++) {
         struct image *image = &group->images[i];
         oracle_adopt(world->oracle, image->in_oracle, image->bytes, image->vague);

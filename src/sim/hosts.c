@@ -14,6 +14,7 @@
 #include "sim/listing.h"
 
 #include "sim/ships.h"
+#include "sim/sites.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -65,6 +66,7 @@ struct slot {
                            or 0 */
     bool astray;        /* what it finds says nothing: the volume is not this site's any more */
     bool stray;         /* made although the volume is not this site's: may have no effect */
+    uint64_t stray_id;  /* the write that may have none */
     uint64_t cuts;      /* of the copy, when it was made */
     bool shipped;       /* it went on to the owner, at least in part */
     bool compare;       /* the next one compares with what the last read found */
@@ -382,6 +384,7 @@ static void begin(struct world *world, struct slot *slot)
     uint64_t from, to;
     slot->stray = world->closed[request->volume];
     slot->astray = false;
+    slot->stray_id = 0;
     slot->cuts = cuts_count(world, request->volume);
     if (changed_range(world, slot, &from, &to)) {
         slot->write_id =
@@ -396,6 +399,7 @@ static void begin(struct world *world, struct slot *slot)
     }
     if (slot->write_id != 0 && slot->stray) { /* what it writes may be seen nowhere */
         oracle_write_never(world->oracle, slot->write_id);
+        slot->stray_id = slot->write_id;
         slot->write_id = 0;
     }
     if (request->op == HOST_READ || request->op == HOST_COMPARE_WRITE)
@@ -655,7 +659,7 @@ static void submit(struct world *world, struct slot *slot)
         end(world, slot, AT_ONCE, outcome.result);
         return;
     }
-    if (slot != &hosts->slots[SLOT_LIMIT] &&
+    if (slot != &hosts->slots[SLOT_LIMIT] && !slot->stray &&
         generator_chance(&world->traffic, hosts->hosts[slot->host].leaves_percent, 100))
         world_event(world, world->now_us + generator_below(&world->traffic, 20000), EVENT_LEAVE, 2,
                     (uint32_t)(slot - hosts->slots), slot->generation);
@@ -747,7 +751,7 @@ void hosts_on_turn(struct world *world, const struct event *event)
         if (!verifier)
             draw_request(world, slot);
         if (!verifier && world->closed[slot->request.volume] &&
-            (world->options.without & 1u << FAULT_STRAY ||
+            (!sites_may_stray(world, slot->request.volume) ||
              !generator_chance(&world->traffic, 1, 20))) { /* hosts seldom go astray */
             turn_at(world, slot, world->now_us + 20000);
             return;
@@ -945,6 +949,20 @@ void hosts_leave_volume(struct world *world, uint8_t volume)
             oracle_write_unknown(world->oracle, slot->write_id);
         slot->write_id = 0;
         slot->astray = true;
+    }
+}
+
+void hosts_join_volume(struct world *world, uint8_t volume)
+{
+    for (uint32_t i = 0; i < SLOT_LIMIT; i++) {
+        struct slot *slot = &world->hosts->slots[i];
+        if (!slot->waiting || !slot->stray || slot->request.volume != volume)
+            continue;
+        slot->stray = false;
+        slot->astray = slot->request.op == HOST_READ || slot->request.op == HOST_COMPARE_WRITE;
+        slot->write_id = slot->stray_id;
+        if (slot->write_id != 0)
+            oracle_write_revive(world->oracle, slot->write_id);
     }
 }
 

@@ -35,6 +35,10 @@ void hosts_orphan(struct world *world, uint8_t who);
 /* Another site goes on with the volume: what is under way here has no effect there. */
 void hosts_leave_volume(struct world *world, uint8_t volume);
 
+/* This site goes on with the volume: requests that came to the copy may be carried out after all.
+ */
+void hosts_join_volume(struct world *world, uint8_t volume);
+
 /* Requests about the volumes of a group that have not ended at their controllers. */
 uint32_t hosts_under_way(const struct world *world, uint8_t group);
 

@@ -214,6 +214,22 @@ static void cell_end(struct oracle *oracle, struct cell *cell, uint64_t id, bool
 
 /* ---- writes ---- */
 
+/* It may be what its cells hold. */
+static void write_join(struct oracle *oracle, uint64_t id)
+{
+    const struct oracle_write *write = &oracle->writes[id];
+    struct cell *cells = oracle->volumes[write->volume].cells;
+    uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
+    for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++) {
+        cell_materialize(&cells[c]);
+        cell_add(&cells[c], id);
+        if (write->zero) {
+            cells[c].zero_id = id;
+            cells[c].zeroing++;
+        }
+    }
+}
+
 uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offset, uint64_t length,
                             bool zero)
 {
@@ -233,17 +249,18 @@ uint64_t oracle_write_begin(struct oracle *oracle, uint8_t volume, uint64_t offs
                                                .length = length,
                                                .volume = volume,
                                                .zero = zero};
-    struct cell *cells = oracle->volumes[volume].cells;
-    for (uint64_t c = offset >> oracle->cell_shift; c < (offset + length) >> oracle->cell_shift;
-         c++) {
-        cell_materialize(&cells[c]);
-        cell_add(&cells[c], id);
-        if (zero) {
-            cells[c].zero_id = id;
-            cells[c].zeroing++;
-        }
-    }
+    write_join(oracle, id);
     return id;
+}
+
+void oracle_write_revive(struct oracle *oracle, uint64_t id)
+{
+    struct oracle_write *write = &oracle->writes[id];
+    CHECK(write->never);
+    write->begin = ++oracle->clock;
+    write->end = NEVER;
+    write->unknown = write->never = false;
+    write_join(oracle, id);
 }
 
 /* The words of a cell: the write, and others that tie it to this place, each different. */

@@ -70,6 +70,9 @@ void oracle_accept_loss(struct oracle *oracle, const bool volumes[VOLUME_LIMIT])
  * older than it. NULL, or a sentence. */
 const char *oracle_check_durable(struct oracle *oracle, uint64_t id, const void *data);
 
+/* A write that was never to take effect may do so after all: it begins now. */
+void oracle_write_revive(struct oracle *oracle, uint64_t id);
+
 /* ---- for cuts.c ---- */
 
 struct oracle_write {

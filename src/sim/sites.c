@@ -37,7 +37,8 @@ static const char *const stage_name[] = {"copying",  "leaving",  "away",   "reve
 struct site_group {
     enum stage stage;
     uint64_t next_us; /* the operator's next look at it */
-    uint64_t handle;  /* what he asked, and has no answer to; 0: nothing */
+    enum group_action action;
+    uint64_t handle; /* what he asked, and has no answer to; 0: nothing */
     struct world *asked;
     uint8_t asked_who;
     uint64_t asked_incarnation;
@@ -145,6 +146,9 @@ static void draw_second(struct sites *sites, struct world *first)
         second->disks[s].size = 0;
     config->volume_count = 0;
     config->slot_count = (uint32_t)PICK(draw, 128, 256, 512, 1024);
+    bool far = sites->rates.latency_us >= 25000; /* with little room that would take hours */
+    if (far)
+        config->slot_count = 1024;
     make_room(config);
     config->group_count = first->config.group_count;
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
@@ -160,7 +164,7 @@ static void draw_second(struct sites *sites, struct world *first)
         there->side = GROUP_SECOND;
         there->budget_pages = most;
         uint32_t room = room_of(config);
-        there->room_pages = (uint32_t)PICK(draw, room, room, room / 4 + 1);
+        there->room_pages = (uint32_t)PICK(draw, room, room, far ? room : room / 4 + 1);
         for (uint32_t i = 0; i < here->volume_count; i++) {
             there->volumes[i] = (uint8_t)config->volume_count;
             add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
@@ -242,9 +246,9 @@ void sites_draw(struct world *first)
     second->other = first;
     second->sites = sites;
     second->cell_bytes = first->cell_bytes;
+    draw_way(sites, first);
     draw_groups(sites, first);
     draw_second(sites, first);
-    draw_way(sites, first);
 }
 
 void sites_create(struct world *first)
@@ -356,6 +360,7 @@ static bool asks(struct world *world, uint8_t index, enum group_action action, b
         world->operator_pending[who]++;
         group->handle = ++world->operator_handle;
         group->asked = world;
+        group->action = action;
         group->asked_who = who;
         group->asked_incarnation = controller->incarnation;
         array_operator_group(controller->array, world_clock(world, who), group->handle, index,
@@ -393,6 +398,8 @@ static void hosts_move(struct world *to, uint8_t index, bool lossless)
     else
         cuts_home(to, index);
     set_closed(to, index, false);
+    for (uint32_t i = 0; i < group->volume_count; i++)
+        hosts_join_volume(to, to->config.groups[index].volumes[i]);
     to->count.failovers++;
 }
 
@@ -406,6 +413,35 @@ static void stage_is(struct world *world, uint8_t index, enum stage stage, uint6
     world_trace(first, "group %u is %s", index, stage_name[stage]);
 }
 
+/* He has asked before, and did not hear the answer. */
+static bool is_done(const struct site_group *group, uint8_t index)
+{
+    enum group_role role =
+        array_group_role(group->asked->controllers[group->asked_who].array, index);
+    switch (group->stage) {
+    case STAGE_LEAVING:
+    case STAGE_HOMING:
+        return group->refusals > 0 && role == GROUP_ROLE_FAILED_OVER;
+    case STAGE_REVERSING:
+    case STAGE_TURNING:
+        return group->refusals > 0 && role == GROUP_ROLE_PRIMARY;
+    default:
+        return false;
+    }
+}
+
+bool sites_may_stray(const struct world *world, uint8_t volume)
+{
+    uint8_t place;
+    uint32_t g = copies_group_of(world, volume, &place);
+    if (g == COPIES_GROUPS || world->options.without & 1u << FAULT_STRAY)
+        return false;
+    enum stage stage = world->sites->groups[g].stage;
+    if (world->second)
+        return stage == STAGE_COPYING;
+    return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
+}
+
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)
 {
     struct sites *sites = world->sites;
@@ -415,7 +451,9 @@ void sites_on_reply(struct world *world, uint8_t who, const struct operator_repl
         if (group->handle != reply->handle || group->asked != world || group->asked_who != who)
             continue;
         group->handle = 0;
-        if (!reply->done) {
+        if (group->action == GROUP_RESUME)
+            return;
+        if (!reply->done && !is_done(group, g)) {
             group->refusals++;
             snprintf(group->said, sizeof group->said, "%s", reply->text);
             return;
@@ -473,10 +511,16 @@ static void look_at(struct world *first, uint8_t index)
     struct site_group *group = &sites->groups[index];
     struct world *second = first->other;
     struct generator *chaos = &first->chaos;
+    struct copy_state state;
     group->next_us = first->now_us + world_between(chaos, 20000, 200000);
     if (waits(group))
         return;
     group->handle = 0;
+    struct world *where = group->stage >= STAGE_HOMING ? first : second;
+    if (group->refusals > 0 && generator_chance(chaos, 1, 3)) {
+        asks(where, index, GROUP_RESUME, true); /* perhaps it does not know what it is */
+        return;
+    }
     switch (group->stage) {
     case STAGE_LEAVING:
         asks(second, index, GROUP_FAILOVER, group->refusals > 0);
@@ -508,8 +552,11 @@ static void look_at(struct world *first, uint8_t index)
         asks(first, index, GROUP_REVERSE, false);
         break;
     case STAGE_COPYING:
-        if (first->healing && !has_caught_up(first, index))
-            asks(first, index, GROUP_RESUME, false);
+        /* A site that has lost more than one controller may not know any more what it is. */
+        if (copies_holder(second, index, &state) == 2)
+            asks(second, index, GROUP_RESUME, true);
+        else if (first->healing && !has_caught_up(first, index))
+            asks(first, index, GROUP_RESUME, generator_chance(chaos, 1, 2));
         group->next_us = first->now_us + 1000000;
         break;
     }
@@ -573,6 +620,24 @@ void sites_heal(struct world *first)
 
 /* ---- rest ---- */
 
+uint64_t sites_rest_us(const struct world *first)
+{
+    const struct sites *sites = first->sites;
+    uint64_t most_us = 0;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        const struct group_config *group = &first->config.groups[g];
+        uint64_t pages = 0;
+        for (uint32_t i = 0; i < group->volume_count; i++)
+            pages += first->config.volumes[group->volumes[i]].size_bytes / PAGE_SIZE_BYTES + 1;
+        uint32_t room = min_u32(group->room_pages, first->other->config.groups[g].room_pages);
+        uint64_t cycles = pages / min_u32(room / 16 + 1, group->base_pages) + 1;
+        uint64_t cycle_us =
+            group->shortest_us + 4 * sites->rates.latency_us + 4 * sites->rates.jitter_us + 10000;
+        most_us = max_u64(most_us, cycles * cycle_us);
+    }
+    return most_us;
+}
+
 bool sites_resting(const struct world *first)
 {
     const struct sites *sites = first->sites;
@@ -587,30 +652,45 @@ bool sites_resting(const struct world *first)
     return true;
 }
 
+static size_t describe_at(const struct world *world, uint8_t g, char *text, size_t size)
+{
+    static struct array_status status;
+    size_t used = 0;
+    for (uint8_t w = 0; w < 2 && used < size; w++) {
+        if (!world->controllers[w].running)
+            continue;
+        array_status(world->controllers[w].array, world_clock(world, w), &status);
+        const struct group_status *group = &status.groups[g];
+        static const char *const roles[] = {"primary", "receiving", "failed over"};
+        used += (size_t)snprintf(text + used, size - used,
+                                 ", %s%c %s, pinned %" PRIu64 " marked %" PRIu64 " (%.70s)",
+                                 world->second ? "second " : "", world_letter(w),
+                                 roles[array_group_role(world->controllers[w].array, g)],
+                                 group->pinned_pages, group->marked_regions, group->reason);
+    }
+    return min_u64(used, size);
+}
+
 void sites_describe(const struct world *world, char *text, size_t size)
 {
     const struct world *first = world->second ? world->other : world;
-    static struct array_status status[2];
     size_t used = 0;
     text[0] = '\0';
     for (uint8_t g = 0; g < first->sites->group_count && used < size; g++) {
         const struct site_group *group = &first->sites->groups[g];
         struct copy_state state;
+        if (group->stage == STAGE_COPYING && !first->destroyed && has_caught_up(first, g))
+            continue;
         uint8_t holder = copies_holder(first->other, g, &state);
         used += (size_t)snprintf(
             text + used, size - used, "; group %u %s%s%.60s, there at %c %s", g,
             stage_name[group->stage], group->refusals ? ", refused: " : "",
             group->refusals ? group->said : "", world_letter(holder),
             holder < 2 && state.flags & COPY_STATE_CONSISTENT ? "consistent" : "not consistent");
-        for (uint8_t w = 0; w < 2 && used < size; w++) {
-            if (!first->controllers[w].running)
-                continue;
-            array_status(first->controllers[w].array, world_clock(first, w), &status[w]);
-            const struct group_status *s = &status[w].groups[g];
-            used += (size_t)snprintf(
-                text + used, size - used, ", %c pinned %" PRIu64 " marked %" PRIu64 " %.60s",
-                world_letter(w), s->pinned_pages, s->marked_regions, s->reason);
-        }
+        if (used < size && !first->destroyed)
+            used += describe_at(first, g, text + used, size - used);
+        if (used < size)
+            used += describe_at(first->other, g, text + used, size - used);
     }
 }
 

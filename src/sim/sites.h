@@ -20,11 +20,16 @@ void sites_destroy(struct world *first);
 void sites_print(const struct world *first);
 void sites_each_setting(struct world *first, each_setting *visit, void *context);
 
+/* Whether a host may come here for a copy: not while it is about to become the original. */
+bool sites_may_stray(const struct world *world, uint8_t volume);
+
 void sites_fault(struct world *world, enum fault_kind kind, uint8_t who);
 void sites_on_turn(struct world *world, const struct event *event);
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply);
 void sites_heal(struct world *first);
 
+/* So long may it take until all is copied when nothing goes wrong any more. */
+uint64_t sites_rest_us(const struct world *first);
 /* The copy has all that hosts have written, and says that it is consistent. */
 bool sites_resting(const struct world *first);
 /* Why not, for a sentence. */

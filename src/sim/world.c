@@ -799,7 +799,7 @@ static struct world *next_of(struct world *world)
 
 static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const char *awaited)
 {
-    char text[200] = "no request waits", copy[600] = "";
+    char text[200] = "no request waits", copy[700] = "";
     static struct array_status status[2];
     for (uint8_t w = 0; w < 2; w++)
         if (world->controllers[w].running)
@@ -809,7 +809,7 @@ static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const
         sites_describe(world, copy, sizeof copy);
     world_fail(world,
                "liveness: %s within %" PRIu64
-               " s of calm; a %s %s (%.150s), b %s %s (%.150s); %s%s",
+               " s of calm; a %s %s (%.100s), b %s %s (%.100s); %s%s",
                awaited, limit_us / 1000000, world->controllers[0].running ? "is" : "is down, was",
                role_name(world->controllers[0].role), status[0].reason,
                world->controllers[1].running ? "is" : "is down, was",
@@ -941,17 +941,18 @@ const char *world_run(struct world *world)
     world_trace(world, "the faults stop");
     if (world->options.record)
         world->options.record->end_us = world->now_us;
+    uint64_t rest_us = REST_US + (world->other ? sites_rest_us(world) : 0);
     faults_heal(world);
     if (world->other) {
         faults_heal(world->other);
         sites_heal(world);
     }
-    run_until(world, world_resting, REST_US, "all requests done and the pair paired again");
+    run_until(world, world_resting, rest_us, "all requests done and the pair paired again");
     if (!world->destroyed)
         verify(world);
     if (world->other) {
         verify(world->other);
-        run_until(world, world_resting, REST_US, "the copy at rest");
+        run_until(world, world_resting, rest_us, "the copy at rest");
     }
     if (!world->destroyed)
         finish(world);
