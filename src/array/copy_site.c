@@ -268,6 +268,7 @@ static void be_known(struct array *array, struct group *group)
     struct site *site = &group->site;
     site->now.unknown = false;
     site->unsaid = true;
+    group->reason = role_texts[site->now.role];
     array_log(array, LOG_INFO, "group %s: era %llu: %s", group->config->name,
               (unsigned long long)site->now.era, role_texts[site->now.role]);
     refresh(array, group);
@@ -383,18 +384,24 @@ static void apply_fill(struct array *array, struct group *group, const struct he
 {
     struct site *site = &group->site;
     bool unknown = (header->slot & SITE_UNKNOWN) != 0;
+    /* Both records are here now, and what was settled stands in one of them: the newer counts. */
     if (unknown && site->kept.epoch > header->count) {
         site->now = site->kept;
         array_log(array, LOG_WARNING,
                   "group %s: the record here is newer than the other controller's",
                   group->config->name);
+        unknown = false;
     } else {
-        site->now = (struct site_record){
-            .era = header->page, .role = (enum site_role)(header->slot & 0xFF), .unknown = unknown};
+        site->now = (struct site_record){.era = header->page,
+                                         .role = (enum site_role)(header->slot & 0xFF),
+                                         .unknown = unknown && site->kept.epoch == 0};
+        unknown = site->now.unknown;
     }
     site->now.marks = (header->slot & SITE_MARKS) != 0;
     site->now.stop = SITE_RUNS;
     site->settled = !unknown && (header->slot & SITE_SETTLED) != 0;
+    if ((header->slot & SITE_UNKNOWN) && !unknown)
+        site->unsaid = true; /* the survivor's doubt ends as well */
     group->reason = role_texts[site->now.role];
 }
 
