@@ -143,7 +143,8 @@ static bool owns_all(const struct array *array, const struct group *group)
 static bool takes(const struct array *array, const struct group *group)
 {
     return copy_receives(group) && copy_site_takes(group) && serves(array) &&
-           owns_all(array, group) && !(array->stopping && array_is_solo(array));
+           owns_all(array, group) &&
+           !(array->stopping && (array_is_solo(array) || array->peer_stopping));
 }
 
 void array_copy_state(const struct array *array, uint8_t index, struct copy_state *state)

@@ -487,8 +487,12 @@ void copy_site_fresh(struct array *array, struct group *group)
     struct site *site = &group->site;
     struct site_record kept = site->kept;
     bool current = record_is_current(array, &kept);
-    bool whole = current && array->copy.fresh_in == 0 && kept.stop == SITE_STOPPED &&
-                 kept.epoch + 2 == array->role.epoch && copy_site_restore(array, group);
+    bool stopped = kept.stop == SITE_STOPPED && kept.epoch + 2 == array->role.epoch;
+    /* Nothing is received any more once both stop; of a bitmap that could not be said. */
+    bool left = kept.stop == SITE_LEFT && kept.epoch + 3 == array->role.epoch &&
+                kept.role == SITE_RECEIVING;
+    bool whole = current && array->copy.fresh_in == 0 && (stopped || left) &&
+                 copy_site_restore(array, group);
     site->bitmap_loaded = false;
     site->now = kept;
     site->now.stop = SITE_RUNS;
