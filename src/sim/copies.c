@@ -572,9 +572,12 @@ static void on_arrival(struct world *world, const struct event *event)
     struct generator *chaos = &world->chaos;
     if (travel->corrupt && generator_chance(chaos, 1, 3))
         travel->arrived = (uint32_t)generator_below(chaos, travel->length);
-    else if (travel->corrupt)
-        travel->bytes[generator_below(chaos, travel->length)] ^=
-            (uint8_t)(1 << generator_below(chaos, 8));
+    else if (travel->corrupt) {
+        uint32_t at = (uint32_t)generator_below(chaos, travel->length);
+        travel->bytes[at] ^= (uint8_t)(1 << generator_below(chaos, 8));
+        if (at >= COPY_HEAD_SIZE) /* the data of one that is known already is not looked at */
+            travel->corrupt = false;
+    }
     world_trace(world, "%c gets batch %" PRIu64 " of group %u of %c%s", world_letter(event->who),
                 travel->batch, travel->group, world_letter(travel->who),
                 travel->corrupt ? ", changed on the way" : "");
@@ -670,10 +673,14 @@ void copies_look(struct world *world, uint8_t who)
         return;
     for (uint8_t g = 0; g < copies->group_count; g++) {
         struct copy_state state;
-        if (array_group_role(world->controllers[who].array, g) == GROUP_ROLE_PRIMARY)
+        bool known;
+        enum group_role role = array_group_role(world->controllers[who].array, g);
+        if (role == GROUP_ROLE_PRIMARY)
             continue;
         array_copy_state(world->controllers[who].array, g, &state);
-        if (state.flags & COPY_STATE_HERE)
+        /* A promotion that was under way ends before the failover does. */
+        if (role == GROUP_ROLE_FAILED_OVER ? state.promoted > cuts_promoted(world, g, &known)
+                                           : state.flags & COPY_STATE_HERE)
             cuts_state(world, who, g, &state);
     }
     for (uint32_t i = 0; i < copies->room; i++) {

@@ -41,6 +41,7 @@ struct cut_group {
     bool may_go_back; /* the other site has lost what it had acknowledged */
     bool blackout;    /* both controllers there were without memory since it was last asked */
     bool forward; /* from one consistent image to the next: marked pages may have been read late */
+    bool forked;  /* a site that hosts had written to receives: it has what nobody knows here */
     bool fresh;   /* the copy goes another way since a failover: cycles count anew */
     uint32_t image_count;
     struct image *images;
@@ -485,7 +486,7 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     if (consistent)
         check_all(world, group);
     if (consistent) {
-        group->lost = group->may_go_back = false;
+        group->lost = group->may_go_back = group->forked = false;
         know_all(group);
     }
     group->consistent = consistent;
@@ -538,13 +539,15 @@ void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t l
         return;
     for (uint8_t v = 0; v < world->config.volume_count; v++) {
         const struct volume_config *volume = &world->config.volumes[v];
-        struct cut_group *group;
+        struct cut_group *group = world->cuts->groups;
         if (volume->store != store || offset < volume->store_offset_bytes ||
             offset + length > volume->store_offset_bytes + volume->size_bytes || !world->closed[v])
             continue;
         struct image *image = find(world, v, &group);
+        if (image == NULL || !copies_is_copy(world, (uint8_t)(group - world->cuts->groups)))
+            continue; /* it was failed over; whoever asked for that has not heard of it */
         uint64_t sector = (offset - volume->store_offset_bytes) / SECTOR_SIZE;
-        for (uint64_t i = 0; image && i < length / SECTOR_SIZE; i++)
+        for (uint64_t i = 0; i < length / SECTOR_SIZE; i++)
             if (!was_shown(world->cuts, image, sector + i, data + i * SECTOR_SIZE))
                 world_fail(world,
                            "sector %" PRIu64 " of volume %u goes to the store with what no "
@@ -566,7 +569,7 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 {
     struct cut_group *group;
     struct image *image = find(world, volume, &group);
-    if (image == NULL || group->lost)
+    if (image == NULL || group->lost || group->forked)
         return;
     for (uint64_t at = 0; at < length; at += world->cell_bytes) {
         uint64_t byte = offset + at, sector = byte / SECTOR_SIZE;
@@ -646,7 +649,7 @@ void cuts_home(struct world *world, uint8_t index)
 {
     struct cut_group *group = &world->cuts->groups[index];
     begin_anew(world, group);
-    group->fresh = true;
+    group->fresh = group->forked = true;
     group->consistent = false;
     while (group->sent) {
         struct sent *sent = group->sent;

@@ -78,6 +78,7 @@ enum {
     SLOT_LIMIT = 128,
     REPLACED_LIMIT = 1024,
     GHOST_LIMIT = 64,
+    EARLY_LIMIT = 256,
     COMPARE_MOST = 5 * 4096
 };
 
@@ -102,6 +103,8 @@ struct hosts {
     struct replaced replaced[REPLACED_LIMIT]; /* what the latest COMPARE AND WRITEs replaced */
     uint32_t replaced_count;
     struct ghost ghosts[GHOST_LIMIT];
+    uint64_t early[EARLY_LIMIT]; /* writes that a copy took when it was the original already */
+    uint32_t early_count;
     bool verifying, verified;
     uint8_t verify_volume;
     uint64_t verify_offset;
@@ -505,8 +508,13 @@ static void check_stray(struct world *world, const struct slot *slot, enum host_
     if (group == COPIES_GROUPS || !good || request->op == HOST_STATE || request->op == HOST_MOVE ||
         request->op == HOST_FLUSH || slot->out_of_range)
         return;
-    if (!copies_is_copy(world, (uint8_t)group))
-        return; /* it has not heard that the other site was failed over */
+    if (!copies_is_copy(world, (uint8_t)group)) {
+        /* The old site has not heard that the other one was failed over, or this one was, and its
+         * operator has not heard of that yet. */
+        if (slot->stray_id != 0 && world->hosts->early_count < EARLY_LIMIT)
+            world->hosts->early[world->hosts->early_count++] = slot->stray_id;
+        return;
+    }
     if (request->op != HOST_READ || !world->config.groups[group].expose)
         world_fail(world, "%c does a %s of volume %u, which is a copy", world_letter(slot->target),
                    op_name[request->op], request->volume);
@@ -741,6 +749,12 @@ void hosts_on_turn(struct world *world, const struct event *event)
     struct slot *slot = &hosts->slots[event->index];
     bool verifier = event->index == SLOT_LIMIT;
     CHECK(!slot->waiting);
+    if (slot->again && !verifier && world->closed[slot->request.volume] &&
+        !sites_may_stray(world, slot->request.volume)) {
+        slot->again = false;
+        turn_at(world, slot, world->now_us + 20000);
+        return;
+    }
     if (!slot->again) {
         if (verifier && !draw_verify(world, slot)) {
             hosts->verified = true;
@@ -963,6 +977,16 @@ void hosts_join_volume(struct world *world, uint8_t volume)
         slot->write_id = slot->stray_id;
         if (slot->write_id != 0)
             oracle_write_revive(world->oracle, slot->write_id);
+    }
+    for (uint32_t i = 0; i < world->hosts->early_count; i++) {
+        const struct oracle_write *write = oracle_write_of(world->oracle, world->hosts->early[i]);
+        if (write->never && write->volume == world->oracle_volume[volume])
+            oracle_write_revive(world->oracle, world->hosts->early[i]);
+    }
+    for (uint32_t i = 0; i < world->hosts->early_count; i++) {
+        const struct oracle_write *write = oracle_write_of(world->oracle, world->hosts->early[i]);
+        if (write->end == UINT64_MAX && write->volume == world->oracle_volume[volume])
+            oracle_write_unknown(world->oracle, world->hosts->early[i]);
     }
 }
 

@@ -505,6 +505,13 @@ static bool has_caught_up(const struct world *from, uint8_t index)
     return true;
 }
 
+/* An operator does not believe the record of one controller before he has started the other. */
+static bool is_whole(const struct world *world)
+{
+    return world->controllers[0].running && world->controllers[1].running &&
+           world->controllers[0].role == ROLE_PAIRED && world->controllers[1].role == ROLE_PAIRED;
+}
+
 static void look_at(struct world *first, uint8_t index)
 {
     struct sites *sites = first->sites;
@@ -517,7 +524,7 @@ static void look_at(struct world *first, uint8_t index)
         return;
     group->handle = 0;
     struct world *where = group->stage >= STAGE_HOMING ? first : second;
-    if (group->refusals > 0 && generator_chance(chaos, 1, 3)) {
+    if (group->refusals > 0 && is_whole(where) && generator_chance(chaos, 1, 3)) {
         asks(where, index, GROUP_RESUME, true); /* perhaps it does not know what it is */
         return;
     }
@@ -553,10 +560,10 @@ static void look_at(struct world *first, uint8_t index)
         break;
     case STAGE_COPYING:
         /* A site that has lost more than one controller may not know any more what it is. */
-        if (copies_holder(second, index, &state) == 2)
+        if (copies_holder(second, index, &state) == 2 && is_whole(second))
             asks(second, index, GROUP_RESUME, true);
         else if (first->healing && !has_caught_up(first, index))
-            asks(first, index, GROUP_RESUME, generator_chance(chaos, 1, 2));
+            asks(first, index, GROUP_RESUME, is_whole(first));
         group->next_us = first->now_us + 1000000;
         break;
     }
