@@ -346,8 +346,8 @@ enum group_action { GROUP_SUSPEND, GROUP_RESUME, GROUP_FAILOVER, GROUP_REVERSE, 
 void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
                           enum group_action action, bool force);
 
-/* The group's role here. A shell keeps sessions to the other array while it is GROUP_ROLE_PRIMARY,
- * and takes those that come from there in any role. */
+/* The group's role here. A shell keeps sessions to the other array while it is not
+ * GROUP_ROLE_RECEIVING, and takes those that come from there in any role. */
 enum group_role array_group_role(const struct array *array, uint8_t group);
 
 /* Clean stop: volumes go to the peer if it is well, else everything is destaged; then

@@ -321,8 +321,13 @@ bool copy_site_message(struct array *array, struct group *group, const uint8_t *
 {
     struct site *site = &group->site;
     struct copy_head head;
+    *why = record_get_head(bytes, length_bytes, &head);
+    bool ours = *why == NULL && memcmp(head.group, group->config->id, COPY_ID_SIZE) == 0;
+    bool newer = ours && head.era > site->now.era && !truth_is_here(group, head.era);
     *why = NULL;
     site->heard_us = array->now_us;
+    if (newer && site->now.role != SITE_RECEIVING && !MISTAKE(newer_era_ignored))
+        enter(array, group, head.era, SITE_FENCED);
     if (site->now.role != SITE_RECEIVING) {
         if (!copy_marks_take(array, group, bytes, length_bytes, why))
             array_log(array, array->config.trace ? LOG_TRACE : LOG_INFO, "group %s: refused: %s",
@@ -330,10 +335,8 @@ bool copy_site_message(struct array *array, struct group *group, const uint8_t *
         return true;
     }
     /* An era that this site slept through, or has no record of. */
-    if (record_get_head(bytes, length_bytes, &head) == NULL && head.era > site->now.era &&
-        memcmp(head.group, group->config->id, COPY_ID_SIZE) == 0 &&
-        !truth_is_here(group, head.era) && !site->now.unknown && !site->changing &&
-        copy_serves(array) && array_owns(array, group->config->volumes[0])) {
+    if (newer && !site->now.unknown && !site->changing && copy_serves(array) &&
+        array_owns(array, group->config->volumes[0])) {
         change_to(group, head.era, SITE_RECEIVING);
         *why = "copy batch of a newer era: this site has to hear of it first";
         return true;

@@ -145,12 +145,14 @@ void copy_groups_reset(struct copy_groups *groups, uint32_t which)
             copy_outgoing_reset(&groups->group[i]->out);
 }
 
-/* Whoever is the primary has a session to the other array. */
+/* Whoever has, or believes to have, the group's truth has a session to the other array: it hears
+ * there when that has changed. */
 static void follow_role(struct copy_group *group)
 {
-    bool primary = array_group_role(group->all->array, number_of(group)) == GROUP_ROLE_PRIMARY;
+    enum group_role role = array_group_role(group->all->array, number_of(group));
+    bool primary = role == GROUP_ROLE_PRIMARY;
     if (group->out_there)
-        copy_outgoing_want(&group->out, primary);
+        copy_outgoing_want(&group->out, role != GROUP_ROLE_RECEIVING);
     else if (primary && !group->no_address_said)
         log_say(LOG_WARNING,
                 "copy: group %s: it is sent from here now, but its section has no address = of "

@@ -340,7 +340,7 @@ static void on_login(struct world *world, const struct event *event)
         login_later(world, who, group, world->copies->rates.ask_us);
         return;
     }
-    if (controller->paused || array_group_role(controller->array, group) != GROUP_ROLE_PRIMARY) {
+    if (controller->paused || array_group_role(controller->array, group) == GROUP_ROLE_RECEIVING) {
         login_later(world, who, group, world_between(&world->latency, 5000, 50000));
         return;
     }

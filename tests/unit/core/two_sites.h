@@ -32,7 +32,8 @@ static struct between {
     struct session session[PAIRS][PAIR];
     bool cut; /* nothing goes between the sites */
     bool hold_batches;
-    int stray; /* the answer to a batch that a test made: -1 none yet */
+    void (*look)(void); /* after every step */
+    int stray;          /* the answer to a batch that a test made: -1 none yet */
     uint32_t batches[PAIRS], refused[PAIRS];
 } between;
 
@@ -185,7 +186,7 @@ static inline bool site_step(int self)
     int site = used_site();
     struct session *session = &between.session[site][self];
     struct array *array = pair.side[self].array;
-    bool wanted = array_group_role(array, 0) == GROUP_ROLE_PRIMARY && !pair.side[self].stopped;
+    bool wanted = array_group_role(array, 0) != GROUP_ROLE_RECEIVING && !pair.side[self].stopped;
     struct copy_state state;
     bool more = false;
     array_set_wall(array, pair.now_us + 1000000);
@@ -281,6 +282,8 @@ static inline bool array_step(int site, int self)
     pair_use(site);
     bool more = pair.side[self].stopped ? false : side_step(self);
     look_at_the_eras();
+    if (between.look != NULL)
+        between.look();
     return more;
 }
 
