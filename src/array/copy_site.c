@@ -224,6 +224,8 @@ static void enter(struct array *array, struct group *group, uint64_t era, enum s
     site->now.era = era;
     site->now.role = role;
     site->now.unknown = false;
+    /* The record of this must not look older than what the other controller kept before. */
+    site->now.epoch = max_u64(site->now.epoch, array->role.epoch);
     site->settled = site->changing = false;
     site->unsaid = true;
     site->quiet_said = site->peer_quiet = false;
