@@ -322,7 +322,7 @@ void copy_outgoing_send(struct copy_outgoing *out, uint64_t number, const struct
 
 void copy_outgoing_reset(struct copy_outgoing *out)
 {
-    if (!out->emptying)
+    if (out->stream.descriptor >= 0 && !out->emptying) /* else it was lost by itself */
         lost(out, "this controller begins again");
 }
 

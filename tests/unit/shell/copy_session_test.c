@@ -597,6 +597,22 @@ static void a_session_that_is_not_wanted_goes_and_comes_again(void **state)
     stop();
 }
 
+/* The core may drop a session that was lost before it said so, while the next one is waited for. */
+static void without_a_session_there_is_none_to_drop(void **state)
+{
+    start(&usual, true);
+    copy_outgoing_reset(out);
+    UNTIL(is_up, 5);
+    copy_outgoing_want(out, false);
+    UNTIL(out->stream.descriptor < 0 && !out->stream.closing, 5);
+    copy_outgoing_want(out, true);
+    copy_outgoing_reset(out);
+    UNTIL(ups == 2, 5);
+    talk(40, 128, 9000);
+    assert_int_equal(goods, 40);
+    stop();
+}
+
 static void who_loses_the_group_sends_its_sessions_away(void **state)
 {
     start(&usual, true);
@@ -893,6 +909,7 @@ int main(void)
         cmocka_unit_test(batches_arrive_whole_and_are_answered_in_any_order),
         cmocka_unit_test(the_session_is_where_the_group_is),
         cmocka_unit_test(a_session_that_is_not_wanted_goes_and_comes_again),
+        cmocka_unit_test(without_a_session_there_is_none_to_drop),
         cmocka_unit_test(who_loses_the_group_sends_its_sessions_away),
         cmocka_unit_test(what_does_not_get_shorter_goes_as_it_is),
         cmocka_unit_test(who_does_not_know_zstd_is_not_sent_it),
