@@ -11,7 +11,7 @@
 #include "base/generator.h"
 #include "two_sites.h"
 
-enum { SPOTS = 48, HISTORY = 4096, STEPS = 160, SEEDS = 10 };
+enum { SPOTS = 48, HISTORY = 4096, STEPS = 200, SEEDS = 8 };
 
 static struct {
     struct generator dice;
@@ -271,7 +271,9 @@ static void operates(void)
     enum group_action action = actions[below(ARRAY_LENGTH(actions))];
     int site = action == GROUP_FAILOVER ? world.truth ^ 1 : world.truth;
     int self = owner_at(site, V_A);
-    if (self < 0 || (action == GROUP_FAILOVER && chance(40)))
+    bool early =
+        action == GROUP_FAILOVER && !inner(site, self < 0 ? A : self)->second.receiver.consistent;
+    if (self < 0 || (early && chance(90)))
         return;
     world.reverses += action == GROUP_REVERSE;
     array_operator_group(array_of(site, self), pair_worlds[site].now_us, 1, 0, action, chance(60));
@@ -295,6 +297,7 @@ static void something(void)
         between.cut = false;
         break;
     case 5:
+    case 13:
         operates();
         break;
     case 6:
@@ -391,7 +394,7 @@ static void one_seed(uint64_t seed)
     between.look = look;
     for (int step = 0; step < STEPS; step++) {
         something();
-        pass_both_ms(1 + below(6) * 10);
+        pass_both_ms(1 + below(6) * 20);
     }
     faults_end();
     compare_all();
