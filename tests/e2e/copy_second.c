@@ -211,6 +211,7 @@ static void make_receiver(const struct config_group *group)
     struct arena arena = arena_over(memory, measure.used);
     receiver_create(&receiver, &arena, ROOM, ROOM, group->volume_count, page_counts, id,
                     (uint64_t)getpid());
+    receiver.era = 1; /* nothing was ever failed over */
     frames = malloc((size_t)ROOM * PAGE_SIZE_BYTES);
     CHECK(frames);
     for (uint32_t i = 0; i < ROOM; i++)
