@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What the peer sends, given to a whole controller that is paired or being filled. The first byte
+/* What the peer sends, given to a whole controller that is paired or being filled, and holds pages
+ * of a group that another array copies to the pair. The first byte
  * chooses: whether checksums, data checksums and the place in the stream are made right (so that
  * mutations reach the judges of single headers), in which role the controller is, and whether it is
  * a hello. The second says where the bytes are cut into two messages. After each message every
@@ -26,6 +27,8 @@ enum {
     HELLO = 16,
 
     SLOTS = 64,
+    VOLUMES = 4, /* the last two are received */
+    ROOM = 20,
     PEER = 1000,
     SELF = 2000,
     STREAM = 77,
@@ -68,7 +71,8 @@ static void give_headers(uint64_t number, const struct header *headers, uint32_t
         struct header header = headers[i];
         uint32_t length = wire_data_bytes(header.sectors);
         memset(data, (int)i + 1, length);
-        header.data_crc = header.type == HEADER_WRITE ? crc32c(data, length) : 0;
+        if (header.type == HEADER_WRITE)
+            header.data_crc = crc32c(data, length);
         wire_put_header(bytes + BATCH_HEAD_SIZE + i * HEADER_SIZE, &header);
         head.data_bytes += length;
         data += length;
@@ -98,10 +102,19 @@ static void prepare(void)
                                          .destage_after_ms = 5000,
                                          .lease_ms = 1000,
                                          .settle_ms = 100,
-                                         .volume_count = 2,
-                                         .store_count = 1};
+                                         .volume_count = VOLUMES,
+                                         .store_count = 1,
+                                         .group_count = 1};
+    config.groups[0] = (struct group_config){.name = "g",
+                                             .id = "identity",
+                                             .side = GROUP_SECOND,
+                                             .volume_count = 2,
+                                             .volumes = {2, 3},
+                                             .budget_pages = 4,
+                                             .room_pages = ROOM,
+                                             .base_pages = 4};
     config.stores[0].block_size_bytes = SECTOR_SIZE;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < VOLUMES; i++) {
         config.volumes[i].size_bytes = 40 * PAGE_SIZE_BYTES + 3 * SECTOR_SIZE;
         config.volumes[i].store_offset_bytes = (uint64_t)i << 20;
     }
@@ -122,15 +135,48 @@ static void prepare(void)
         {.type = HEADER_START, .page = 1},
         {.type = HEADER_OWNER, .volume = 0, .slot = 0},
         {.type = HEADER_OWNER, .volume = 1, .slot = 1},
+        {.type = HEADER_OWNER, .volume = 2, .slot = 0},
+        {.type = HEADER_OWNER, .volume = 3, .slot = 0},
         {.type = HEADER_WRITE, .flags = HEADER_FRESH, .sectors = 0xFF, .slot = 3, .page = 5},
         {.type = HEADER_WRITE, .flags = HEADER_FRESH, .sectors = 0x81, .slot = 4, .page = 6},
     };
-    give_headers(1, start, 5);
-    next_number[1] = 2;
+    give_headers(1, start, 7);
+    /* A cycle that is complete, and a part of the next one. */
+    const struct header held[] = {
+        {.type = HEADER_TERM, .page = 1, .count = 1},
+        {.type = HEADER_WRITE,
+         .flags = HEADER_FRESH | HEADER_HOLD,
+         .volume = 2,
+         .sectors = 0x0F,
+         .slot = 10,
+         .page = 7,
+         .cycle = 1,
+         .generation = 1},
+        {.type = HEADER_TAKEN, .slot = 1, .page = 1, .count = 1},
+        {.type = HEADER_END, .page = 1, .count = 1},
+        {.type = HEADER_TAKEN, .page = 2, .count = 1},
+        {.type = HEADER_WRITE,
+         .flags = HEADER_FRESH | HEADER_HOLD,
+         .volume = 3,
+         .sectors = 0xFF,
+         .slot = 11,
+         .page = 8,
+         .cycle = 2,
+         .generation = 0},
+        {.type = HEADER_RANGE,
+         .flags = HEADER_HELD_RANGE,
+         .volume = 2,
+         .page = 6,
+         .count = 3,
+         .cycle = 2,
+         .generation = 1},
+    };
+    give_headers(2, held, 7);
+    next_number[1] = 3;
     being_filled = shot();
-    give_headers(2, (const struct header[]){{.type = HEADER_READY, .page = 2}}, 1);
-    give_headers(3, (const struct header[]){{.type = HEADER_PAIR, .page = 2}}, 1);
-    next_number[0] = 4;
+    give_headers(3, (const struct header[]){{.type = HEADER_READY, .page = 2}}, 1);
+    give_headers(4, (const struct header[]){{.type = HEADER_PAIR, .page = 2}}, 1);
+    next_number[0] = 5;
     paired = shot();
 }
 
@@ -141,8 +187,10 @@ static void fix_data(uint8_t *bytes, uint32_t length)
     uint64_t at = BATCH_HEAD_SIZE + (uint64_t)count * HEADER_SIZE;
     for (uint32_t i = 0; i < count && at < length; i++) {
         uint8_t *header = bytes + BATCH_HEAD_SIZE + (size_t)i * HEADER_SIZE;
-        uint32_t size = header[0] == HEADER_WRITE ? wire_data_bytes(header[3]) : 0;
-        if (size == 0 || at + size > length)
+        uint32_t size = header[0] == HEADER_WRITE      ? wire_data_bytes(header[3])
+                        : header[0] == HEADER_RECEIVED ? get_u32(header + 20)
+                                                       : 0;
+        if (size == 0 || size > length || at + size > length)
             continue;
         put_u32(header + 24, crc32c(bytes + at, size));
         at += size;

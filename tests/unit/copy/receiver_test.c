@@ -305,6 +305,120 @@ static void no_more_is_taken_than_there_is_room_for(void **state)
     assert_null(records_error(&head, &record));
 }
 
+/* ---- the peer, and slots that move ---- */
+
+static void a_held_slot_may_stand_elsewhere(void **state)
+{
+    uint32_t oldest = hold(0, 10, 1, 1, 0x0F), newest = hold(0, 10, 1, 2, 0xF0);
+    uint32_t other = hold(0, 10, 2, 1, 0xFF), last = hold(0, 10, 3, 1, 0xFF);
+    uint64_t cycle = 0;
+    uint32_t generation = 0;
+    const uint32_t moved[] = {oldest, newest, other, last};
+    for (size_t i = 0; i < ARRAY_LENGTH(moved); i++) {
+        receiver_moved(&receiver, moved[i], 20 + (uint32_t)i);
+        assert_false(receiver_has(&receiver, moved[i], &cycle, &generation));
+        assert_null(receiver_check(&receiver));
+    }
+    assert_true(receiver_has(&receiver, 21, &cycle, &generation));
+    assert_int_equal(cycle, 10);
+    assert_int_equal(generation, 2);
+    const struct record record = {.type = RECORD_PAGE, .generation = 1, .page = 1};
+    assert_true(receiver_holds(&receiver, 10, &record));
+    end(0, 10, 1, 4, 0, 0);
+    receiver_promote(&receiver, 10, 1010, true);
+    const uint32_t expected[] = {21, 20, 22, 23};
+    struct receiver_popped popped;
+    uint8_t sectors = 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(expected); i++) {
+        uint32_t slot = i == 1 ? receiver_older(&receiver, &sectors) : NO_INDEX;
+        if (i == 1) {
+            assert_int_equal(slot, 20);
+            assert_int_equal(receiver_older(&receiver, &sectors), NO_INDEX);
+            continue;
+        }
+        assert_true(receiver_pop(&receiver, &popped));
+        assert_int_equal(popped.slot, expected[i]);
+        if (i != 0)
+            assert_int_equal(receiver_older(&receiver, &sectors), NO_INDEX);
+    }
+    assert_false(receiver_pop(&receiver, &popped));
+}
+
+static void a_peer_knows_all_that_is_put_into_bytes(void **state)
+{
+    static uint64_t other_memory[16384];
+    uint8_t bytes[RECEIVER_BYTES], again[RECEIVER_BYTES];
+    struct receiver other;
+    hold(0, 10, 1, 1, 0x0F);
+    end(0, 10, 2, 1, 0, 0);
+    end(1, 10, 2, 0, 0, 0);
+    receiver_promote(&receiver, 10, 1010, true);
+    struct receiver_popped popped;
+    uint8_t sectors;
+    assert_true(receiver_pop(&receiver, &popped));
+    assert_int_equal(receiver_older(&receiver, &sectors), NO_INDEX);
+    assert_false(receiver_pop(&receiver, &popped));
+    end(0, 12, 2, 3, 2, 1);
+    next_number[1]++; /* one that has not come */
+    hold(1, 11, 4, 0, 0xFF);
+    memset(other_memory, 0, sizeof other_memory);
+    struct arena arena = arena_over(other_memory, sizeof other_memory);
+    receiver_create(&other, &arena, SLOTS, ROOM, VOLUMES, page_counts, group, 9);
+    receiver_put(&receiver, bytes);
+    assert_null(receiver_judge_bytes(bytes, sizeof bytes));
+    receiver_get(&other, bytes);
+    receiver_put(&other, again);
+    assert_memory_equal(bytes, again, sizeof bytes);
+    assert_int_equal(other.promoted, 10);
+    assert_int_equal(other.memory, 1);
+    assert_int_equal(other.numbers[1].upto, receiver.numbers[1].upto);
+    assert_true(receiver_may_count(&other, 1, next_number[1] - 2, 11));
+    assert_false(receiver_may_count(&other, 1, next_number[1] - 1, 11)); /* it was counted */
+    assert_false(receiver_may_count(&other, 0, 1, 11));
+    assert_string_equal(receiver_judge_bytes(bytes, sizeof bytes - 1),
+                        "received header of a wrong length");
+    bytes[0] = COPY_ROLE_COUNT;
+    assert_string_equal(receiver_judge_bytes(bytes, sizeof bytes),
+                        "received header of an unknown role or with unknown flags");
+}
+
+static void what_cannot_be_held_is_known_before(void **state)
+{
+    struct record record = {.type = RECORD_PAGE, .sectors = 1, .generation = 1, .page = 1};
+    assert_true(receiver_may_hold(&receiver, 30, 10, &record));
+    uint32_t slot = hold(0, 10, 1, 1, 1);
+    assert_false(receiver_may_hold(&receiver, 30, 10, &record)); /* it is held */
+    assert_true(receiver_may_hold(&receiver, 30, 11, &record));
+    hold(0, 11, 1, 1, 1);
+    assert_false(receiver_may_hold(&receiver, 30, 12, &record)); /* a third cycle */
+    record.page = 2;
+    assert_false(receiver_may_hold(&receiver, slot, 10, &record)); /* the slot holds another */
+    for (uint64_t page = 2; page < ROOM; page++)
+        hold(0, 10, page, 1, 1);
+    record.page = 50;
+    assert_false(receiver_may_hold(&receiver, 30, 10, &record)); /* no room */
+}
+
+static void what_is_lost_is_asked_for_again(void **state)
+{
+    struct receiver_popped popped;
+    uint8_t sectors;
+    uint32_t slot = hold(0, 10, 1, 1, 0xFF);
+    receiver_lose(&receiver, 77);
+    assert_true(receiver_pop(&receiver, &popped));
+    assert_int_equal(popped.slot, slot);
+    assert_true(popped.discard);
+    assert_int_equal(receiver_older(&receiver, &sectors), NO_INDEX);
+    assert_false(receiver_pop(&receiver, &popped));
+    struct copy_state there;
+    receiver_state(&receiver, &there);
+    assert_int_equal(there.memory, 77);
+    struct copy_head head = head_of(0, 10);
+    assert_int_equal(judged(&head), RECEIVER_REFUSE); /* of the same term */
+    head.term++;
+    assert_int_equal(judged(&head), RECEIVER_TAKE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +433,10 @@ int main(void)
         cmocka_unit_test_setup(a_batch_that_was_given_up_may_come_again, create),
         cmocka_unit_test_setup(strange_records_are_refused, create),
         cmocka_unit_test_setup(no_more_is_taken_than_there_is_room_for, create),
+        cmocka_unit_test_setup(a_held_slot_may_stand_elsewhere, create),
+        cmocka_unit_test_setup(a_peer_knows_all_that_is_put_into_bytes, create),
+        cmocka_unit_test_setup(what_cannot_be_held_is_known_before, create),
+        cmocka_unit_test_setup(what_is_lost_is_asked_for_again, create),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
