@@ -17,9 +17,9 @@
 
 #include "array/internal.h"
 #include "base/mistake.h"
+#include "base/wall.h"
 
 #include <stdio.h>
-#include <time.h>
 
 enum {
     HEARD_US = 5 * 1000 * 1000, /* the primary answers: it was heard of within so long */
@@ -573,23 +573,15 @@ static void note_quiet(const struct array *array, struct group *group)
     site->quiet_said = site->unsaid = true;
 }
 
-static void say_time(char *into, size_t size, uint64_t wall_us)
-{
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm parts;
-    if (wall_us == 0 || gmtime_r(&seconds, &parts) == NULL ||
-        strftime(into, size, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(into, size, "an unknown time");
-}
-
 static void answer_when_done(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
-    char text[TRACE_LINE], when[32];
+    char text[TRACE_LINE], when[WALL_TEXT] = "an unknown time";
     if (!site->asked || site->changing || !site->settled)
         return;
     if (site->action == GROUP_FAILOVER && site->open) {
-        say_time(when, sizeof when, site->promoted_wall_us);
+        if (site->promoted_wall_us > 0)
+            wall_text(when, site->promoted_wall_us);
         snprintf(text, sizeof text, "failed over at cycle %llu of %s, era %llu",
                  (unsigned long long)site->promoted, when, (unsigned long long)site->now.era);
         answer_operator(array, group, true, text);
