@@ -110,6 +110,8 @@ struct site {
     bool bitmap_loaded; /* `bytes` hold the record of the last stop */
     bool settled;       /* what is `now` has been durable at every controller that is there */
     bool open;          /* hosts are served */
+    bool patient;       /* unknown: hosts wait for the other controller's word */
+    uint64_t doubt_us;  /* since when */
     bool changing;      /* to the next role, as soon as nothing is being received */
     uint64_t next_era;
     enum site_role next_role;
@@ -335,6 +337,14 @@ bool copy_site_stopped(struct array *array, bool left);
 /* How a host's request to a volume of the group ends that may not be carried out; HOST_OK: it may.
  */
 enum host_result copy_site_judge(const struct group *group, enum host_op op);
+/* Hosts wait: it is not known yet whether they may be served. */
+static inline bool copy_site_waits(const struct group *group)
+{
+    const struct site *site = &group->site;
+    return site->patient && !site->open &&
+           (site->now.unknown || site->now.role == SITE_FAILED_OVER ||
+            site->now.role == SITE_PRIMARY);
+}
 /* Whether hosts may not even read the volume here. */
 bool copy_site_refuses(const struct array *array, uint8_t volume);
 /* Whether cycles may run: this site is the primary, and the other one can take them. */

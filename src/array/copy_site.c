@@ -22,8 +22,9 @@
 #include <stdio.h>
 
 enum {
-    HEARD_US = 5 * 1000 * 1000, /* the primary answers: it was heard of within so long */
-    SITE_FILLS = 1 << 8,        /* flags of HEADER_SITE, beside the role in its slot field */
+    PATIENCE_US = 10 * 1000 * 1000, /* hosts wait so long for the other controller's word */
+    HEARD_US = 5 * 1000 * 1000,     /* the primary answers: it was heard of within so long */
+    SITE_FILLS = 1 << 8,            /* flags of HEADER_SITE, beside the role in its slot field */
     SITE_KEPT = 1 << 9,
     SITE_SETTLED = 1 << 10,
     SITE_UNKNOWN = 1 << 11,
@@ -92,7 +93,7 @@ enum host_result copy_site_judge(const struct group *group, enum host_op op)
 bool copy_site_refuses(const struct array *array, uint8_t volume)
 {
     const struct group *group = copy_group(array, volume);
-    return group != NULL && copy_site_judge(group, HOST_READ) != HOST_OK;
+    return group != NULL && copy_site_judge(group, HOST_READ) != HOST_OK && !copy_site_waits(group);
 }
 
 bool copy_site_copies(const struct group *group)
@@ -513,6 +514,8 @@ void copy_site_fresh(struct array *array, struct group *group)
                             : role_texts[kept.role];
     }
     note_role(group);
+    site->patient = !current;
+    site->doubt_us = array->now_us;
     if (!current)
         be_unknown(array, group,
                    "the other controller has served alone since this one was last there, and may "
@@ -597,6 +600,11 @@ void copy_site_pump(struct array *array, struct group *group)
     struct site *site = &group->site;
     if (!site->now.unknown)
         site->now.epoch = array->role.epoch;
+    if (site->patient && array->now_us >= site->doubt_us + PATIENCE_US) {
+        site->patient = false;
+        array->service_stamp++;
+        host_resume(array, &array->held);
+    }
     site->now.suspended = group->suspended;
     /* The slots that are given up are used again: the peer has to hear of this before that. */
     if (site->changing && !copy_second_busy(array, group) &&
@@ -618,7 +626,9 @@ void copy_site_pump(struct array *array, struct group *group)
 
 uint64_t copy_site_deadline(const struct array *array, const struct group *group)
 {
-    return group->site.retry_us > array->now_us ? group->site.retry_us : UINT64_MAX;
+    const struct site *site = &group->site;
+    uint64_t deadline = site->retry_us > array->now_us ? site->retry_us : UINT64_MAX;
+    return copy_site_waits(group) ? min_u64(deadline, site->doubt_us + PATIENCE_US) : deadline;
 }
 
 bool copy_site_stopped(struct array *array, bool left)

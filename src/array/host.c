@@ -435,6 +435,10 @@ static bool host_admit(struct array *array, struct request *request)
     const struct group *group = copy_group(array, request->host.volume);
     if (group != NULL && request->range == 0) {
         enum host_result refused = copy_site_judge(group, request->host.op);
+        if (refused != HOST_OK && copy_site_waits(group)) {
+            wait_in(array, &array->held, request);
+            return false;
+        }
         if (refused != HOST_OK) {
             host_complete(array, request, refused);
             return false;

@@ -88,7 +88,7 @@ void array_status(const struct array *array, uint64_t now_us, struct array_statu
 enum array_hosts array_hosts(const struct array *array, uint8_t volume)
 {
     const struct group *group = copy_group(array, volume);
-    if (group == NULL || copy_site_judge(group, HOST_WRITE) == HOST_OK)
+    if (group == NULL || copy_site_judge(group, HOST_WRITE) == HOST_OK || copy_site_waits(group))
         return ARRAY_HOSTS_SERVED;
     return copy_site_judge(group, HOST_READ) == HOST_OK ? ARRAY_HOSTS_READ_ONLY
                                                         : ARRAY_HOSTS_REFUSED;
@@ -96,8 +96,12 @@ enum array_hosts array_hosts(const struct array *array, uint8_t volume)
 
 enum array_service array_service(const struct array *array, uint8_t volume)
 {
+    const struct group *group = copy_group(array, volume);
+    bool serves = array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED;
     if (copy_site_refuses(array, volume))
         return ARRAY_UNSERVED;
+    if (serves && group != NULL && copy_site_waits(group))
+        return ARRAY_HELD;
     switch (array->role.state) {
     case ROLE_PAIRED:
         if (array->volumes[volume].move >= MOVE_HOLD)

@@ -705,6 +705,15 @@ static void an_older_record_is_not_believed(void **state)
     start_at(TWO, B); /* alone, with a record of the first era */
     pass_both_ms(300);
     assert_true(site_of(TWO, B)->now.unknown);
+    pair_use(TWO); /* it waits for the other controller first */
+    uint32_t waits = ask_read(B, V_A, 5 * PAGE, PAGE);
+    assert_int_equal(array_service(array_of(TWO, B), V_A), ARRAY_HELD);
+    pass_both_ms(5000);
+    assert_false(pair.seen[waits].complete);
+    pass_both_ms(5000);
+    assert_int_equal(pair.seen[waits].result, HOST_COPY);
+    pair_use(ONE);
+    assert_int_equal(array_service(array_of(TWO, B), V_A), ARRAY_UNSERVED);
     assert_int_equal(read_at(TWO, B, V_A, 5, &fill), HOST_COPY);
     between.cut = false; /* the old primary's batches must not come in */
     pass_both_ms(500);
@@ -718,6 +727,31 @@ static void an_older_record_is_not_believed(void **state)
         assert_int_equal(site_of(TWO, self)->now.era, 2);
     }
     assert_page(TWO, V_A, 5, 0x91);
+}
+
+static void hosts_wait_for_the_controller_that_stopped_last(void **state)
+{
+    until_consistent(TWO);
+    assert_int_equal(write_at(ONE, A, V_A, 6, 1, 0x95), HOST_OK);
+    ask_stop(ONE, A);
+    until_stopped(ONE, A);
+    ask_stop(ONE, B);
+    until_stopped(ONE, B);
+    between.cut = true;
+    start_at(ONE, A);
+    pass_both_ms(200);
+    pair_use(ONE);
+    uint32_t waits = ask_read(A, V_A, 6 * PAGE, PAGE);
+    pass_both_ms(300);
+    assert_true(site_of(ONE, A)->now.unknown);
+    assert_false(pair.seen[waits].complete);
+    return_at(ONE, B);
+    pass_both_ms(100);
+    assert_ok(waits);
+    assert_bytes(pair.seen[waits].data, PAGE, 0x95);
+    between.cut = false;
+    until_consistent(TWO);
+    assert_sites_are_equal();
 }
 
 static void records_that_cannot_be_the_groups_count_as_none(void **state)
@@ -807,6 +841,7 @@ int main(void)
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
         TEST(an_older_record_is_not_believed),
+        TEST(hosts_wait_for_the_controller_that_stopped_last),
         TEST(records_that_cannot_be_the_groups_count_as_none),
         TEST(a_suspension_outlives_a_stop),
         TEST(a_resync_copies_what_is_asked_for),
