@@ -25,8 +25,9 @@ static const char *check_group(const struct array_config *config, const struct g
         return "a group's id must not be zero";
     if (group->side >= GROUP_SIDE_COUNT)
         return "a group's side must be primary or second";
-    if (group->side == GROUP_SECOND && group->room_pages == 0)
-        return "a received group's room_pages must not be zero";
+    if ((group->side == GROUP_SECOND || group->room_pages != 0) &&
+        group->room_pages < COPY_ROOM_LEAST)
+        return "a received group's room_pages must be at least 16";
     if (group->volume_count == 0 || group->volume_count > VOLUME_LIMIT)
         return "a group must have 1 to 256 volumes";
     for (uint32_t i = 0; i < group->volume_count; i++) {

@@ -26,13 +26,15 @@ uint64_t copy_next_term(const struct array *array, const struct group *group)
     return max_u64(term, array->role.epoch << 16);
 }
 
-/* The pins are a claim on the second array's memory as well. */
+/* The pins are a claim on the second array's memory as well: those of both halves, and the marked
+ * pages of two cycles of both, must fit there, or what is refused for want of room is sent again
+ * for ever. */
 static void size_up(struct group *group)
 {
     struct sender_config *config = &group->sender.config;
     uint32_t room = group->state.room_pages;
-    config->budget_pages = min_u32(group->config->budget_pages, room / 8 * 3 + 1);
-    config->base_pages = min_u32(group->config->base_pages, room / 16 + 1);
+    config->budget_pages = min_u32(group->config->budget_pages, max_u32(room / 8 * 3, 1));
+    config->base_pages = min_u32(group->config->base_pages, max_u32(room / 16, 1));
 }
 
 static bool may_rise(struct array *array, const struct group *group)
@@ -69,7 +71,10 @@ static void rise(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
     uint64_t term = copy_next_term(array, group);
-    uint64_t cycle = max_u64(sender->open, group->state.promoted) + 1;
+    /* What another controller of this array had sent may have been promoted since the state was
+     * read; a number of which that can be true is refused. */
+    uint64_t promoted = group->state.promoted + (group->state.term != 0 ? COPY_CLOSED : 0);
+    uint64_t cycle = max_u64(sender->open, promoted) + 1;
     size_up(group);
     sender_begin(sender, array->now_us, term, cycle, true);
     sender_pair(sender, array->role.state == ROLE_PAIRED);

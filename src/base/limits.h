@@ -49,6 +49,7 @@ enum {
     COPY_RING = 4,          /* places for cycles by number: one more than are alive at a time */
     COPY_WINDOW = 32,       /* batches on their way to the second array, from each half */
     COPY_RECORDS = 1024,    /* records in one of them: as many as headers in a batch of the link */
+    COPY_ROOM_LEAST = 16,   /* pages that may be held: below, two cycles need not fit */
     COPY_RANGES = 256,      /* ranges of unconfirmed cycles, of each half */
     COPY_REGIONS = 1 << 18, /* regions of one volume: 32 KiB of bitmap */
     COPY_REGION_PAGES = 16, /* pages of the smallest region */

@@ -195,6 +195,8 @@ void cuts_sent(struct world *from, uint8_t index, const uint8_t *bytes, uint32_t
     struct copy_head head;
     const char *wrong = record_get_head(bytes, length, &head);
     CHECK(wrong == NULL);
+    if (bytes[COPY_HEAD_SIZE] > RECORD_PROMOTE)
+        return; /* which pages differ, on the way home: no data */
     for (struct sent *sent = group->sent; sent; sent = sent->next) {
         if (sent->from_second != from->second || sent->head.half != head.half ||
             sent->head.era != head.era || sent->head.term != head.term ||

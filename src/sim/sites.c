@@ -92,6 +92,7 @@ static void draw_groups(struct sites *sites, struct world *first)
     config->group_count = 1;
     if (config->volume_count >= 2 && generator_chance(draw, 1, 4))
         config->group_count = 2;
+    config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
     uint32_t most = (config->slot_count - high) / 2 / config->group_count;
     for (uint32_t g = 0; g < config->group_count; g++) {
@@ -149,8 +150,9 @@ static void draw_second(struct sites *sites, struct world *first)
     bool far = sites->rates.latency_us >= 25000; /* with little room that would take hours */
     if (far)
         config->slot_count = 1024;
-    make_room(config);
     config->group_count = first->config.group_count;
+    config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
+    make_room(config);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
     uint32_t most = (config->slot_count - high) / 2 / config->group_count;
     bool before = generator_chance(draw, 1, 2);
@@ -164,7 +166,8 @@ static void draw_second(struct sites *sites, struct world *first)
         there->side = GROUP_SECOND;
         there->budget_pages = most;
         uint32_t room = room_of(config);
-        there->room_pages = (uint32_t)PICK(draw, room, room, far ? room : room / 4 + 1);
+        there->room_pages =
+            (uint32_t)PICK(draw, room, room, far ? room : max_u32(room / 4, COPY_ROOM_LEAST));
         for (uint32_t i = 0; i < here->volume_count; i++) {
             there->volumes[i] = (uint8_t)config->volume_count;
             add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
