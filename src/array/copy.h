@@ -112,6 +112,7 @@ struct site {
     bool open;          /* hosts are served */
     bool patient;       /* unknown: hosts wait for the other controller's word */
     uint64_t doubt_us;  /* since when */
+    bool sync_due;      /* RECEIVING: the owner has to tell its peer what its receiver knows */
     bool changing;      /* to the next role, as soon as nothing is being received */
     uint64_t next_era;
     enum site_role next_role;

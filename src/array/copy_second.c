@@ -670,8 +670,9 @@ const char *copy_second_check_mirror(const struct array *from, const struct arra
 {
     for (uint32_t i = 0; i < from->config.group_count; i++) {
         const struct group *group = &from->copy.groups[i];
-        if (!copy_receives(group) || !owns_all(from, group))
-            continue;
+        if (!copy_receives(group) || !owns_all(from, group) || group->site.sync_due ||
+            group->role != GROUP_ROLE_RECEIVING || to->copy.groups[i].role != GROUP_ROLE_RECEIVING)
+            continue; /* a receiver that receives nothing is told anew when it does */
         const char *why = compare(group, &to->copy.groups[i]);
         if (why != NULL)
             return why;

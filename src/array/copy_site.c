@@ -109,7 +109,7 @@ bool copy_site_takes(const struct group *group)
 {
     const struct site *site = &group->site;
     return site->now.role == SITE_RECEIVING && site->settled && !site->now.unknown &&
-           !site->changing && site->now.stop == SITE_RUNS;
+           !site->changing && !site->sync_due && site->now.stop == SITE_RUNS;
 }
 
 void copy_site_state(const struct array *array, const struct group *group, struct copy_state *state)
@@ -198,6 +198,7 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
             copy_second_discard(array, group);
             receiver_reopen(&group->second.receiver);
         }
+        site->sync_due = true;
         break;
     case SITE_FAILED_OVER:
         if (was == SITE_RECEIVING)
@@ -403,6 +404,7 @@ static void apply_fill(struct array *array, struct group *group, const struct he
                                          .unknown = unknown && site->kept.epoch == 0};
         unknown = site->now.unknown;
     }
+    site->sync_due = false;
     site->now.marks = (header->slot & SITE_MARKS) != 0;
     site->now.stop = SITE_RUNS;
     site->settled = !unknown && (header->slot & SITE_SETTLED) != 0;
@@ -499,7 +501,7 @@ void copy_site_fresh(struct array *array, struct group *group)
                 kept.role == SITE_RECEIVING;
     bool whole = current && array->copy.fresh_in == 0 && (stopped || left) &&
                  copy_site_restore(array, group);
-    site->bitmap_loaded = false;
+    site->bitmap_loaded = site->sync_due = false;
     site->now = kept;
     site->now.stop = SITE_RUNS;
     group->suspended = kept.suspended;
@@ -595,6 +597,22 @@ static void answer_when_done(struct array *array, struct group *group)
     }
 }
 
+/* Before anything is received both controllers have to know the same of what came before: terms,
+ * cycles, the memory number. */
+static void sync_receivers(struct array *array, struct group *group)
+{
+    struct site *site = &group->site;
+    bool tells = array->mirroring && array_owns(array, group->config->volumes[0]);
+    if (!site->sync_due || (array->mirroring && site->unsaid))
+        return;
+    if (tells && copy_receives(group)) {
+        if (group->second.saying || !lists_have_room(&array->lists, 1, true))
+            return;
+        copy_second_say_all(array, group);
+    }
+    site->sync_due = false;
+}
+
 void copy_site_pump(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
@@ -621,6 +639,7 @@ void copy_site_pump(struct array *array, struct group *group)
     copy_marks_mirror(array, group);
     if (site->unsaid && array->mirroring && lists_have_room(&array->lists, 1, true))
         copy_site_say(array, group, false);
+    sync_receivers(array, group);
     answer_when_done(array, group);
 }
 

@@ -591,6 +591,21 @@ static void a_reverse_before_the_old_primary_is_back_waits_for_it(void **state)
     assert_page(ONE, V_A, 0, 0x71);
 }
 
+static void a_site_with_one_controller_receives(void **state)
+{
+    until_consistent(TWO);
+    kill_at(ONE, B);
+    assert_int_equal(write_at(ONE, A, V_A, 2, 1, 0x75), HOST_OK);
+    pass_both_ms(100);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    return_at(ONE, B);
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+}
+
 static void controllers_of_both_sites_die_on_the_way_back(void **state)
 {
     for (int dies = 0; dies < 4; dies++) {
@@ -835,6 +850,7 @@ int main(void)
         TEST(reversed_only_what_differs_comes_back),
         TEST(going_home_loses_nothing_and_copies_nothing_untouched),
         TEST(a_reverse_before_the_old_primary_is_back_waits_for_it),
+        TEST(a_site_with_one_controller_receives),
         TEST(controllers_of_both_sites_die_on_the_way_back),
         TEST(a_clean_stop_keeps_role_and_bitmap),
         TEST(after_an_unclean_end_everything_is_marked),
