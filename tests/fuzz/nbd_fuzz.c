@@ -19,9 +19,9 @@ static const struct nbd_export table[] = {
     {"ro", "never written", 1 << 20, true},
 };
 static const struct nbd_owner owners[] = {
-    {1, NULL},
-    {0, "volume vm1 is served by controller b at 127.0.0.1:10810"},
-    {1, NULL},
+    {1, NULL, false},
+    {0, "volume vm1 is served by controller b at 127.0.0.1:10810", false},
+    {1, NULL, false},
 };
 
 static struct feed whole, cut; /* large; feed_start() clears them */
