@@ -638,6 +638,7 @@ static void stop_both(int site)
 static void a_clean_stop_keeps_role_and_bitmap(void **state)
 {
     until_consistent(TWO);
+    pass_both_ms(300); /* until the primary has heard of the last promotion */
     silence_of_the_primary();
     assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
     stop_both(ONE);
