@@ -149,6 +149,7 @@ struct group {
     struct second second; /* what is received, when config->room_pages is not zero */
     bool up;              /* a session to the second array, whose state is `state` */
     bool resetting;       /* the shell has been asked to drop it */
+    bool more;            /* the next pump, at once, encodes the next batch */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;

@@ -242,15 +242,17 @@ static void encode(struct array *array, struct group *group, const struct sender
     buffer->length_bytes += size;
 }
 
+/* One batch of pages in a pump: hosts wait while it is read and summed. */
 void copy_send(struct array *array, struct group *group)
 {
     struct sender_batch batch;
-    while (sender_next_batch(&group->sender, &batch)) {
+    while (!group->more && sender_next_batch(&group->sender, &batch)) {
         struct copy_buffer *buffer = &group->buffers[batch.number % COPY_WINDOW];
         bool again = buffer->number == batch.number;
         group->resends += again;
         if (!again)
             encode(array, group, &batch, buffer);
+        group->more = !again && buffer->pages + buffer->base > 0;
         CHECK(array->actions.copy_count < array->config.group_count * COPY_WINDOW);
         array->copy.actions[array->actions.copy_count++] =
             (struct copy_action){.group = (uint8_t)(group - array->copy.groups),

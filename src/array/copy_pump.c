@@ -142,6 +142,7 @@ static void cut(struct array *array, struct group *group)
 static void group_pump(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
+    group->more = false;
     copy_site_pump(array, group);
     if (sender->mode == SENDER_CYCLES && sender_over_budget(sender))
         copy_fall(array, group, "the second array does not keep up: the pages' budget is used",
@@ -188,6 +189,9 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
 uint64_t copy_deadline(const struct array *array)
 {
     uint64_t deadline = UINT64_MAX;
+    for (uint32_t i = 0; i < array->config.group_count && copy_serves(array); i++)
+        if (array->copy.groups[i].more)
+            return array->now_us;
     if (!copy_serves(array) || (array->mirroring && !lists_have_room(&array->lists, 1, true)))
         return deadline;
     for (uint32_t i = 0; i < array->config.group_count; i++)

@@ -43,7 +43,7 @@ static void take_pages(struct sender *sender, struct sender_cycle *cycle,
 {
     batch->kind = SEND_PAGES;
     batch->first = cycle->cursor;
-    while (cycle->cursor != NO_INDEX && batch->count < COPY_RECORDS) {
+    while (cycle->cursor != NO_INDEX && batch->count < SENDER_PAGES) {
         batch->count++;
         cycle->cursor = pins_next(sender->pins, cycle->cursor);
     }
@@ -62,7 +62,7 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
         take_pages(sender, cycle, batch);
     } else if (cycle->base_ready > 0) {
         batch->kind = SEND_BASE;
-        batch->count = min_u32(cycle->base_ready, COPY_RECORDS);
+        batch->count = min_u32(cycle->base_ready, SENDER_PAGES);
         cycle->base_ready -= batch->count;
     } else if (cycle->base_reading == 0 || MISTAKE(copy_end_before_reads)) {
         batch->kind = SEND_END;

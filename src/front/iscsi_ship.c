@@ -82,6 +82,19 @@ static void send_queue(struct iscsi_ship *ship, enum ship_queue queue, uint32_t 
     ship->last[queue] = (uint16_t)itt;
 }
 
+static void send_queue_ahead(struct iscsi_ship *ship, enum ship_queue queue, uint32_t itt)
+{
+    struct iscsi_ship_task *task = &ship->tasks[itt];
+
+    if (ship->first[queue] == NO_TASK) {
+        send_queue(ship, queue, itt);
+        return;
+    }
+    task->queued = true;
+    task->next = ship->first[queue];
+    ship->first[queue] = (uint16_t)itt;
+}
+
 static void send_drop_first(struct iscsi_ship *ship, enum ship_queue queue)
 {
     struct iscsi_ship_task *task = &ship->tasks[ship->first[queue]];
@@ -108,7 +121,10 @@ void iscsi_ship_command(struct iscsi_ship *ship, uint32_t itt,
     task->received_bytes = task->exp_data_sn = 0;
     task->piece = task->piece_used = 0;
     ship->open_count++;
-    send_queue(ship, QUEUE_COMMANDS, index);
+    if (command->ahead)
+        send_queue_ahead(ship, QUEUE_COMMANDS, index);
+    else
+        send_queue(ship, QUEUE_COMMANDS, index);
 }
 
 bool iscsi_ship_ping(struct iscsi_ship *ship)
@@ -431,6 +447,7 @@ static void list_add(struct iscsi_ship *ship, const void *bytes, size_t size)
 {
     CHECK(ship->iov_count < ISCSI_SHIP_IOV_LIMIT);
     /* struct iovec has no const; nothing writes there. */
+    ship->list_bytes += size;
     ship->iov[ship->iov_count++] =
         (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
 }
@@ -560,7 +577,9 @@ static void generate(struct iscsi_ship *ship)
     ship->iov_count = 0;
     ship->pool_used = 0;
     ship->listed_count = 0;
+    ship->list_bytes = 0;
     while (ship->state == ISCSI_SHIP_STATE_READY && ship->listed_count < ISCSI_SHIP_PDU_LIMIT &&
+           ship->list_bytes < ISCSI_SHIP_LIST_BYTES &&
            ship->iov_count + ISCSI_SHIP_PDU_PIECES + PDU_PIECES <= ISCSI_SHIP_IOV_LIMIT) {
         if (ship->first[QUEUE_DATA] != NO_TASK) {
             generate_data_out(ship, ship->first[QUEUE_DATA]);

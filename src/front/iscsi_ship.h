@@ -21,9 +21,10 @@ enum {
     ISCSI_SHIP_SENSE_LIMIT = 252,
     ISCSI_SHIP_SCRATCH_SIZE = ISCSI_TEXT_LIMIT, /* data of small PDUs that came in pieces */
     ISCSI_SHIP_IOV_LIMIT = 1024,                /* pieces of one output list: sendmsg()'s most */
-    ISCSI_SHIP_PDU_PIECES = 66,     /* of the data of one PDU: 64 pages, and parts at both ends */
-    ISCSI_SHIP_PDU_LIMIT = 64,      /* PDUs of one output list */
-    ISCSI_SHIP_POOL_SIZE = 64 * 64, /* their headers and trailers */
+    ISCSI_SHIP_PDU_PIECES = 66, /* of the data of one PDU: 64 pages, and parts at both ends */
+    ISCSI_SHIP_LIST_BYTES = 512 * 1024, /* what goes ahead of the rest waits for the list */
+    ISCSI_SHIP_PDU_LIMIT = 64,          /* PDUs of one output list */
+    ISCSI_SHIP_POOL_SIZE = 64 * 64,     /* their headers and trailers */
 };
 
 enum iscsi_ship_event {
@@ -50,6 +51,7 @@ struct iscsi_ship_command {
     uint32_t out_bytes;
     void *in;
     uint32_t in_bytes;
+    bool ahead; /* goes before commands that have not begun to be sent */
 };
 
 struct iscsi_ship_done {
@@ -114,7 +116,7 @@ struct iscsi_ship {
     /* The list handed out: headers and trailers stand in `pool`, data in the caller's memory. */
     struct iovec control_iov;
     struct iovec iov[ISCSI_SHIP_IOV_LIMIT];
-    uint32_t iov_first, iov_count, pool_used, listed_count;
+    uint32_t iov_first, iov_count, pool_used, listed_count, list_bytes;
     uint16_t listed[ISCSI_SHIP_PDU_LIMIT]; /* the tasks of the list's PDUs */
     uint8_t pool[ISCSI_SHIP_POOL_SIZE];
 

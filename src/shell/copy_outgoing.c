@@ -31,7 +31,8 @@ static void lost(struct copy_outgoing *out, const char *why)
 
 static void ask(struct copy_outgoing *out)
 {
-    struct iscsi_ship_command command = {.in = out->answer, .in_bytes = COPY_STATE_SIZE};
+    struct iscsi_ship_command command = {
+        .in = out->answer, .in_bytes = COPY_STATE_SIZE, .ahead = true};
     copy_cdb_state(command.cdb);
     out->asking = true;
     out->asked_us = out->loop->now_us;
@@ -286,6 +287,9 @@ static void issue(struct copy_outgoing *out, uint32_t tag, const uint8_t *packed
         copy_cdb_batch(command.cdb, batch->length_bytes);
     }
     out->counts.packed_bytes += command.out_bytes;
+    /* Behind the data of the cycle after its own a PROMOTE would leave the link without work until
+     * its answer is there. */
+    command.ahead = command.out_bytes < COPY_ZSTD_LEAST_BYTES;
     iscsi_ship_command(&out->session, tag, &command);
 }
 

@@ -9,11 +9,12 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 
-enum { CQ_FACTOR = 8, SECOND_US = 1000000 };
+/* TURNS_A_YIELD: a loop of a real-time class that always finds work would else keep those of its
+ * own priority, perhaps its peer, from this processor for ever. */
+enum { CQ_FACTOR = 8, SECOND_US = 1000000, TURNS_A_YIELD = 32 };
 
 uint64_t loop_clock_us(void)
 {
@@ -186,6 +187,9 @@ static void wait_for_work(struct loop *loop, uint64_t until_us)
     unsigned least = 1 + loop->sends_now; /* those complete in any case: wait for one more */
     loop->sends_now = 0;
     loop->enters++;
+    if (loop->yields || until_us <= loop->now_us || loop->enters % TURNS_A_YIELD == 0)
+        sched_yield();
+    loop->yields = false;
     if (loop->eager && poll_for_work(loop, least, until_us))
         return;
     uint64_t clock_us = loop_clock_us();

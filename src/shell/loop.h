@@ -40,6 +40,7 @@ struct loop {
     void *context;
     struct timer timers; /* head of the ring of armed timers */
     unsigned sends_now;  /* since the last wait; see loop_send_now() */
+    bool yields;         /* see loop_yield() */
     uint32_t poll_us; /* how long to look for the next completion before sleeping; 0: not at all */
     bool eager;       /* looking is worth while: the last wait ended, or would have, within that */
     uint64_t enters, completions;
@@ -73,6 +74,13 @@ static inline void loop_send_now(struct loop *loop, struct io_uring_sqe *sqe)
 {
     sqe->msg_flags |= MSG_DONTWAIT;
     loop->sends_now++;
+}
+
+/* A long piece of work goes on in the next turn, which comes at once: whoever else waits for this
+ * processor, perhaps the peer, runs first. */
+static inline void loop_yield(struct loop *loop)
+{
+    loop->yields = true;
 }
 
 /* Ask the kernel to end `op` early; its done() comes as usual, with -ECANCELED or what it had got.

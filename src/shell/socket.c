@@ -92,6 +92,11 @@ void socket_no_delay(int descriptor)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+void socket_unsent(int descriptor, uint32_t bytes)
+{
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
 /* How much may be under way at once is what decides here. bbr paces, with a timer for every few
  * segments. cubic leaves its slow start when answers come later (HyStart), which they do as soon as
  * the peer has work; so a message goes in pieces, and each piece wakes both controllers. reno opens

@@ -23,6 +23,8 @@ int socket_for(const struct address *address, int flags);
 
 /* TCP: small messages leave at once. No effect on UNIX sockets. */
 void socket_no_delay(int descriptor);
+/* How much the kernel takes that it cannot send yet. */
+void socket_unsent(int descriptor, uint32_t bytes);
 
 /* For a connection between the controllers: a message leaves at once and, as far as the path takes
  * it, in one go. Where the machine's congestion control is cubic or bbr, which hold it back, this

@@ -293,11 +293,13 @@ static void send_list(struct stream *stream)
         loop_timer_set(stream->loop, &stream->wake, bucket_when_us(&stream->bucket));
         return;
     }
-    count = cut_list(stream, iov, count, allowed);
+    count = cut_list(stream, iov, count, min_u64(allowed, STREAM_SEND));
     stream->send_message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(stream->loop);
     io_uring_prep_sendmsg(sqe, stream->descriptor, &stream->send_message, MSG_NOSIGNAL);
-    if (!stream->send_waits)
+    if (stream->cut) /* there is more: the loop comes back for it */
+        loop_yield(stream->loop);
+    else if (!stream->send_waits)
         loop_send_now(stream->loop, sqe);
     loop_own(sqe, &stream->send);
     stream->sending = true;
@@ -356,6 +358,7 @@ static bool begin(struct stream *stream, struct tls_context *context, bool serve
     stream->sent_bytes = stream->received_bytes = 0;
     stream->with_tls = context != NULL;
     socket_no_delay(stream->descriptor);
+    socket_unsent(stream->descriptor, STREAM_UNSENT);
     socket_watch(stream->descriptor);
     if (!context || tls_start(&stream->tls, context, server))
         return true;

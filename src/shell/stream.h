@@ -20,7 +20,10 @@
 
 enum {
     STREAM_INPUT = 64 * 1024,
-    STREAM_INPUT_AFTER = 4096,      /* received behind data that go to their own place */
+    STREAM_UNSENT = 256 * 1024, /* left with the kernel before TCP can send it: what goes ahead of
+                                   the rest cannot go ahead of that */
+    STREAM_SEND = 64 * 1024,   /* given to the kernel at a time, which copies it while hosts wait */
+    STREAM_INPUT_AFTER = 4096, /* received behind data that go to their own place */
     STREAM_SOCKET_BYTES = 32 << 20, /* wished for each way: 100 ms at 1 Gbit/s are 12.5 MB, and the
                                        kernel counts its own overhead in */
 };

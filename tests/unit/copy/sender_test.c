@@ -117,11 +117,11 @@ static void what_has_no_answer_is_sent_again_the_same(void **state)
 {
     struct sender_batch first, again;
     sender_attach(&sender, 1);
-    for (uint32_t slot = 0; slot < COPY_RECORDS + 1; slot++)
+    for (uint32_t slot = 0; slot < SENDER_PAGES + 1; slot++)
         sender_written(&sender, slot, 0, slot % PAGES, 0xFF);
     sender_close(&sender, 100, 1000, 1);
     assert_true(sender_next_batch(&sender, &first));
-    assert_int_equal(first.count, COPY_RECORDS);
+    assert_int_equal(first.count, SENDER_PAGES);
     assert_false(sender_next_batch(&sender, &again)); /* the window */
     sender_detach(&sender);
     assert_false(sender_next_batch(&sender, &again));
@@ -132,7 +132,7 @@ static void what_has_no_answer_is_sent_again_the_same(void **state)
     sender_answered(&sender, first.number);
     assert_true(sender_next_batch(&sender, &again));
     assert_int_equal(again.count, 1);
-    assert_int_equal(again.first, COPY_RECORDS);
+    assert_int_equal(again.first, SENDER_PAGES);
     assert_int_equal(sender_answered(&sender, again.number + 1), 0); /* never sent */
 }
 

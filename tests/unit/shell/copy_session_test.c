@@ -863,6 +863,25 @@ static void a_long_way_does_not_limit_what_passes(void **state)
     stop();
 }
 
+static void a_short_batch_goes_before_long_ones_that_wait(void **state)
+{
+    char limited[256];
+    snprintf(limited, sizeof limited, "%sbandwidth = 16M\n", usual.send);
+    start(&(struct plan){limited, usual.receive}, true);
+    UNTIL(is_up, 5);
+    for (uint32_t i = 0; i < 8; i++)
+        send_batch(batches[i], i + 1, COPY_BATCH_BYTES);
+    for (int i = 0; i < 20; i++)
+        turn();
+    send_batch(batches[8], 9, 200);
+    UNTIL(batches[8]->number == 0, 10);
+    assert_true(goods <= 3); /* itself, and what had begun to leave */
+    UNTIL(all_idle(), 20);
+    assert_int_equal(goods, 9);
+    assert_int_equal(corrupt + downs, 0);
+    stop();
+}
+
 static void the_bandwidth_is_kept_to(void **state)
 {
     char limited[256];
@@ -921,6 +940,7 @@ int main(void)
         cmocka_unit_test(only_the_right_ones_come_in),
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(a_long_way_does_not_limit_what_passes),
+        cmocka_unit_test(a_short_batch_goes_before_long_ones_that_wait),
         cmocka_unit_test(the_bandwidth_is_kept_to),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
