@@ -41,10 +41,10 @@ def fio(uri, rw, bs, depth, size_bytes, seconds, extra=()):
     return fio_result(processes.run(command, seconds + 60, processes.CLIENT_CORE))
 
 
-def fill(uri, size_bytes):
+def fill(uri, size_bytes, extra=()):
     """Write the whole range once, in large pieces."""
     command = ["fio", "--name=fill", "--ioengine=nbd", f"--uri={uri}", "--rw=write", "--bs=128k", "--iodepth=8",
-               f"--size={size_bytes}", "--output-format=json"]
+               f"--size={size_bytes}", "--output-format=json", *extra]
     return fio_result(processes.run(command, 180, processes.CLIENT_CORE))
 
 

@@ -15,7 +15,7 @@ TARGET = "iqn.2026-11.holdfast:bench"
 CONFIG = """\
 ; Written by bench/run; removed when it ends.
 [array]
-name = bench
+name = {name}
 register = {path}/register
 cache = {cache}
 lease = {lease_ms}ms
@@ -29,15 +29,15 @@ destage_after = {destage_after}
 link = 127.0.0.1:{port0}
 warden = 127.0.0.1:{port1}
 nbd = 127.0.0.1:{port2}
-{iscsi0}run = {path}/a
-cpu = 0
+{iscsi0}{copy0}run = {path}/a
+cpu = {core}
 
 [controller b]
 link = 127.0.0.1:{port3}
 warden = 127.0.0.1:{port4}
 nbd = 127.0.0.1:{port5}
-{iscsi1}run = {path}/b
-cpu = 0
+{iscsi1}{copy1}run = {path}/b
+cpu = {core}
 
 [store main]
 path = {path}/store.img
@@ -49,7 +49,7 @@ offset = 0
 size = {size}
 owner = a
 flush = mirror
-"""
+{more}"""
 
 
 def program(bench):
@@ -92,27 +92,37 @@ class Pair:
     """Two controllers. Index 0 is a, which owns the volume; 1 is b."""
 
     def __init__(self, bench, path, size_bytes, cache="256M", lease_ms=1000, settle_ms=100, dirty_low=40,
-                 dirty_high=75, destage_after="5s", iscsi=False):
+                 dirty_high=75, destage_after="5s", iscsi=False, name="bench", copy=False, more="", offset=10,
+                 core=processes.SERVER_CORE, behind=False):
+        """copy: both take copies, at copy_port(); more: further lines of the configuration; behind: it makes way for
+        whatever else runs on its core, as if it had a machine of its own."""
         self.bench = bench
         self.path = path
         self.lease_ms = lease_ms
+        self.size_bytes = size_bytes
+        self.cache_bytes = int(cache[:-1]) << {"M": 20, "G": 30}[cache[-1]]
         self.config = os.path.join(path, "holdfast.conf")
         self.servers = processes.Processes(os.path.join(path, "log"))
         self.parents = [None, None]
-        self.first_port = bench.port + 10
+        self.core, self.behind = core, behind
+        self.first_port = bench.port + offset
         ports = {f"port{i}": self.first_port + i for i in range(6)}
         ports.update({f"iscsi{i}": f"iscsi = 127.0.0.1:{self.first_port + 6 + i}\n" if iscsi else "" for i in (0, 1)})
-        for name in NAMES:
-            os.makedirs(os.path.join(path, name), exist_ok=True)
+        ports.update({f"copy{i}": f"copy = 127.0.0.1:{self.copy_port(i)}\n" if copy else "" for i in (0, 1)})
+        for controller in NAMES:
+            os.makedirs(os.path.join(path, controller), exist_ok=True)
         processes.make_store(os.path.join(path, "store.img"), size_bytes)
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(path=path, cache=cache, lease_ms=lease_ms, settle_ms=settle_ms,
                                      dirty_low=dirty_low, dirty_high=dirty_high, destage_after=destage_after,
-                                     volume=VOLUME, size=size_bytes, **ports))
+                                     volume=VOLUME, size=size_bytes, name=name, core=core, more=more, **ports))
         processes.run([program(bench), "check", self.config], 10)
 
     def nbd_port(self, controller):
         return self.first_port + (2, 5)[controller]
+
+    def copy_port(self, controller):
+        return self.first_port + 8 + controller
 
     def uri(self, controller):
         return f"nbd://127.0.0.1:{self.nbd_port(controller)}/{VOLUME}"
@@ -123,7 +133,7 @@ class Pair:
     def start(self, timeout_s=20.0):
         for controller, name in enumerate(NAMES):
             self.parents[controller] = self.servers.start(
-                [program(self.bench), "run", "--config", self.config, "--controller", name])
+                [program(self.bench), "run", "--config", self.config, "--controller", name], self.core, self.behind)
 
         def paired():
             self.servers.check_alive()
@@ -183,6 +193,20 @@ class Pair:
         if len(children) == 1:
             return children[0]
         raise processes.BenchError(f"controller {NAMES[controller]}: no process of its own to be seen")
+
+    def wait_touched(self, timeout_s=60.0):
+        """Until the controllers have all of their cache's memory from the system, which they take in the background:
+        whoever needs some before waits for it. Not an error: they leave it be when the machine has little to spare."""
+        def touched():
+            for controller in (0, 1):
+                with open(f"/proc/{self.controller_pid(controller)}/statm", encoding="ascii") as file:
+                    if int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") < self.cache_bytes:
+                        return False
+            return True
+        try:
+            processes.wait_until("the cache's memory", touched, timeout_s, 0.2)
+        except processes.BenchError:
+            pass
 
     def stop(self):
         self.servers.stop(grace_s=20.0)

@@ -4,6 +4,7 @@
 is ever typed by hand."""
 
 import iscsi
+import remote
 import scenarios
 import sides
 import targets
@@ -71,9 +72,9 @@ def iscsi_score(result):
     return ["target", "passed", "failed", "skipped"], rows
 
 
-def judged(result):
+def judged(result, wanted=None):
     rows = []
-    for row in targets.judge(result):
+    for row in targets.judge(result, wanted):
         unit = f" {row['unit']}" if row["unit"] else ""
         rows.append([row["what"], number(row["found"], 2), f"{row['bound']} {row['wanted']:g}{unit}",
                      {None: "not measured", True: "yes", False: "**no**"}[row["reached"]]])
@@ -119,6 +120,37 @@ def core_cost(result):
             "ns, both, with one copy", "writes/batch"], rows
 
 
+def copy_hosts(result, name):
+    rows = []
+    for way, figures in result.get("copy_hosts", {}).get(name, {}).items():
+        low, high = targets.spread(figures, "iops")
+        rows.append([f"copy {way}", number(targets.median(figures, "iops")), f"{number(low)} to {number(high)}",
+                     number(targets.median(figures, "p50_us"), 1), number(targets.median(figures, "p99_us"), 1),
+                     number(targets.median(figures, "server_cpu_us"), 1), number(targets.median(figures, "falls"))])
+    return ["side", "IOPS, median", "IOPS, rounds", "p50 us", "p99 us", "server CPU us/IO", "falls to the bitmap"], rows
+
+
+def copy_behind(result):
+    rows = [[number(row["offered"]), number(row["round_trip_ms"]), number(row["cycle_s"] * 1e3),
+             number(row["age_median_s"] * 1e3), number(row["age_p99_s"] * 1e3), number(row["bound_s"] * 1e3),
+             number(row["falls"])] for row in result.get("copy_behind", [])]
+    return ["writes/s offered", "round trip ms", "cycle ms", "age ms, median", "age ms, p99",
+            "two cycles and two round trips", "falls to the bitmap"], rows
+
+
+def copy_link(result):
+    rows = [[row["compression"], number(row["round_trip_ms"]), number(row["mib"]), number(row["mb_per_s"], 1),
+             number(row["share"], 2), number(row["packed_bytes"] / max(1, row["batch_bytes"]), 2)]
+            for row in result.get("copy_link", [])]
+    return ["compression", "round trip ms", "MiB", "MB/s", "share of 1 Gbit/s", "bytes sent for one"], rows
+
+
+def copy_folding(result):
+    rows = [[f"{row['cycle_s']:g}", number(row["written"] / 1e6), number(row["sent"] / 1e6), number(row["share"], 2),
+             number(row["falls"])] for row in result.get("copy_folding", [])]
+    return ["shortest cycle s", "MB written", "MB sent", "sent for one written", "falls to the bitmap"], rows
+
+
 def everything(result):
     """(marker, title, head, rows) of every table that has rows, in the document's order."""
     tables = [("machine", "Machine", *machine(result)), ("targets", "Targets", *judged(result))]
@@ -131,6 +163,12 @@ def everything(result):
         ("core-cost", "The core alone, for one mirrored 4 KiB write", *core_cost(result)),
     ]
     tables += [(name, row[0], *hosts(result, name)) for name, row in iscsi.SCENARIOS.items()]
+    tables += [("copy-targets", "Remote copy: targets", *judged(result, targets.COPY_TARGETS)),
+               ("copy-machine", "Remote copy: the run", *machine(result))]
+    tables += [(name, f"Remote copy: {row[0]}", *copy_hosts(result, name)) for name, row in remote.HOSTS.items()]
+    tables += [("copy-behind", "Remote copy: how old the copy is", *copy_behind(result)),
+               ("copy-link", "Remote copy: resynchronising over 1 Gbit/s", *copy_link(result)),
+               ("copy-folding", "Remote copy: zipf 1.1, 10,000 a second offered", *copy_folding(result))]
     tables.append(("iscsi-score", "iscsi-test-cu: 230 tests", *iscsi_score(result)))
     skipped = {**result.get("skipped", {}), **{k: v.splitlines()[0][:100] for k, v in result.get("failed", {}).items()}}
     tables.append(("skipped", "Not measured", ["what", "why"], [[name, why] for name, why in skipped.items()]))
