@@ -194,7 +194,7 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
         for (uint32_t place = 0; place < group->config->volume_count; place++)
             regions_clear(&sender->regions, (uint8_t)place, UINT64_MAX);
         if (copy_receives(group)) {
-            receiver_lose(&group->second.receiver, group->second.receiver.memory + 1);
+            receiver_lose(&group->second.receiver, copy_second_next_memory(array, group));
             copy_second_discard(array, group);
             receiver_reopen(&group->second.receiver);
         }
