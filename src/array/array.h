@@ -324,7 +324,8 @@ void array_on_peer_gone(struct array *array, uint64_t now_us, uint64_t incarnati
  * for a time. */
 void array_on_warden(struct array *array, uint64_t now_us, bool answers);
 
-/* What an operator asks. Each is answered by one operator_reply, at once or when it is done. */
+/* What an operator asks. Each is answered by one operator_reply, at once or when it is done. The
+ * volumes of a group that is received here move together: who asks for one moves all. */
 void array_operator_move(struct array *array, uint64_t now_us, uint64_t handle, uint8_t volume,
                          uint8_t to);
 void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t handle,
