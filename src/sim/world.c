@@ -238,10 +238,10 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     bool kept =
         other == ROLE_PAIRED || other == ROLE_RACING || other == ROLE_FENCING || other == ROLE_SOLO;
     if (!world->controllers[!who].running || !kept ||
-        world->controllers[!who].epoch < controller->epoch)
+        world->controllers[!who].epoch < controller->epoch) {
         memset(world->state_done, 0, sizeof world->state_done);
-    if (!world->controllers[!who].running || !kept)
         cuts_blackout(world);
+    }
     controller->last_watcher =
         world->controllers[!who].running ? world->controllers[!who].incarnation : 0;
     controller->last_dead_provable = provable;
