@@ -504,7 +504,9 @@ void copy_site_fresh(struct array *array, struct group *group)
     site->bitmap_loaded = site->sync_due = false;
     site->now = kept;
     site->now.stop = SITE_RUNS;
-    group->suspended = kept.suspended;
+    /* What is missing here may be at the second array, and only there. */
+    bool lacking = kept.role == SITE_PRIMARY && array->role.loss_accepted && !MISTAKE(loss_copied);
+    group->suspended = kept.suspended || lacking;
     site->settled = current;
     site->unsaid = false;
     group->reason = role_texts[kept.role];
@@ -515,6 +517,9 @@ void copy_site_fresh(struct array *array, struct group *group)
                             ? "nothing is known of what the second array holds"
                             : role_texts[kept.role];
     }
+    if (lacking)
+        group->reason = "a loss was accepted here: group failover at the second array serves its "
+                        "copy, group resume here copies over it";
     note_role(group);
     site->patient = !current;
     site->doubt_us = array->now_us;

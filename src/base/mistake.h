@@ -86,6 +86,7 @@
     X(fall_forgets, "falling to the bitmap does not mark the pages of unconfirmed cycles")         \
     X(copy_serves_hosts,                                                                           \
       "hosts are served where a copy is received, or after a failover elsewhere")                  \
+    X(loss_copied, "what an accepted loss left is copied over the second array's copy")            \
     X(failover_without_record, "hosts are served after a failover before its record is durable")   \
     X(peer_record_not_awaited, "a failover does not wait for the other controller's record")       \
     X(old_era_accepted, "a batch of an era that is over is taken")                                 \

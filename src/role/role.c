@@ -251,6 +251,7 @@ static void on_swapped(struct role_machine *role, uint64_t now_us)
     switch (swap) {
     case SWAP_BEGIN:
         role->lost_us = now_us;
+        role->loss_accepted = false;
         go_solo(role, now_us, ORDER_SERVE_FRESH,
                 "nothing was owed: serving alone until the peer joins");
         break;
@@ -259,6 +260,7 @@ static void on_swapped(struct role_machine *role, uint64_t now_us)
         role->answered_us = now_us; /* our former self may have answered until just now */
         enter(role, ROLE_FENCING, "the loss was accepted: waiting until the peer certainly is out");
         role->adopt = false;
+        role->loss_accepted = true;
         role->partner = role->peer.known ? role->peer.incarnation : 0;
         if (role->peer_is_dead)
             role->gone_incarnation = role->peer.known ? role->partner : UINT64_MAX;

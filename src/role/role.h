@@ -93,6 +93,7 @@ struct role_machine {
     uint64_t partner;          /* the peer's start that we are paired with; 0 when not paired */
     uint64_t gone_incarnation; /* the peer's start that is proven gone; 0 none */
     bool adopt;                /* FENCING: the image is taken over; else the loss was accepted */
+    bool loss_accepted;        /* serving began with what the stores hold, by an operator's word */
     bool peer_is_dead;         /* SWAP_ACCEPT_LOSS: the operator says so */
     bool left;                 /* the peer said LEAVE: it touches nothing any more */
     bool warden_answers; /* the peer's parent answers: it would tell us, so its proof is awaited */

@@ -565,7 +565,7 @@ static void look_at(struct world *first, uint8_t index)
         /* A site that has lost more than one controller may not know any more what it is. */
         if (copies_holder(second, index, &state) == 2 && is_whole(second))
             asks(second, index, GROUP_RESUME, true);
-        else if (first->healing && !has_caught_up(first, index))
+        else if (!has_caught_up(first, index) && (first->healing || generator_chance(chaos, 1, 2)))
             asks(first, index, GROUP_RESUME, is_whole(first));
         group->next_us = first->now_us + 1000000;
         break;

@@ -673,6 +673,28 @@ static void after_an_unclean_end_everything_is_marked(void **state)
                      2 * (uint64_t)(VOLUME_BYTES / PAGE / COPY_REGION_PAGES));
 }
 
+static void what_an_accepted_loss_left_is_not_copied_over_a_better_copy(void **state)
+{
+    uint8_t fill;
+    until_consistent(TWO);
+    side_of(ONE, A)->hold_store = side_of(ONE, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x85), HOST_OK);
+    pass_both_ms(100);
+    kill_at(ONE, B);
+    kill_at(ONE, A);
+    start_at(ONE, A);
+    start_at(ONE, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
+    until_paired(ONE);
+    pass_both_ms(3000);
+    assert_true(inner(ONE, A)->suspended && inner(ONE, B)->suspended);
+    assert_non_null(strstr(inner(ONE, A)->reason, "a loss was accepted here"));
+    assert_true(operate(TWO, A, GROUP_FAILOVER, true));
+    assert_int_equal(read_at(TWO, A, V_A, 0, &fill), HOST_OK);
+    assert_int_equal(fill, 0x85);
+}
+
 static void a_stopped_second_array_goes_on_where_it_was(void **state)
 {
     until_consistent(TWO);
@@ -855,6 +877,7 @@ int main(void)
         TEST(controllers_of_both_sites_die_on_the_way_back),
         TEST(a_clean_stop_keeps_role_and_bitmap),
         TEST(after_an_unclean_end_everything_is_marked),
+        TEST(what_an_accepted_loss_left_is_not_copied_over_a_better_copy),
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
         TEST(an_older_record_is_not_believed),
