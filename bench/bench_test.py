@@ -57,6 +57,17 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
     assert verdict(result, "32 in flight: IOPS of nbdkit")["found"] == pytest.approx(3.0)
 
 
+def test_the_copy_costs_what_the_rounds_say_and_the_worst_case_counts():
+    def row(**figures):
+        return [{"p50_us": value, "p99_us": value} for value in figures["p50"]]
+    result = {"copy_hosts": {"copy-write-1": {"on": row(p50=[104, 300, 103]), "off": row(p50=[100, 100, 100])}},
+              "copy_behind": [{"share": 0.5}, {"share": 1.2}], "copy_link": [{"share": 0.95}, {"share": 0.89}]}
+    found = {row["what"]: row for row in targets.judge(result, targets.COPY_TARGETS)}
+    assert found["copy on, 1 in flight: p50 to that without"]["found"] == pytest.approx(1.04)
+    assert found["copy on, 1 in flight: p50 to that without"]["reached"] is True
+    assert [row["reached"] for what, row in found.items() if "worst" in what] == [False, False]
+
+
 def test_nothing_measured_is_neither_reached_nor_missed():
     for row in targets.judge({}):
         assert row["found"] is None and row["reached"] is None
