@@ -463,19 +463,22 @@ static bool cell_read(struct oracle *oracle, uint8_t volume, struct cell *cell, 
         found = true;
         matches++;
     }
+    /* After an accepted loss it may be a value from before; zeros do not say whose they are. */
+    bool past = (cell->any || cell->any_until > from) &&
+                cell_may_return_to(oracle, cell, flushed, from, id);
+    if (past && found && id == 0)
+        matches++;
     if (cell->any) {
         /* What was lost shows now, for good: this value, and whatever is still being written. */
         cell->any = false;
         cell->any_until = oracle->clock;
-        if (!found && !cell_may_return_to(oracle, cell, flushed, from, id))
-            return false;
-        if (!found) {
+        if (past && (!found || id == 0)) {
             cell_add(cell, id);
             cell->list[cell->count - 1].latest = oracle->clock;
             found = true;
         }
-    } else if (!found && cell->any_until > from) {
-        return cell_may_return_to(oracle, cell, flushed, from, id);
+    } else if (!found) {
+        return past;
     }
     if (!found)
         return false;

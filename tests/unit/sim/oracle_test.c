@@ -174,6 +174,22 @@ static void accepted_loss_allows_any_past_but_only_one(void **state)
     oracle_destroy(oracle);
 }
 
+/* They may be those of the beginning, or of a zeroing that then still may come. */
+static void zeros_after_an_accepted_loss_do_not_say_whose_they_are(void **state)
+{
+    struct oracle *oracle = create();
+    uint64_t first = write(oracle);
+    oracle_accept_loss(oracle);
+    uint64_t zeroing = oracle_write_begin(oracle, 0, 0, SIZE, true);
+    assert_true(reads(oracle, 0));
+    uint64_t second = write(oracle);
+    oracle_write_done(oracle, zeroing);
+    assert_false(reads(oracle, first));
+    assert_true(reads(oracle, 0));
+    assert_false(reads(oracle, second));
+    oracle_destroy(oracle);
+}
+
 static void bytes_of_another_place_are_blamed(void **state)
 {
     struct oracle *oracle = create();
@@ -252,6 +268,7 @@ int main(void)
         cmocka_unit_test(unknown_write_that_was_not_there_does_not_come_later),
         cmocka_unit_test(zeroing_is_a_write_of_zeros),
         cmocka_unit_test(accepted_loss_allows_any_past_but_only_one),
+        cmocka_unit_test(zeros_after_an_accepted_loss_do_not_say_whose_they_are),
         cmocka_unit_test(bytes_of_another_place_are_blamed),
         cmocka_unit_test(store_must_hold_the_last_acknowledged),
     };
