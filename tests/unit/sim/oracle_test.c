@@ -179,7 +179,7 @@ static void zeros_after_an_accepted_loss_do_not_say_whose_they_are(void **state)
 {
     struct oracle *oracle = create();
     uint64_t first = write(oracle);
-    oracle_accept_loss(oracle, all);
+    accept_loss(oracle);
     uint64_t zeroing = oracle_write_begin(oracle, 0, 0, SIZE, true);
     assert_true(reads(oracle, 0));
     uint64_t second = write(oracle);
