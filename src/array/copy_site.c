@@ -391,18 +391,22 @@ static void apply_fill(struct array *array, struct group *group, const struct he
 {
     struct site *site = &group->site;
     bool unknown = (header->slot & SITE_UNKNOWN) != 0;
+    struct site_record theirs = {.era = header->page,
+                                 .role = (enum site_role)(header->slot & 0xFF)};
     /* Both records are here now, and what was settled stands in one of them: the newer counts. */
-    if (unknown && site->kept.epoch > header->count) {
+    bool newer =
+        site->kept.epoch > header->count ||
+        (site->kept.epoch == header->count && is_later(site->kept.era, site->kept.role, &theirs));
+    if (unknown && newer) {
         site->now = site->kept;
         array_log(array, LOG_WARNING,
                   "group %s: the record here is newer than the other controller's",
                   group->config->name);
         unknown = false;
     } else {
-        site->now = (struct site_record){.era = header->page,
-                                         .role = (enum site_role)(header->slot & 0xFF),
-                                         .unknown = unknown && site->kept.epoch == 0};
-        unknown = site->now.unknown;
+        unknown = unknown && site->kept.epoch == 0;
+        site->now = theirs;
+        site->now.unknown = unknown;
     }
     site->sync_due = false;
     site->now.marks = (header->slot & SITE_MARKS) != 0;

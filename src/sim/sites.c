@@ -551,6 +551,10 @@ static void look_at(struct world *first, uint8_t index)
     case STAGE_DRAINING:
         if (hosts_under_way(second, index) == 0 && has_caught_up(second, index))
             stage_is(first, index, STAGE_STOPPING, 1);
+        else if (copies_holder(first, index, &state) == 2 && is_whole(first))
+            asks(first, index, GROUP_RESUME, true); /* it has lost its record */
+        else if (!has_caught_up(second, index))
+            asks(second, index, GROUP_RESUME, false); /* a loss was accepted there */
         break;
     case STAGE_STOPPING:
         asks(second, index, GROUP_SUSPEND, false);

@@ -730,6 +730,36 @@ static void a_second_array_that_lost_what_it_had_gets_everything(void **state)
     assert_page(ONE, V_A, 0, 0x84);
 }
 
+/* Both were kept in the pair's same epoch; one of them after the failover. */
+static void of_two_records_of_one_epoch_the_later_step_counts(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    int owner = owner_at(TWO, V_A), other = owner ^ 1;
+    side_of(TWO, other)->hold_records = true;
+    array_operator_group(array_of(TWO, owner), pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER,
+                         false);
+    pass_both_ms(50);
+    side_of(TWO, owner)->hold_records = true;
+    kill_at(TWO, other);
+    pass_both_ms(50);
+    kill_at(TWO, owner);
+    side_of(TWO, owner)->hold_records = side_of(TWO, other)->hold_records = false;
+    start_at(TWO, other);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(TWO, other), pair_worlds[TWO].now_us, 1, true);
+    pass_both_ms(300);
+    assert_int_equal(site_of(TWO, other)->now.era, 1);
+    assert_true(site_of(TWO, other)->now.unknown);
+    return_at(TWO, owner);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
+        assert_int_equal(site_of(TWO, self)->now.era, 2);
+    }
+}
+
 static void an_older_record_is_not_believed(void **state)
 {
     uint8_t fill;
@@ -880,6 +910,7 @@ int main(void)
         TEST(what_an_accepted_loss_left_is_not_copied_over_a_better_copy),
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
+        TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
         TEST(hosts_wait_for_the_controller_that_stopped_last),
         TEST(records_that_cannot_be_the_groups_count_as_none),
