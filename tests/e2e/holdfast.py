@@ -458,10 +458,14 @@ class Pair:
     def store_pread(self, volume):
         """A function (offset, length) -> bytes over the volume's range of its store file."""
         volume = self.volumes[volume]
-        descriptor = os.open(self.store_paths[volume.store], os.O_RDONLY | os.O_CLOEXEC)
+        path = self.store_paths[volume.store]
 
         def pread(offset, length):
-            return os.pread(descriptor, length, volume.offset + offset)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(descriptor, length, volume.offset + offset)
+            finally:
+                os.close(descriptor)
 
         return pread
 

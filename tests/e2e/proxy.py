@@ -17,19 +17,23 @@ CHUNK = 64 * 1024
 WAITING_S = 0.02  # how long bytes wait for the wire at most; then the proxies on it take no more from their senders
 
 
-def _ready(readers, writers, seconds):
-    """Which of the sockets can be read, and written. poll(), not select(): the numbers of a test that held thousands of
-    sessions before this one pass 1,023, where select() ends."""
+def _number(end):
+    return end if isinstance(end, int) else end.fileno()
+
+
+def ready(readers, writers, seconds):
+    """Which of these (sockets, pipes, numbers) can be read, and written. poll(), not select(): the numbers of a test that
+    held thousands of sessions before this one pass 1,023, where select() ends."""
     poll, wanted = select.poll(), {}
     for ends, event in ((readers, select.POLLIN), (writers, select.POLLOUT)):
         for end in ends:
-            wanted[end.fileno()] = wanted.get(end.fileno(), 0) | event
+            wanted[_number(end)] = wanted.get(_number(end), 0) | event
     for number, events in wanted.items():
         poll.register(number, events)  # ValueError for a socket that was closed: its number is -1
     seen = dict(poll.poll(seconds * 1000))
     broken = select.POLLHUP | select.POLLERR
-    return ({end for end in readers if seen.get(end.fileno(), 0) & (select.POLLIN | broken)},
-            {end for end in writers if seen.get(end.fileno(), 0) & (select.POLLOUT | broken)})
+    return ({end for end in readers if seen.get(_number(end), 0) & (select.POLLIN | broken)},
+            {end for end in writers if seen.get(_number(end), 0) & (select.POLLOUT | broken)})
 
 
 class Wire:
@@ -237,7 +241,7 @@ class Proxy:
                         else:
                             soonest = min(soonest, flow.queue[0][0] - now)
             try:
-                readable, writable = _ready(readers, writers, soonest)
+                readable, writable = ready(readers, writers, soonest)
             except (ValueError, OSError):
                 continue  # cut from another thread meanwhile
             with self._lock:

@@ -7,12 +7,12 @@ attentions are neither hidden nor retried."""
 
 import collections
 import os
-import select
 import struct
 import subprocess
 import time
 
 import holdfast
+from proxy import ready
 
 GOOD, CHECK, CONDITION_MET, BUSY, CONFLICT, FULL, ABORTED = 0, 2, 4, 8, 0x18, 0x28, 0x40
 CANCELLED = "cancelled"  # the session ended first
@@ -108,8 +108,8 @@ class Hosts:
     def tell(self, *words):
         line = (" ".join(str(word) for word in words) + "\n").encode()
         while line:  # it may itself be waiting for us to hear it
-            ready, free, _ = select.select([self.process.stdout], [self.process.stdin], [], 10)
-            if ready:
+            said, free = ready([self.process.stdout], [self.process.stdin], 10)
+            if said:
                 self._hear(0)
             elif free:
                 line = line[os.write(self.process.stdin.fileno(), line):]
@@ -117,8 +117,7 @@ class Hosts:
                 raise holdfast.Timeout("scsi-host takes no orders")
 
     def _hear(self, seconds):
-        ready, _, _ = select.select([self.process.stdout], [], [], max(0, seconds))
-        if not ready:
+        if not ready([self.process.stdout], [], max(0, seconds))[0]:
             return
         data = os.read(self.process.stdout.fileno(), 1 << 20)
         if not data:

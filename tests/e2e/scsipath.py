@@ -5,11 +5,11 @@
 controller that leads the list or, when that dies, hangs or says that its port is not one to use now, to the other. Unit
 attentions, BUSY and TASK SET FULL cost a repetition on the same session, as they do in a SCSI midlayer."""
 
-import select
 import struct
 import time
 
 import scsihost
+from proxy import ready
 from hostpath import FLUSH, READ, WRITE, ZERO, HostPath, _Session
 
 BLOCK = 512
@@ -71,10 +71,10 @@ class ScsiPath(HostPath):
         if session is None:
             return
         hosts = session.handle
-        ready, _, _ = select.select([hosts.process.stdout, self._wake_read], [], [], seconds)
-        if self._wake_read in ready:
+        said, _ = ready([hosts.process.stdout, self._wake_read], [], seconds)
+        if self._wake_read in said:
             self._swallow_wake()
-        if hosts.process.stdout in ready:
+        if hosts.process.stdout in said:
             hosts._hear(0)
         for key, request in list(session.in_flight.items()):
             answer = hosts.answers.pop(("path", request.tag), None)
