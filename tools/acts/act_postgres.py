@@ -8,7 +8,7 @@ then is what had been committed at some moment: a prefix, no hole."""
 import time
 
 import postgres
-from act_remote import Stage, fail_over
+from act_remote import Stage, fail_over, until_consistent
 from holdfast import MI, wait_for
 from telling import Lost, say, show_table
 
@@ -50,6 +50,7 @@ def story(stage):
         if pgbench.poll() is not None:
             raise Lost(f"pgbench has ended:\n{(database.directory / 'pgbench.out').read_text()}")
         say(f"  pgbench: {database.query('SELECT count(*) FROM done')} transactions committed")
+    until_consistent(sites)
     sites.destroy(sites.first)
     moment = time.time_ns() // 1000
     say("kill -9 of all of the first site; its server has no disk any more")
