@@ -247,7 +247,8 @@ static void only_pages_have_data(void **state)
 /* ---- the state ---- */
 
 static const struct copy_state whole = {.role = COPY_FAILED_OVER,
-                                        .flags = COPY_STATE_CONSISTENT | COPY_STATE_HERE | COPY_STATE_ZSTD,
+                                        .flags = COPY_STATE_CONSISTENT | COPY_STATE_HERE |
+                                                 COPY_STATE_ZSTD,
                                         .group = "0123456789abcde",
                                         .era = 0x0102030405060708,
                                         .term = 0x1112131415161718,
