@@ -2,14 +2,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* Groups' records on disk: a head with a magic number, the group's identity and the length, the
- * record, and a CRC-32C over all of it. A record is written to NAME.new, made durable, renamed over
- * NAME, and the folder is made durable, so that at every moment NAME is a whole record. The bytes
- * are the core's, and are never copied: a bitmap may be megabytes. */
+ * record, and a CRC-32C over all of it. The bytes are the core's, and are never copied: a bitmap
+ * may be megabytes. */
 
 #include "shell/group_file.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "shell/durable.h"
 #include "shell/log.h"
 
 #include <errno.h>
@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -62,40 +61,6 @@ const char *group_file_decode(const uint8_t *bytes, size_t size, const uint8_t i
     return NULL;
 }
 
-static bool write_all(int descriptor, const uint8_t *bytes, uint32_t size)
-{
-    for (uint32_t at = 0; at < size;) {
-        ssize_t done = write(descriptor, bytes + at, size - at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        at += (uint32_t)done;
-    }
-    return true;
-}
-
-const char *group_file_write(const char *folder, const char *name, const uint8_t id[GROUP_ID_SIZE],
-                             const void *record, uint32_t length, char why[TRACE_LINE])
-{
-    uint8_t head[GROUP_FILE_HEAD], tail[4];
-    char fresh[CONFIG_NAME_SIZE + 8];
-    group_file_ends(id, record, length, head, tail);
-    snprintf(fresh, sizeof fresh, "%s.new", name);
-    int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int file = at < 0 ? -1 : openat(at, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool good = file >= 0 && write_all(file, head, sizeof head) &&
-                write_all(file, record, length) && write_all(file, tail, sizeof tail) &&
-                fsync(file) == 0 && renameat(at, fresh, at, name) == 0 && fsync(at) == 0;
-    if (!good)
-        snprintf(why, TRACE_LINE, "cannot write %.100s/%.60s: %s", folder, name, strerror(errno));
-    if (file >= 0)
-        close(file);
-    if (at >= 0)
-        close(at);
-    return good ? NULL : why;
-}
-
 int64_t group_file_read(const char *folder, const char *name, size_t most, uint8_t **bytes,
                         char why[TRACE_LINE])
 {
@@ -125,68 +90,27 @@ int64_t group_file_read(const char *folder, const char *name, size_t most, uint8
 
 /* ---- the thread ---- */
 
-static struct group_slot *next_wanted(struct group_files *files, uint8_t *group)
+static void record_write(struct work *work)
 {
-    for (uint8_t i = 0; i < GROUP_LIMIT; i++)
-        if (files->slots[i].wanted) {
-            *group = i;
-            return &files->slots[i];
-        }
-    return NULL;
+    struct group_slot *slot = (struct group_slot *)work;
+    struct group_files *files = slot->files;
+    const char *name = files->config->groups[slot - files->slots].name;
+    uint8_t head[GROUP_FILE_HEAD], tail[4];
+    const struct durable_piece pieces[] = {
+        {head, sizeof head}, {slot->record, slot->length}, {tail, sizeof tail}};
+    char why[TRACE_LINE];
+    group_file_ends(slot->id, slot->record, slot->length, head, tail);
+    slot->good = !durable_write(files->folder, name, pieces, ARRAY_LENGTH(pieces), why);
+    if (!slot->good)
+        log_say(LOG_ERROR, "group %s: its record is not kept: %s", name, why);
 }
 
-static void *thread_main(void *context)
+static void record_written(struct work *work)
 {
-    struct group_files *files = context;
-    pthread_mutex_lock(&files->mutex);
-    for (;;) {
-        uint8_t group;
-        struct group_slot *slot = next_wanted(files, &group);
-        if (!slot) {
-            pthread_cond_wait(&files->wake, &files->mutex);
-            continue;
-        }
-        slot->wanted = false;
-        const void *record = slot->record;
-        uint32_t length = slot->length;
-        pthread_mutex_unlock(&files->mutex);
-        char why[TRACE_LINE];
-        const char *name = files->config->groups[group].name;
-        const char *wrong = group_file_write(files->folder, name, slot->id, record, length, why);
-        if (wrong)
-            log_say(LOG_ERROR, "group %s: its record is not kept: %s", name, wrong);
-        pthread_mutex_lock(&files->mutex);
-        slot->done = true;
-        slot->good = !wrong;
-        uint64_t one = 1;
-        CHECK(write(files->event, &one, sizeof one) == sizeof one);
-    }
-    return NULL;
-}
-
-static void event_wait(struct group_files *files)
-{
-    struct io_uring_sqe *sqe = loop_sqe(files->loop);
-    io_uring_prep_read(sqe, files->event, &files->event_value, sizeof files->event_value, 0);
-    loop_own(sqe, &files->op);
-}
-
-static void event_done(struct op *op, int result, unsigned flags)
-{
-    struct group_files *files = (struct group_files *)op;
-    CHECK(result == sizeof files->event_value || result == -EINTR || result == -EAGAIN);
-    event_wait(files);
-    for (uint8_t i = 0; i < files->config->group_count; i++) {
-        struct group_slot *slot = &files->slots[i];
-        pthread_mutex_lock(&files->mutex);
-        bool done = slot->done, good = slot->good;
-        slot->done = false;
-        pthread_mutex_unlock(&files->mutex);
-        if (!done)
-            continue;
-        slot->busy = false;
-        files->kept(files->context, i, good);
-    }
+    struct group_slot *slot = (struct group_slot *)work;
+    struct group_files *files = slot->files;
+    slot->busy = false;
+    files->kept(files->context, (uint8_t)(slot - files->slots), slot->good);
 }
 
 const char *group_files_start(struct group_files *files, struct loop *loop,
@@ -195,8 +119,6 @@ const char *group_files_start(struct group_files *files, struct loop *loop,
                               char why[TRACE_LINE])
 {
     memset(files, 0, sizeof *files);
-    files->op.done = event_done;
-    files->loop = loop;
     files->config = config;
     files->kept = kept;
     files->context = context;
@@ -212,16 +134,12 @@ const char *group_files_start(struct group_files *files, struct loop *loop,
                 "%s is in memory: after a loss of power this controller does not know which site "
                 "has a group's truth; set run = to a folder on a disk",
                 files->folder);
-    files->event = eventfd(0, EFD_CLOEXEC);
-    if (files->event < 0)
-        return strerror(errno);
-    pthread_mutex_init(&files->mutex, NULL);
-    pthread_cond_init(&files->wake, NULL);
-    int result = pthread_create(&files->thread, NULL, thread_main, files);
-    if (result != 0)
-        return strerror(result);
-    event_wait(files);
-    return NULL;
+    for (uint32_t i = 0; i < GROUP_LIMIT; i++)
+        files->slots[i] = (struct group_slot){
+            .work = {.run = record_write, .done = record_written},
+            .files = files,
+        };
+    return worker_start(&files->worker, loop);
 }
 
 const char *group_files_load(struct group_files *files, uint8_t group,
@@ -256,11 +174,9 @@ void group_files_save(struct group_files *files, uint8_t group, const uint8_t id
     struct group_slot *slot = &files->slots[group];
     CHECK(!slot->busy);
     CHECK(length > 0);
-    pthread_mutex_lock(&files->mutex);
     memcpy(slot->id, id, GROUP_ID_SIZE);
     slot->record = record;
     slot->length = length;
-    slot->busy = slot->wanted = true;
-    pthread_cond_signal(&files->wake);
-    pthread_mutex_unlock(&files->mutex);
+    slot->busy = true;
+    worker_give(&files->worker, &slot->work);
 }

@@ -9,9 +9,7 @@
 #define SHELL_GROUP_FILE_H
 
 #include "shell/config.h"
-#include "shell/loop.h"
-
-#include <pthread.h>
+#include "shell/worker.h"
 
 enum {
     GROUP_FILE_HEAD = 32,
@@ -26,9 +24,6 @@ void group_file_ends(const uint8_t id[GROUP_ID_SIZE], const void *record, uint32
 /* NULL, or why the bytes are no record of the group; *record points into them. */
 const char *group_file_decode(const uint8_t *bytes, size_t size, const uint8_t id[GROUP_ID_SIZE],
                               const uint8_t **record, uint32_t *length);
-/* Durably: a crash leaves the old record or the new one. NULL, or a sentence. */
-const char *group_file_write(const char *folder, const char *name, const uint8_t id[GROUP_ID_SIZE],
-                             const void *record, uint32_t length, char why[TRACE_LINE]);
 /* The whole file, from malloc(): how many bytes, 0 when there is none, -1 with a sentence. A file
  * of more than `most` bytes is read as far as that and a byte more. */
 int64_t group_file_read(const char *folder, const char *name, size_t most, uint8_t **bytes,
@@ -37,26 +32,21 @@ int64_t group_file_read(const char *folder, const char *name, size_t most, uint8
 /* ---- the thread ---- */
 
 struct group_slot {
+    struct work work;
+    struct group_files *files;
     uint8_t id[GROUP_ID_SIZE];
-    const void *record; /* the loop's until it is handed over; the caller's */
+    const void *record; /* the caller's, until it is reported */
     uint32_t length;
-    bool wanted;     /* under the mutex: to be written */
-    bool busy;       /* the loop's: handed over and not reported */
-    bool done, good; /* under the mutex: written, or failed; to be reported */
+    bool busy; /* handed over and not reported */
+    bool good; /* it is durable */
 };
 
 struct group_files {
-    struct op op; /* reads the event descriptor */
-    struct loop *loop;
+    struct worker worker;
     const struct config *config;
     char folder[GROUP_PATH_SIZE];
     void (*kept)(void *context, uint8_t group, bool good);
     void *context;
-    int event;
-    uint64_t event_value;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
     struct group_slot slots[GROUP_LIMIT];
 };
 

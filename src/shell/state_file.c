@@ -2,14 +2,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* Records on disk: a head with a magic number, the record's version and length, the record, and a
- * CRC-32C over all of it. A record is written to NAME.new, made durable, renamed over NAME, and the
- * folder is made durable, so that at every moment NAME is a whole record. The loop never waits for
- * any of it. */
+ * CRC-32C over all of it. The loop never waits for any of it. */
 
 #include "shell/state_file.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "shell/durable.h"
 #include "shell/log.h"
 
 #include <errno.h>
@@ -60,43 +59,6 @@ const char *state_file_decode(const uint8_t *bytes, size_t size, uint32_t *versi
     return NULL;
 }
 
-static bool write_all(int descriptor, const uint8_t *bytes, uint32_t size)
-{
-    for (uint32_t at = 0; at < size;) {
-        ssize_t done = write(descriptor, bytes + at, size - at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return false;
-        at += (uint32_t)done;
-    }
-    return true;
-}
-
-const char *state_file_write(const char *folder, const char *name, const uint8_t *bytes,
-                             uint32_t size, char why[TRACE_LINE])
-{
-    char fresh[CONFIG_NAME_SIZE + 8];
-    snprintf(fresh, sizeof fresh, "%s.new", name);
-    int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), file = -1;
-    bool good = at >= 0;
-    if (good && size > 0) {
-        file = openat(at, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        good = file >= 0 && write_all(file, bytes, size) && fsync(file) == 0 &&
-               renameat(at, fresh, at, name) == 0;
-    } else if (good) {
-        good = unlinkat(at, name, 0) == 0 || errno == ENOENT;
-    }
-    good = good && fsync(at) == 0;
-    if (!good)
-        snprintf(why, TRACE_LINE, "cannot write %.100s/%.60s: %s", folder, name, strerror(errno));
-    if (file >= 0)
-        close(file);
-    if (at >= 0)
-        close(at);
-    return good ? NULL : why;
-}
-
 int state_file_read(const char *folder, const char *name, uint8_t *bytes, size_t room,
                     char why[TRACE_LINE])
 {
@@ -136,8 +98,8 @@ static void *thread_main(void *context)
         slot->wanted = false;
         pthread_mutex_unlock(&files->mutex);
         char why[TRACE_LINE];
-        if (state_file_write(files->folder, files->config->volumes[next].name, files->written, size,
-                             why))
+        const struct durable_piece record = {files->written, size};
+        if (durable_write(files->folder, files->config->volumes[next].name, &record, size > 0, why))
             log_say(LOG_ERROR, "volume %s: its reservations are not kept over a loss of power: %s",
                     files->config->volumes[next].name, why);
         pthread_mutex_lock(&files->mutex);

@@ -26,10 +26,6 @@ uint32_t state_file_encode(uint8_t *bytes, uint32_t version, const void *record,
 /* NULL, or why the bytes are no record; *record points into them. */
 const char *state_file_decode(const uint8_t *bytes, size_t size, uint32_t *version,
                               const uint8_t **record, uint32_t *length);
-/* Durably: a crash leaves the old record or the new one. `size` 0: no file any more. NULL, or a
- * sentence. */
-const char *state_file_write(const char *folder, const char *name, const uint8_t *bytes,
-                             uint32_t size, char why[TRACE_LINE]);
 /* How many bytes (at most `room`); 0: there is none; -1 with a sentence. */
 int state_file_read(const char *folder, const char *name, uint8_t *bytes, size_t room,
                     char why[TRACE_LINE]);
