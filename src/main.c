@@ -12,9 +12,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static struct config config, other;
+static struct config config;
 static struct config_errors errors;
 
 _Static_assert((int)CLI_SOCKET_SIZE == (int)ADDRESS_PATH_SIZE, "both are sun_path");
@@ -49,18 +50,12 @@ static bool on_sockets(const char *path, char sockets[CLI_CONTROLLERS][CLI_SOCKE
     return true;
 }
 
-static int on_check(const char *path, const char *other_path)
+static void print_config(const char *path, const struct config *given)
 {
-    if (!load(path))
-        return CLI_FAILED;
-    if (other_path &&
-        !((config_load(other_path, &other, &errors) || report(other_path)) &&
-          (config_compare(&config, path, &other, other_path, &errors) || report(path))))
-        return CLI_FAILED;
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < config.volume_count; i++)
-        bytes += config.volumes[i].size_bytes / SECTOR_SIZE;
-    if (config_secret_shows(path, &config))
+    for (uint32_t i = 0; i < given->volume_count; i++)
+        bytes += given->volumes[i].size_bytes / SECTOR_SIZE;
+    if (config_secret_shows(path, given))
         fprintf(stderr,
                 "%s: warning: everybody on this machine can read the secret in it; "
                 "let only the service read it (chmod 0640 or 0600)\n",
@@ -68,17 +63,104 @@ static int on_check(const char *path, const char *other_path)
     printf("%s: ok\n", path);
     printf("array %s: %u volume%s of %" PRIu64 " MiB on %u store%s; cache %" PRIu64
            " MiB, lease %u ms, link %s\n",
-           config.name, config.volume_count, config.volume_count == 1 ? "" : "s", bytes / 2048,
-           config.store_count, config.store_count == 1 ? "" : "s", config.cache_bytes >> 20,
-           config.lease_ms, config.secret[0] ? "authenticated" : "not authenticated");
-    uint32_t portals = config.controllers[0].iscsi_count + config.controllers[1].iscsi_count;
+           given->name, given->volume_count, given->volume_count == 1 ? "" : "s", bytes / 2048,
+           given->store_count, given->store_count == 1 ? "" : "s", given->cache_bytes >> 20,
+           given->lease_ms, given->secret[0] ? "authenticated" : "not authenticated");
+    uint32_t portals = given->controllers[0].iscsi_count + given->controllers[1].iscsi_count;
     if (portals > 0)
         printf("iSCSI: %u portal%s, %u host%s%s\n", portals, portals == 1 ? "" : "s",
-               config.host_count, config.host_count == 1 ? "" : "s",
-               config.host_count == 0 ? ": only loopback addresses are let in" : "");
-    if (other_path)
-        printf("%s: the groups of both fit each other\n", other_path);
-    return CLI_DONE;
+               given->host_count, given->host_count == 1 ? "" : "s",
+               given->host_count == 0 ? ": only loopback addresses are let in" : "");
+}
+
+static struct config *load_more(const char *path)
+{
+    struct config *loaded = calloc(1, sizeof *loaded);
+    CHECK(loaded);
+    if (config_load(path, loaded, &errors))
+        return loaded;
+    report(path);
+    free(loaded);
+    return NULL;
+}
+
+/* Every two of them that have anything in common; and each has with one of the others. */
+static bool compare_all(struct config *const *configs, const char *const *paths, uint32_t count)
+{
+    bool good = true;
+    for (uint32_t i = 0; i < count; i++) {
+        bool related = false;
+        for (uint32_t j = 0; j < count; j++) {
+            if (i == j || !config_related(configs[i], configs[j]))
+                continue;
+            related = true;
+            if (i < j && !config_compare(configs[i], paths[i], configs[j], paths[j], &errors))
+                good = report(paths[i]);
+        }
+        if (related)
+            continue;
+        fprintf(stderr, "%s: no group of it is copied to or from an array of the other files\n",
+                paths[i]);
+        good = false;
+    }
+    return good;
+}
+
+/* What is known of a set from these files: where its originals and its copies are. */
+static void print_set(struct config *const *configs, uint32_t count,
+                      const struct config_group *group)
+{
+    printf("set %s:", group->set);
+    for (uint32_t place = 0; place < group->set_count; place++) {
+        const char *name = group->set_arrays[place].name, *copy = NULL;
+        bool there = false;
+        for (uint32_t i = 0; i < count; i++)
+            for (uint32_t j = 0; j < configs[i]->group_count; j++) {
+                const struct config_group *one = &configs[i]->groups[j];
+                if (strcmp(one->set, group->set) != 0 ||
+                    config_set_place_of(configs[i], one) != (int)place)
+                    continue;
+                there |= !one->receives;
+                copy = one->receives ? configs[i]->name : copy ? copy : one->array;
+            }
+        printf("%s array %s%s%s%s%s", place ? "," : "", name, place ? "" : " coordinates",
+               copy ? ", its copy is at " : "", copy ? copy : "",
+               there ? "" : " (not among these files)");
+    }
+    putchar('\n');
+}
+
+static void print_sets(struct config *const *configs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < configs[i]->group_count; j++) {
+            const struct config_group *group = &configs[i]->groups[j];
+            bool first = group->set[0] != '\0';
+            for (uint32_t k = 0; first && k <= i; k++)
+                for (uint32_t l = 0; first && l < (k < i ? configs[k]->group_count : j); l++)
+                    first = strcmp(configs[k]->groups[l].set, group->set) != 0;
+            if (first)
+                print_set(configs, count, group);
+        }
+}
+
+static int on_check(const char *const *paths, uint32_t count)
+{
+    struct config *configs[CLI_FILE_LIMIT];
+    uint32_t loaded = 0;
+    CHECK(count > 0 && count <= CLI_FILE_LIMIT);
+    while (loaded < count && (configs[loaded] = load_more(paths[loaded])))
+        loaded++;
+    bool good = loaded == count && (count == 1 || compare_all(configs, paths, count));
+    if (good) {
+        print_config(paths[0], configs[0]);
+        for (uint32_t i = 1; i < count; i++)
+            printf("%s: ok\n", paths[i]);
+        print_sets(configs, count);
+    }
+    for (uint32_t i = 0; i < loaded; i++)
+        free(configs[i]);
+    return good ? CLI_DONE : CLI_FAILED;
 }
 
 static int on_run(const char *path, int controller)

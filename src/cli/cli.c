@@ -29,7 +29,7 @@ enum {
 };
 
 enum { DEMO_WORDS = 4 }; /* with the NULL */
-enum { NAME_LIMIT = 2, TIMEOUT_LIMIT_S = 86400 };
+enum { NAME_LIMIT = CLI_FILE_LIMIT, TIMEOUT_LIMIT_S = 86400 };
 
 /* One call, taken apart. */
 struct call {
@@ -76,11 +76,11 @@ static const struct command commands[] = {
      "when it is ready. SIGTERM stops it cleanly: its volumes go to the other controller, or\n"
      "everything is destaged. A second SIGTERM ends it now; the other controller takes over.\n",
      run_run},
-    {"check", "[FILE [OTHER]]", 0, 2, OPTION_CONFIG, 0, "check a configuration",
+    {"check", "[FILE...]", 0, CLI_FILE_LIMIT, OPTION_CONFIG, 0, "check a configuration",
      "Reads the configuration and names every mistake in it with its line and what would be "
      "right.\n"
-     "With the file of another array as well it compares the groups that are copied between the\n"
-     "two: roles, volumes and their sizes, secrets.\n",
+     "With the files of other arrays as well it compares the groups that are copied between them:\n"
+     "roles, volumes and their sizes, secrets, and the sets of groups that are cut together.\n",
      run_check},
     {"status", "", 0, 0, OPTIONS_ASK | OPTION_JSON, 5, "show what a controller is doing, and why",
      "Without --controller it shows both. It ends with 1 when one of those asked did not answer.\n",
@@ -471,8 +471,8 @@ static int run_run(const struct call *call)
 
 static int run_check(const struct call *call)
 {
-    return call->hooks->check(call->name_count > 0 ? call->names[0] : call->config,
-                              call->name_count > 1 ? call->names[1] : NULL);
+    return call->name_count > 0 ? call->hooks->check(call->names, call->name_count)
+                                : call->hooks->check(&call->config, 1);
 }
 
 /* The status object of one target; takes no reference away from the reply that it is part of. */

@@ -15,6 +15,7 @@
 enum {
     CLI_CONTROLLERS = 2,   /* 0 = a, 1 = b */
     CLI_SOCKET_SIZE = 108, /* sun_path */
+    CLI_FILE_LIMIT = 8, /* configurations of one call: a set's arrays, with originals and copies */
 
     CLI_DONE = 0,
     CLI_FAILED = 1, /* refused, or no answer */
@@ -27,7 +28,8 @@ struct cli_hooks {
     /* The control sockets of both controllers by the configuration; false when it has mistakes. */
     bool (*sockets)(const char *config, char sockets[CLI_CONTROLLERS][CLI_SOCKET_SIZE]);
     /* These return the exit status. */
-    int (*check)(const char *config, const char *other); /* other: NULL, or another array's */
+    /* One array's configuration or more; with more than one, whether they fit each other. */
+    int (*check)(const char *const *configs, uint32_t count);
     int (*run)(const char *config, int controller);
     int (*demo)(const char *const words[]); /* for the script; NULL behind the last */
 };

@@ -277,7 +277,7 @@ static char *on_read(char *buffer, int size, void *stream)
 static void report_unknown_key(struct line_reader *reader, const char *name)
 {
     const struct section_type *type = &config_section_types[reader->section->kind];
-    char list[TRACE_LINE / 2 + 40];
+    char list[TRACE_LINE];
     size_t used = 0;
     for (uint32_t i = 0; i < type->key_count && used < sizeof list; i++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "",
@@ -345,8 +345,10 @@ static void set_defaults(struct config *config)
     }
     for (int i = 0; i < VOLUME_LIMIT; i++)
         config->scsi[i].block_size_bytes = CONFIG_BLOCK_LEAST;
-    for (int i = 0; i < GROUP_LIMIT; i++)
+    for (int i = 0; i < GROUP_LIMIT; i++) {
         config->groups[i].cycle_ms = 100;
+        config->groups[i].hold_ms = CONFIG_HOLD_MS;
+    }
 }
 
 static void report_missing_keys(struct config_read *read)

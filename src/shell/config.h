@@ -41,6 +41,8 @@ enum {
                                     every host's system knows */
     CONFIG_GROUP_MEMORY_LEAST = 1 << 20,
     CONFIG_BANDWIDTH_LEAST = 64 << 10,
+    CONFIG_SET_LIMIT = 4, /* primary arrays of one set */
+    CONFIG_HOLD_MS = 50,
 
     CONFIG_BLOCK_LEAST = SECTOR_SIZE,
     CONFIG_BLOCK_MOST = PAGE_SIZE_BYTES,
@@ -134,6 +136,13 @@ struct config_copy {
     char remote[CONFIG_NAME_SIZE];
 };
 
+/* One primary array of a set. The first of them coordinates, and needs the others' addresses. */
+struct config_set_array {
+    char name[CONFIG_NAME_SIZE];
+    uint32_t address_count;
+    struct address addresses[CONTROLLER_COUNT]; /* [controller] copy, there */
+};
+
 /* Volumes that are copied to, or from, another array as one (docs/remote-copy.md). Their order is
  * their place in the group, the same at both arrays. */
 struct config_group {
@@ -151,8 +160,12 @@ struct config_group {
     char tls_psk[CONFIG_PATH_SIZE]; /* this one, or the three below, or none: no TLS */
     char tls_certificate[CONFIG_PATH_SIZE], tls_key[CONFIG_PATH_SIZE],
         tls_authority[CONFIG_PATH_SIZE];
-    bool expose; /* the copy can be read while it is one */
-    bool zstd;   /* what this array sends is compressed */
+    bool expose;                /* the copy can be read while it is one */
+    bool zstd;                  /* what this array sends is compressed */
+    char set[CONFIG_NAME_SIZE]; /* groups of several arrays that are cut together; empty: none */
+    uint32_t set_count;         /* at least 2 then */
+    struct config_set_array set_arrays[CONFIG_SET_LIMIT]; /* in the same order everywhere */
+    uint32_t hold_ms; /* the longest that a cut may hold completions back */
 };
 
 /* Large (some 2 MiB): make it static or take it from the heap. */
@@ -228,6 +241,13 @@ uint64_t config_group_memory(const struct config *config, const struct config_gr
 MUST_CHECK bool config_compare(const struct config *here, const char *here_file,
                                const struct config *there, const char *there_file,
                                struct config_errors *errors);
+
+/* Whether the two have anything to be compared: a group, or a set. */
+bool config_related(const struct config *here, const struct config *there);
+
+/* The place of an array of that name in the group's set, or -1; and of the group's primary. */
+int config_set_place(const struct config_group *group, const char *array);
+int config_set_place_of(const struct config *config, const struct config_group *group);
 
 /* The index of the volume of that name, or -1. */
 int config_volume_by_name(const struct config *config, const char *name);

@@ -13,16 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void report(struct config_read *read, const struct section *section, uint32_t key,
-                   const char *message)
+void config_report_key(struct config_read *read, const struct section *section, uint32_t key,
+                       const char *message)
 {
     const struct key *row = &config_section_types[SECTION_GROUP].keys[key];
     config_report(read, section->key_line[key], section->title, row->name,
                   row->hidden ? NULL : section->key_text[key], "%s", message);
 }
 
-/* Names that stand in iSCSI names, which take fewer characters (RFC 7143 4.2.7.2). */
-static bool stands_in_a_name(const char *name)
+bool config_stands_in_a_name(const char *name)
 {
     return name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-")] == '\0' &&
            strchr(".-", name[0]) == NULL;
@@ -34,19 +33,20 @@ static void check_names(struct config_read *read, const struct config_group *gro
     static const char rule[] =
         "it stands in an iSCSI name; write a-z 0-9 . - only, with a letter or digit first";
     const struct section *array = config_section(read, SECTION_ARRAY, 0);
-    if (!stands_in_a_name(group->name))
+    if (!config_stands_in_a_name(group->name))
         config_report(read, section->line, section->title, NULL, NULL, "%s", rule);
     if (!config_has(section, GROUP_ARRAY))
         return;
-    if (!stands_in_a_name(group->array))
-        report(read, section, GROUP_ARRAY, rule);
+    if (!config_stands_in_a_name(group->array))
+        config_report_key(read, section, GROUP_ARRAY, rule);
     if (!config_has(array, ARRAY_NAME))
         return;
     if (strcmp(group->array, read->config->name) == 0)
-        report(read, section, GROUP_ARRAY,
-               "this array's own name: its volumes would be copied onto themselves; write the "
-               "other array's");
-    else if (!stands_in_a_name(read->config->name) && group == &read->config->groups[0])
+        config_report_key(
+            read, section, GROUP_ARRAY,
+            "this array's own name: its volumes would be copied onto themselves; write the "
+            "other array's");
+    else if (!config_stands_in_a_name(read->config->name) && group == &read->config->groups[0])
         config_report(read, array->key_line[ARRAY_NAME], array->title, "name",
                       array->key_text[ARRAY_NAME], "%s", rule);
 }
@@ -108,7 +108,7 @@ static void check_volumes(struct config_read *read, uint32_t index, const struct
         if (!take_volume(read, &read->config->groups[index], item, why))
             break;
     if (more != 0)
-        report(read, section, GROUP_VOLUMES, why);
+        config_report_key(read, section, GROUP_VOLUMES, why);
 }
 
 /* ---- keys that need each other ---- */
@@ -165,13 +165,14 @@ static void check_tls(struct config_read *read, const struct section *section)
     const uint32_t *line = section->key_line;
     if (line[GROUP_TLS_PSK] > 0 && (line[GROUP_TLS_CERTIFICATE] > 0 || line[GROUP_TLS_KEY] > 0 ||
                                     line[GROUP_TLS_AUTHORITY] > 0)) {
-        report(read, section, GROUP_TLS_PSK,
-               "beside a certificate; write the one or the other, the same at both arrays");
+        config_report_key(
+            read, section, GROUP_TLS_PSK,
+            "beside a certificate; write the one or the other, the same at both arrays");
         return;
     }
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
         if (line[rows[i].key] > 0 && line[rows[i].needs] == 0) {
-            report(read, section, rows[i].key, rows[i].message);
+            config_report_key(read, section, rows[i].key, rows[i].message);
             return;
         }
 }
@@ -242,6 +243,7 @@ void config_check_groups(struct config_read *read)
         check_addresses(read, &config->groups[i], section);
         check_tls(read, section);
         check_same_tls(read, i, section);
+        config_check_set(read, i);
     }
     check_listeners(read);
     check_memory(read);
@@ -326,6 +328,21 @@ static void compare_group(struct config_read *read, const struct config *there,
         compare_volume(read, there, here_group, there_group, i);
 }
 
+bool config_related(const struct config *here, const struct config *there)
+{
+    for (uint32_t i = 0; i < here->group_count; i++)
+        if (strcmp(here->groups[i].array, there->name) == 0)
+            return true;
+    for (uint32_t i = 0; i < there->group_count; i++)
+        if (strcmp(there->groups[i].array, here->name) == 0)
+            return true;
+    for (uint32_t i = 0; i < here->group_count; i++)
+        for (uint32_t j = 0; here->groups[i].set[0] && j < there->group_count; j++)
+            if (strcmp(here->groups[i].set, there->groups[j].set) == 0)
+                return true;
+    return false;
+}
+
 bool config_compare(const struct config *here, const char *here_file, const struct config *there,
                     const char *there_file, struct config_errors *errors)
 {
@@ -353,6 +370,7 @@ bool config_compare(const struct config *here, const char *here_file, const stru
             !group_by_name(here, there->groups[i].name))
             config_report(read, 0, there->groups[i].name, NULL, NULL,
                           "this group of %.100s is not here", there_file);
+    common += config_compare_sets(read, there, there_file);
     if (common == 0 && errors->total == 0)
         config_report(read, 0, NULL, NULL, NULL, "no group is copied to or from %.63s of %.100s",
                       there->name, there_file);

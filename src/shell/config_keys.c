@@ -428,6 +428,54 @@ SETTER(compression)
     return word >= 0;
 }
 
+SETTER(group_set)
+{
+    return value_name(text, read->config->groups[index].set, why);
+}
+
+/* NAME, or NAME with one or two addresses behind it. */
+static bool take_set_array(struct config_set_array *to, char *item, char why[TRACE_LINE])
+{
+    char *rest, *word = strtok_r(item, " \t", &rest);
+    *to = (struct config_set_array){0};
+    if (!value_name(word ? word : "", to->name, why))
+        return false;
+    while ((word = strtok_r(NULL, " \t", &rest))) {
+        if (to->address_count == CONTROLLER_COUNT)
+            return value_refuse(why, "more than two addresses of %.63s", to->name);
+        if (!copy_address(word, &to->addresses[to->address_count], why))
+            return false;
+        to->address_count++;
+    }
+    return true;
+}
+
+SETTER(set_arrays)
+{
+    struct config_group *group = &read->config->groups[index];
+    struct value_list list = {.at = text};
+    char one[CONFIG_NAME_SIZE + 2 * ADDRESS_TEXT_SIZE];
+    int more;
+    group->set_count = 0;
+    while ((more = value_list_next(&list, one, sizeof one, CONFIG_SET_LIMIT, "arrays", why)) > 0) {
+        if (!take_set_array(&group->set_arrays[group->set_count], one, why))
+            return false;
+        if (config_set_place(group, group->set_arrays[group->set_count].name) >= 0)
+            return value_refuse(why, "%.63s stands here twice",
+                                group->set_arrays[group->set_count].name);
+        group->set_count++;
+    }
+    if (more == 0 && group->set_count < 2)
+        return value_refuse(why, "one array makes no set; write all primary arrays, the one that "
+                                 "coordinates first");
+    return more == 0;
+}
+
+SETTER(hold)
+{
+    return value_time(text, &read->config->groups[index].hold_ms, 1, 1000, why);
+}
+
 static const struct key array_keys[] = {
     [ARRAY_NAME] = {.name = "name", .set = set_name, .required = true},
     [ARRAY_SECRET] = {.name = "secret", .set = set_secret, .hidden = true},
@@ -487,6 +535,9 @@ static const struct key group_keys[] = {
     [GROUP_TLS_AUTHORITY] = {.name = "tls_authority", .set = set_tls_authority},
     [GROUP_EXPOSE] = {.name = "expose", .set = set_expose},
     [GROUP_COMPRESSION] = {.name = "compression", .set = set_compression},
+    [GROUP_SET] = {.name = "set", .set = set_group_set},
+    [GROUP_SET_ARRAYS] = {.name = "set_arrays", .set = set_set_arrays},
+    [GROUP_HOLD] = {.name = "hold", .set = set_hold},
 };
 
 const struct section_type config_section_types[SECTION_KINDS] = {

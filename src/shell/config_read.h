@@ -23,7 +23,7 @@ enum section_kind {
 enum {
     SECTION_LIMIT =
         1 + CONTROLLER_COUNT + STORE_LIMIT + VOLUME_LIMIT + CONFIG_HOST_LIMIT + GROUP_LIMIT,
-    KEY_LIMIT = 16, /* keys of one kind of section */
+    KEY_LIMIT = 17, /* keys of one kind of section */
     KEY_TEXT = 128, /* bytes of a value kept for a later message */
 };
 
@@ -111,6 +111,9 @@ enum {
     GROUP_TLS_AUTHORITY,
     GROUP_EXPOSE,
     GROUP_COMPRESSION,
+    GROUP_SET,
+    GROUP_SET_ARRAYS,
+    GROUP_HOLD,
     GROUP_KEYS
 };
 
@@ -146,11 +149,21 @@ const struct section *config_section(const struct config_read *read, enum sectio
 /* Everything that needs more than one key to judge. */
 void config_check(struct config_read *read);
 
-/* ---- between config_check.c and config_group.c ---- */
+/* ---- between config_check.c, config_group.c and config_set.c ---- */
 
 /* Whether the section is there and that key of it was read without a mistake. */
 bool config_has(const struct section *section, uint32_t key);
 /* Whatever concerns the groups (config_group.c); the volumes are known. */
 void config_check_groups(struct config_read *read);
+/* Of them, what ties groups of several arrays together (config_set.c). */
+void config_check_set(struct config_read *read, uint32_t group);
+/* What of the sets that both arrays know does not fit; how many there are. */
+uint32_t config_compare_sets(struct config_read *read, const struct config *there,
+                             const char *there_file);
+/* A mistake in a key of a group. */
+void config_report_key(struct config_read *read, const struct section *section, uint32_t key,
+                       const char *message);
+/* Whether a name can stand in an iSCSI name, which takes fewer characters (RFC 7143 4.2.7.2). */
+bool config_stands_in_a_name(const char *name);
 
 #endif

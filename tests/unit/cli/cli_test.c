@@ -96,11 +96,12 @@ static bool on_sockets(const char *config, char sockets[CLI_CONTROLLERS][CLI_SOC
 
 static char run_other[64];
 
-static int on_check(const char *config, const char *other)
+static int on_check(const char *const *configs, uint32_t count)
 {
-    snprintf(run_other, sizeof run_other, "%s", other ? other : "none");
-    snprintf(run_config, sizeof run_config, "%s", config);
-    return 0;
+    assert_in_range(count, 1, CLI_FILE_LIMIT);
+    snprintf(run_other, sizeof run_other, "%s", count > 1 ? configs[count - 1] : "none");
+    snprintf(run_config, sizeof run_config, "%s", configs[0]);
+    return (int)count - 1;
 }
 
 static int on_run(const char *config, int controller)
@@ -285,9 +286,12 @@ static void run_and_check_get_their_words(void **state)
     assert_int_equal(type("holdfast check y.conf"), 0);
     assert_string_equal(run_config, "y.conf");
     assert_string_equal(run_other, "none");
-    assert_int_equal(type("holdfast check y.conf z.conf"), 0);
+    assert_int_equal(type("holdfast check y.conf z.conf"), 1);
     assert_string_equal(run_config, "y.conf");
     assert_string_equal(run_other, "z.conf");
+    assert_int_equal(type("holdfast check 1 2 3 4 5 6 7 8"), 7);
+    assert_string_equal(run_other, "8");
+    assert_int_equal(type("holdfast check 1 2 3 4 5 6 7 8 9"), CLI_USAGE);
     assert_int_equal(type("holdfast check -- --odd"), 0);
     assert_string_equal(run_config, "--odd");
     assert_int_equal(type("holdfast status --config bad.conf"), CLI_FAILED);

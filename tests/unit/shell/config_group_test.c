@@ -255,7 +255,7 @@ static const struct row {
      {"f:35: [group db] cycles: no such key here; the keys are role, array, address, secret, "
       "volumes, "
       "cycle, memory, bandwidth, tls_psk, tls_certificate, tls_key, tls_authority, expose, "
-      "compression"}},
+      "compression, set, set_arrays, hold"}},
 };
 
 static void every_mistake_has_its_message(void **state)
