@@ -32,9 +32,10 @@ enum travel_kind { TRAVEL_BATCH, TRAVEL_ASK };
 struct travel {
     bool used, dropped, there, corrupt, login;
     enum travel_kind kind;
-    struct world *from;
+    struct world *from, *to;
     uint8_t who, group, target;
-    uint64_t number; /* which of all travels */
+    uint8_t to_group; /* what the group's number is there */
+    uint64_t number;  /* which of all travels */
     uint64_t session, incarnation;
     uint64_t target_incarnation; /* there: who has it */
     uint64_t since_us;
@@ -56,31 +57,27 @@ struct record_file {
 };
 
 struct copies {
-    struct world *site[2];
-    uint32_t group_count;
+    struct world *root;
     struct copies_rates rates;
-    uint64_t heals_us[2]; /* nothing gets from this site to the other before */
+    uint64_t heals_us[ARRAYS_LIMIT][ARRAYS_LIMIT]; /* nothing gets from this one to that before */
     uint64_t slow_until_us;
-    uint64_t wire_free_us[2];
+    uint64_t wire_free_us[ARRAYS_LIMIT][ARRAYS_LIMIT];
     uint32_t corrupt_next;
     uint64_t numbers;
     struct travel *travels;
     uint32_t room;
-    struct way ways[2][2][COPIES_GROUPS];
-    struct record_file files[2][2][COPIES_GROUPS];
+    struct way ways[ARRAYS_LIMIT][2][COPIES_GROUPS];
+    struct record_file files[ARRAYS_LIMIT][2][COPIES_GROUPS];
 };
 
 /* What an event's index says. */
 enum { INDEX_GROUP = 0xFF };
 
-struct copies *copies_create(struct world *first, uint32_t group_count)
+struct copies *copies_create(struct world *root)
 {
-
     struct copies *copies = calloc(1, sizeof *copies);
     CHECK(copies != NULL);
-    copies->site[0] = first;
-    copies->site[1] = first->other;
-    copies->group_count = group_count;
+    copies->root = root;
     return copies;
 }
 
@@ -95,7 +92,7 @@ void copies_destroy(struct copies *copies)
 {
     for (uint32_t i = 0; i < copies->room; i++)
         travel_free(&copies->travels[i]);
-    for (int s = 0; s < 2; s++)
+    for (int s = 0; s < ARRAYS_LIMIT; s++)
         for (int w = 0; w < 2; w++)
             for (int g = 0; g < COPIES_GROUPS; g++) {
                 free(copies->files[s][w][g].bytes);
@@ -110,11 +107,6 @@ struct copies_rates *copies_rates(struct copies *copies)
     return &copies->rates;
 }
 
-uint32_t *copies_groups(struct copies *copies)
-{
-    return &copies->group_count;
-}
-
 uint64_t copies_wall(const struct world *world)
 {
     return WALL_BEGIN_S * UINT64_C(1000000) + world->now_us;
@@ -122,17 +114,17 @@ uint64_t copies_wall(const struct world *world)
 
 static struct way *way_of(const struct world *world, uint8_t who, uint8_t group)
 {
-    return &world->copies->ways[world->second][who][group];
+    return &world->copies->ways[world->number][who][group];
 }
 
-static bool path_up(const struct world *from)
+static bool path_up(const struct world *from, const struct world *to)
 {
-    return from->now_us >= from->copies->heals_us[from->second] && !from->destroyed;
+    return from->now_us >= from->copies->heals_us[from->number][to->number] && !from->destroyed;
 }
 
-static bool both_ways_up(const struct world *world)
+static bool both_ways_up(const struct world *world, const struct world *far)
 {
-    return path_up(world) && path_up(world->other);
+    return path_up(world, far) && path_up(far, world);
 }
 
 static bool can_answer(const struct world *world, uint8_t who)
@@ -141,11 +133,11 @@ static bool can_answer(const struct world *world, uint8_t who)
 }
 
 /* When `bytes` that leave now are on the other side. */
-static uint64_t arrival_us(struct world *from, uint32_t bytes)
+static uint64_t arrival_us(struct world *from, const struct world *to, uint32_t bytes)
 {
     struct copies *copies = from->copies;
     const struct copies_rates *rates = &copies->rates;
-    uint64_t *free_us = &copies->wire_free_us[from->second];
+    uint64_t *free_us = &copies->wire_free_us[from->number][to->number];
     uint64_t rate = from->now_us < copies->slow_until_us ? rates->slow_bytes : rates->bytes_per_ms;
     *free_us = max_u64(*free_us, from->now_us) + bytes * UINT64_C(1000) / rate;
     return *free_us + rates->latency_us + generator_below(&from->latency, rates->jitter_us + 1);
@@ -181,6 +173,8 @@ static struct travel *travel_begin(struct world *from, uint8_t who, uint8_t grou
     struct travel *travel = travel_take(from->copies);
     travel->kind = kind;
     travel->from = from;
+    travel->to = world_far(from, group);
+    travel->to_group = world_far_group(from, group);
     travel->who = who;
     travel->group = group;
     travel->target = way->target;
@@ -192,16 +186,16 @@ static struct travel *travel_begin(struct world *from, uint8_t who, uint8_t grou
 
 static void travel_go(struct travel *travel, uint32_t bytes)
 {
-    struct world *from = travel->from;
-    world_event(from->other, arrival_us(from, bytes), EVENT_COPY_BATCH, travel->target,
+    struct world *from = travel->from, *to = travel->to;
+    world_event(to, arrival_us(from, to, bytes), EVENT_COPY_BATCH, travel->target,
                 index_of(from->copies, travel), travel->number);
 }
 
 static void travel_return(struct travel *travel)
 {
-    struct world *back = travel->from->other;
-    world_event(travel->from, arrival_us(back, COPY_STATE_SIZE), EVENT_COPY_ANSWER, travel->who,
-                index_of(back->copies, travel), travel->number);
+    struct world *from = travel->from, *to = travel->to;
+    world_event(from, arrival_us(to, from, COPY_STATE_SIZE), EVENT_COPY_ANSWER, travel->who,
+                index_of(to->copies, travel), travel->number);
 }
 
 /* Its initiator still takes answers in the session that it belongs to. */
@@ -225,7 +219,7 @@ static void gather(const struct iovec *iov, uint32_t count, uint8_t *to)
 static void send_batch(struct world *world, uint8_t who, const struct copy_action *action)
 {
     struct copies *copies = world->copies;
-    CHECK(action->group < copies->group_count);
+    CHECK(action->group < world->config.group_count);
     struct way *way = way_of(world, who, action->group);
     if (!way->up)
         world_fail(world, "%c sends a batch although its session to the other site is down",
@@ -344,7 +338,8 @@ static void on_login(struct world *world, const struct event *event)
         login_later(world, who, group, world_between(&world->latency, 5000, 50000));
         return;
     }
-    if (!both_ways_up(world) || !can_answer(world->other, way->target)) {
+    const struct world *far = world_far(world, group);
+    if (!both_ways_up(world, far) || !can_answer(far, way->target)) {
         miss(world, who, group);
         return;
     }
@@ -401,8 +396,8 @@ void copies_start(struct world *world, uint8_t who)
     struct copies *copies = world->copies;
     if (copies == NULL)
         return;
-    for (uint8_t g = 0; g < copies->group_count; g++) {
-        const struct record_file *file = &copies->files[world->second][who][g];
+    for (uint8_t g = 0; g < world->config.group_count; g++) {
+        const struct record_file *file = &copies->files[world->number][who][g];
         if (file->bytes)
             array_load_group(world->controllers[who].array, g, file->bytes, file->length);
         way_of(world, who, g)->target = (uint8_t)generator_below(&world->latency, 2);
@@ -452,8 +447,8 @@ uint8_t copies_holder(const struct world *world, uint8_t group, struct copy_stat
 static void keep_record(struct world *world, uint8_t who, const struct group_record *record)
 {
     struct copies *copies = world->copies;
-    CHECK(record->group < copies->group_count);
-    struct record_file *file = &copies->files[world->second][who][record->group];
+    CHECK(record->group < world->config.group_count);
+    struct record_file *file = &copies->files[world->number][who][record->group];
     if (file->busy)
         world_fail(world, "%c keeps a record of group %u while one is under way", world_letter(who),
                    record->group);
@@ -485,7 +480,7 @@ static void record_lands(struct record_file *file, bool good)
 static void on_record(struct world *world, const struct event *event)
 {
     struct controller *controller = &world->controllers[event->who];
-    struct record_file *file = &world->copies->files[world->second][event->who][event->index];
+    struct record_file *file = &world->copies->files[world->number][event->who][event->index];
     if (!controller->running || controller->incarnation != event->stamp || !file->busy)
         return;
     bool good = world->healing || !generator_chance(&world->chaos, 1, 20);
@@ -508,9 +503,9 @@ static void spoil(struct travel *travel)
 /* Nothing gets through now: again when the path is back. */
 static bool is_stalled(const struct world *from, struct world *to, const struct event *event)
 {
-    if (path_up(from) || from->destroyed)
+    if (path_up(from, to) || from->destroyed)
         return false;
-    world_event(to, from->copies->heals_us[from->second] + 100, event->kind, event->who,
+    world_event(to, from->copies->heals_us[from->number][to->number] + 100, event->kind, event->who,
                 event->index, event->stamp);
     return true;
 }
@@ -561,9 +556,9 @@ static void on_arrival(struct world *world, const struct event *event)
     uint64_t clock = world_clock(world, event->who);
     travel->there = true;
     travel->target_incarnation = controller->incarnation;
-    array_on_copy_heard(controller->array, clock, travel->group);
+    array_on_copy_heard(controller->array, clock, travel->to_group);
     if (travel->kind == TRAVEL_ASK) {
-        array_copy_state(controller->array, travel->group, &travel->state);
+        array_copy_state(controller->array, travel->to_group, &travel->state);
         travel_return(travel);
         world_touch(world, event->who);
         return;
@@ -582,7 +577,7 @@ static void on_arrival(struct world *world, const struct event *event)
                 travel->batch, travel->group, world_letter(travel->who),
                 travel->corrupt ? ", changed on the way" : "");
     travel->since_us = world->now_us;
-    array_on_copy_message(controller->array, clock, travel->number, travel->group, travel->bytes,
+    array_on_copy_message(controller->array, clock, travel->number, travel->to_group, travel->bytes,
                           travel->arrived);
     world_touch(world, event->who);
 }
@@ -593,7 +588,7 @@ static void reply(struct world *world, uint8_t who, const struct copy_reply *rep
     for (uint32_t i = 0; i < copies->room; i++) {
         struct travel *travel = &copies->travels[i];
         if (!travel->used || travel->kind != TRAVEL_BATCH || travel->number != reply->handle ||
-            !travel->there || travel->from != world->other || travel->target != who ||
+            !travel->there || travel->to != world || travel->target != who ||
             travel->target_incarnation != world->controllers[who].incarnation)
             continue;
         world_trace(world, "%c answers batch %" PRIu64 " of group %u of %c: %s", world_letter(who),
@@ -617,7 +612,7 @@ static void on_answer(struct world *world, const struct event *event)
     if (travel == NULL)
         return;
     struct controller *controller = &world->controllers[event->who];
-    if (travel->dropped || !is_live(travel) || world->other->destroyed) {
+    if (travel->dropped || !is_live(travel) || travel->to->destroyed) {
         struct way *way = way_of(world, travel->who, travel->group);
         bool asked = travel->kind == TRAVEL_ASK && way->generation == travel->session &&
                      controller->running && controller->incarnation == travel->incarnation;
@@ -629,7 +624,7 @@ static void on_answer(struct world *world, const struct event *event)
             miss(world, event->who, group);
         return;
     }
-    if (is_stalled(world->other, world, event))
+    if (is_stalled(travel->to, world, event))
         return;
     struct travel over = *travel;
     travel_free(travel);
@@ -655,7 +650,7 @@ void copies_perform(struct world *world, uint8_t who, const struct actions *acti
         send_batch(world, who, &actions->copies[i]);
     for (uint32_t i = 0; i < actions->group_record_count; i++)
         keep_record(world, who, &actions->group_records[i]);
-    for (uint8_t g = 0; g < copies->group_count; g++) {
+    for (uint8_t g = 0; g < world->config.group_count; g++) {
         struct way *way = way_of(world, who, g);
         if (!(actions->copy_reset & 1u << g) || !way->up)
             continue;
@@ -671,7 +666,7 @@ void copies_look(struct world *world, uint8_t who)
     struct copies *copies = world->copies;
     if (copies == NULL)
         return;
-    for (uint8_t g = 0; g < copies->group_count; g++) {
+    for (uint8_t g = 0; g < world->config.group_count; g++) {
         struct copy_state state;
         bool known;
         enum group_role role = array_group_role(world->controllers[who].array, g);
@@ -685,8 +680,8 @@ void copies_look(struct world *world, uint8_t who)
     }
     for (uint32_t i = 0; i < copies->room; i++) {
         const struct travel *travel = &copies->travels[i];
-        if (travel->used && travel->kind == TRAVEL_BATCH && travel->there &&
-            travel->from == world->other && travel->target == who &&
+        if (travel->used && travel->kind == TRAVEL_BATCH && travel->there && travel->to == world &&
+            travel->target == who &&
             travel->target_incarnation == world->controllers[who].incarnation &&
             world->now_us - travel->since_us > REPLY_LIMIT_US)
             world_fail(world, "%c keeps batch %" PRIu64 " of group %u without an answer",
@@ -708,64 +703,77 @@ void copies_orphan(struct world *world, uint8_t who, bool silent)
         bool mine = travel->from == world && travel->who == who;
         if (mine && !travel->there && generator_chance(&world->latency, 1, 2))
             travel->dropped = true;
-        if (travel->from == world->other && travel->target == who && travel->there &&
+        if (travel->to == world && travel->target == who && travel->there &&
             travel->target_incarnation == world->controllers[who].incarnation)
             travel_free(travel); /* its memory is gone, and so is the answer */
     }
-    for (uint8_t g = 0; g < copies->group_count; g++) {
+    for (uint8_t g = 0; g < world->config.group_count; g++) {
         struct way *way = way_of(world, who, g);
         way->up = way->breaking = way->given_up = way->asking = false;
         way->generation++;
         way->turn = 0;
-        struct record_file *file = &copies->files[world->second][who][g];
+        struct record_file *file = &copies->files[world->number][who][g];
+        struct world *far = world_far(world, g);
+        uint8_t far_group = world_far_group(world, g);
         if (file->busy)
             record_lands(file, generator_chance(&world->latency, 1, 2));
         for (uint8_t w = 0; w < 2; w++) {
-            struct way *theirs = way_of(world->other, w, g);
+            struct way *theirs = way_of(far, w, far_group);
             if (theirs->target != who)
                 continue;
-            lose(world->other, w, g, silent ? copies->rates.notice_us : 2000);
+            lose(far, w, far_group, silent ? copies->rates.notice_us : 2000);
             if (!theirs->up && theirs->asking) /* the login is not answered any more */
-                miss(world->other, w, g);
+                miss(far, w, far_group);
         }
     }
 }
 
 /* ---- faults ---- */
 
-void copies_fault(struct world *world, enum fault_kind kind, uint8_t who)
+/* Both halves of what is up between the two arrays may lose their sessions, each with the chance of
+ * `in` 4 or 3. */
+static void lose_some(struct world *const site[2], uint8_t who, uint32_t in)
 {
-    struct copies *copies = world->copies;
-    struct generator *chaos = &world->chaos;
+    for (int s = 0; s < 2; s++)
+        for (uint8_t g = 0; g < site[s]->config.group_count; g++)
+            for (uint8_t w = 0; w < 2; w++)
+                if (world_far(site[s], g) == site[!s] && (who > 1 || w == who) &&
+                    generator_chance(&site[0]->root->chaos, in == 4 ? 3 : 1, in))
+                    lose(site[s], w, g, site[s]->copies->rates.notice_us);
+}
+
+void copies_fault(struct world *root, enum fault_kind kind, uint8_t who)
+{
+    struct copies *copies = root->copies;
+    struct generator *chaos = &root->chaos;
     uint64_t for_us = generator_chance(chaos, 1, 2) ? world_between(chaos, 100, 50000)
                                                     : world_between(chaos, 1000, 3000000);
     uint64_t how = generator_below(chaos, 3);
-    struct world *from = generator_chance(chaos, 1, 2) ? world : world->other;
+    bool there = generator_chance(chaos, 1, 2);
+    const struct twin *twin = &root->twins[0]; /* of two arrays all go the same way */
+    if (root->next->next)
+        twin = &root->twins[generator_below(chaos, root->twin_count)];
+    struct world *const *site = twin->site;
     switch (kind) {
     case FAULT_LONG_BREAK:
-        for (int s = 0; s < 2; s++)
-            for (uint8_t g = 0; g < copies->group_count; g++)
-                if (generator_chance(chaos, 3, 4))
-                    lose(copies->site[s], who, g, copies->rates.notice_us);
+        lose_some(site, who, 4);
         break;
     case FAULT_LONG_STALL:
-        for (int s = 0; s < 2; s++)
-            if (how == 2 || copies->site[s] == from)
-                copies->heals_us[s] = max_u64(copies->heals_us[s], world->now_us + for_us);
-        world_trace(world, "nothing gets %s for %" PRIu64 " us",
-                    how == 2        ? "to the other site and back"
-                    : from == world ? "to the second site"
-                                    : "back from the second site",
+        for (int s = 0; s < 2; s++) {
+            uint64_t *heals_us = &copies->heals_us[site[s]->number][site[!s]->number];
+            if (how == 2 || s == !there)
+                *heals_us = max_u64(*heals_us, root->now_us + for_us);
+        }
+        world_trace(site[0], "nothing gets %s for %" PRIu64 " us",
+                    how == 2 ? "to the other site and back"
+                    : there  ? "to the second site"
+                             : "back from the second site",
                     for_us);
-        for (int s = 0; s < 2; s++)
-            for (uint8_t g = 0; g < copies->group_count; g++)
-                for (uint8_t w = 0; w < 2; w++)
-                    if (generator_chance(chaos, 1, 3))
-                        lose(copies->site[s], w, g, copies->rates.notice_us);
+        lose_some(site, 2, 3);
         break;
     case FAULT_LONG_SLOW:
-        copies->slow_until_us = world->now_us + for_us;
-        world_trace(world, "the long way is slow for %" PRIu64 " us", for_us);
+        copies->slow_until_us = root->now_us + for_us;
+        world_trace(root, "the long way is slow for %" PRIu64 " us", for_us);
         break;
     case FAULT_LONG_CORRUPT:
         copies->corrupt_next = 1;
@@ -777,13 +785,14 @@ void copies_fault(struct world *world, enum fault_kind kind, uint8_t who)
 
 void copies_heal(struct copies *copies)
 {
-    uint64_t now_us = copies->site[0]->now_us;
+    uint64_t now_us = copies->root->now_us;
     copies->corrupt_next = 0;
     copies->slow_until_us = now_us;
-    for (int s = 0; s < 2; s++) {
-        copies->heals_us[s] = min_u64(copies->heals_us[s], now_us);
-        copies->wire_free_us[s] = min_u64(copies->wire_free_us[s], now_us + 1000000);
-    }
+    for (int s = 0; s < ARRAYS_LIMIT; s++)
+        for (int t = 0; t < ARRAYS_LIMIT; t++) {
+            copies->heals_us[s][t] = min_u64(copies->heals_us[s][t], now_us);
+            copies->wire_free_us[s][t] = min_u64(copies->wire_free_us[s][t], now_us + 1000000);
+        }
 }
 
 void copies_on_event(struct world *world, const struct event *event)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The long way between the two arrays: for each group a session of each controller of the array
+/* The long way between two arrays: for each group a session of each controller of the array
  * that sends, to the controller of the other one that holds the group. Batches take up to 100 ms,
  * arrive in any order, changed, or not at all; sessions are lost with some of what they carried;
  * the line may be narrow. And the little file in which each controller keeps what it must know of a
@@ -22,11 +22,10 @@ struct copies_rates {
     uint64_t record_us;                /* until a record is durable */
 };
 
-/* `first` and its other one have their configurations. */
-struct copies *copies_create(struct world *first, uint32_t group_count);
+/* All arrays have their configurations. */
+struct copies *copies_create(struct world *root);
 void copies_destroy(struct copies *copies);
 struct copies_rates *copies_rates(struct copies *copies);
-uint32_t *copies_groups(struct copies *copies);
 
 /* A controller has been created; nothing has happened to it yet. */
 void copies_start(struct world *world, uint8_t who);
@@ -35,7 +34,7 @@ void copies_perform(struct world *world, uint8_t who, const struct actions *acti
 void copies_look(struct world *world, uint8_t who);
 void copies_on_event(struct world *world, const struct event *event);
 
-/* The time of day at both sites. */
+/* The time of day at all sites. */
 uint64_t copies_wall(const struct world *world);
 
 /* The group of a volume of this array, and its place there; COPIES_GROUPS: none. */
@@ -50,7 +49,7 @@ bool copies_connected(const struct world *world, uint8_t group);
 uint8_t copies_holder(const struct world *world, uint8_t group, struct copy_state *state);
 
 /* What goes wrong on it. `who` is 0 or 1. */
-void copies_fault(struct world *world, enum fault_kind kind, uint8_t who);
+void copies_fault(struct world *root, enum fault_kind kind, uint8_t who);
 void copies_heal(struct copies *copies);
 
 #endif

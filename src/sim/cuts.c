@@ -38,6 +38,7 @@ struct image {
 };
 
 struct cut_group {
+    const struct twin *twin;
     bool may_go_back; /* the other site has lost what it had acknowledged */
     bool blackout;    /* both controllers there were without memory since it was last asked */
     bool forward; /* from one consistent image to the next: marked pages may have been read late */
@@ -58,8 +59,7 @@ struct cut_group {
 };
 
 struct cuts {
-    struct world *first;
-    struct cut_group groups[COPIES_GROUPS];
+    struct cut_group groups[TWINS_LIMIT];
     uint32_t group_count;
     uint64_t *shown; /* every sector that was ever shown, by its place and bytes: a hash */
     uint64_t shown_count, shown_room;
@@ -121,7 +121,8 @@ static bool was_shown(const struct cuts *cuts, const struct image *image, uint64
 
 /* ---- life ---- */
 
-static void image_create(struct image *image, struct world *first, uint8_t here, uint8_t there)
+static void image_create(struct image *image, const struct world *first, uint8_t here,
+                         uint8_t there)
 {
     uint64_t pages =
         (first->config.volumes[here].size_bytes + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES;
@@ -138,19 +139,21 @@ static void image_create(struct image *image, struct world *first, uint8_t here,
     image->in_oracle = first->oracle_volume[here];
 }
 
-struct cuts *cuts_create(struct world *first)
+struct cuts *cuts_create(struct world *root)
 {
     struct cuts *cuts = calloc(1, sizeof *cuts);
     CHECK(cuts != NULL);
-    cuts->first = first;
-    cuts->group_count = first->config.group_count;
+    cuts->group_count = root->twin_count;
     cuts->shown_room = 1 << 12;
     cuts->shown = calloc(cuts->shown_room, sizeof *cuts->shown);
     CHECK(cuts->shown != NULL);
     for (uint32_t g = 0; g < cuts->group_count; g++) {
-        const struct group_config *here = &first->config.groups[g];
-        const struct group_config *there = &first->other->config.groups[g];
+        const struct twin *twin = &root->twins[g];
+        const struct world *first = twin->site[0], *second = twin->site[1];
+        const struct group_config *here = &first->config.groups[twin->group[0]];
+        const struct group_config *there = &second->config.groups[twin->group[1]];
         struct cut_group *group = &cuts->groups[g];
+        group->twin = twin;
         group->image_count = here->volume_count;
         group->images = calloc(group->image_count, sizeof *group->images);
         CHECK(group->images != NULL);
@@ -187,11 +190,17 @@ void cuts_destroy(struct cuts *cuts)
     free(cuts);
 }
 
+/* Which one a group of this array is. */
+static struct cut_group *group_of(const struct world *world, uint8_t group)
+{
+    return &world->cuts->groups[world_twin(world, group)];
+}
+
 /* ---- what leaves ---- */
 
 void cuts_sent(struct world *from, uint8_t index, const uint8_t *bytes, uint32_t length)
 {
-    struct cut_group *group = &from->cuts->groups[index];
+    struct cut_group *group = group_of(from, index);
     struct copy_head head;
     const char *wrong = record_get_head(bytes, length, &head);
     CHECK(wrong == NULL);
@@ -323,12 +332,13 @@ static void each_of_batch(struct world *world, struct cut_group *group, const st
         struct record record;
         const char *wrong = record_get(records + i * COPY_RECORD_SIZE, &record);
         if (wrong)
-            world_fail(world->other, "a record that is not sound: %s", wrong);
+            world_fail(group->twin->site[!world->second], "a record that is not sound: %s", wrong);
         bool about = record.type == RECORD_PAGE || record.type == RECORD_ZERO;
         uint64_t pages = record.type == RECORD_ZERO ? record.count : 1;
         if (about && (record.volume >= group->image_count ||
                       (record.page + pages) * PAGE_SECTORS > group->images[record.volume].sectors))
-            world_fail(world->other, "a record about a page that is not there");
+            world_fail(group->twin->site[!world->second],
+                       "a record about a page that is not there");
         if (about)
             visit(world, group, &record, data);
         data += record_data_bytes(&record);
@@ -497,7 +507,7 @@ static void promote(struct world *world, struct cut_group *group, const struct c
 
 void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
 {
-    struct cut_group *group = &world->cuts->groups[index];
+    struct cut_group *group = group_of(world, index);
     bool consistent = state->flags & COPY_STATE_CONSISTENT;
     if (!world->closed[group->images[0].place[world->second]])
         return; /* hosts write here now */
@@ -525,6 +535,8 @@ static struct image *find(const struct world *world, uint8_t volume, struct cut_
 {
     for (uint32_t g = 0; g < world->cuts->group_count; g++) {
         struct cut_group *group = &world->cuts->groups[g];
+        if (!world_has_twin(world, (uint8_t)g))
+            continue;
         for (uint32_t i = 0; i < group->image_count; i++)
             if (group->images[i].place[world->second] == volume) {
                 *found = group;
@@ -546,7 +558,7 @@ void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t l
             offset + length > volume->store_offset_bytes + volume->size_bytes || !world->closed[v])
             continue;
         struct image *image = find(world, v, &group);
-        if (image == NULL || !copies_is_copy(world, (uint8_t)(group - world->cuts->groups)))
+        if (image == NULL || !copies_is_copy(world, group->twin->group[world->second]))
             continue; /* it was failed over; whoever asked for that has not heard of it */
         uint64_t sector = (offset - volume->store_offset_bytes) / SECTOR_SIZE;
         for (uint64_t i = 0; i < length / SECTOR_SIZE; i++)
@@ -587,7 +599,7 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 
 uint64_t cuts_promoted(const struct world *world, uint8_t index, bool *known)
 {
-    const struct cut_group *group = &world->cuts->groups[index];
+    const struct cut_group *group = group_of(world, index);
     *known = group->vague == 0 && !group->lost;
     return group->promoted;
 }
@@ -619,7 +631,8 @@ static void begin_anew(struct world *world, struct cut_group *group)
 void cuts_blackout(struct world *world)
 {
     for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world->closed[world->cuts->groups[g].images[0].place[world->second]])
+        if (world_has_twin(world, (uint8_t)g) &&
+            world->closed[world->cuts->groups[g].images[0].place[world->second]])
             world->cuts->groups[g].blackout = true;
 }
 
@@ -629,6 +642,8 @@ void cuts_loss(struct world *world)
         return;
     for (uint32_t g = 0; g < world->cuts->group_count; g++) {
         struct cut_group *group = &world->cuts->groups[g];
+        if (!world_has_twin(world, (uint8_t)g))
+            continue;
         if (!world->closed[group->images[0].place[world->second]]) {
             begin_anew(world, group); /* hosts' writes are lost */
             group->may_go_back = true;
@@ -649,7 +664,7 @@ void cuts_loss(struct world *world)
 
 void cuts_home(struct world *world, uint8_t index)
 {
-    struct cut_group *group = &world->cuts->groups[index];
+    struct cut_group *group = group_of(world, index);
     begin_anew(world, group);
     group->fresh = group->forked = true;
     group->consistent = false;
@@ -662,7 +677,7 @@ void cuts_home(struct world *world, uint8_t index)
 
 void cuts_failover(struct world *world, uint8_t index)
 {
-    struct cut_group *group = &world->cuts->groups[index];
+    struct cut_group *group = group_of(world, index);
     if (group->blackout)
         doubt_all(group);
     for (uint32_t i = 0; i < group->image_count; i++) {

@@ -14,7 +14,7 @@
 
 #include "sim/world.h"
 
-struct cuts *cuts_create(struct world *first);
+struct cuts *cuts_create(struct world *root);
 void cuts_destroy(struct cuts *cuts);
 
 /* A batch leaves for the other site. */

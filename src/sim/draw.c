@@ -84,12 +84,21 @@ static void draw_config(struct world *world)
     draw_volumes(world);
 }
 
-struct world *draw_world(const struct world_options *options, bool second)
+struct world *draw_world(const struct world_options *options, struct world *root, bool second)
 {
     struct world *world = calloc(1, sizeof *world);
     CHECK(world != NULL);
     world->options = *options;
+    world->root = root ? root : world;
     world->second = second;
+    for (struct world *at = root; at; at = at->next) {
+        world->number = at->number + 1;
+        if (at->next)
+            continue;
+        at->next = world;
+        break;
+    }
+    CHECK(world->number < ARRAYS_LIMIT);
     generator_seed(&world->draw, options->seed * 4);
     generator_seed(&world->latency, options->seed * 4 + 1);
     generator_seed(&world->chaos, options->seed * 4 + 2);
@@ -118,19 +127,20 @@ static void check_config(const struct world *world)
     }
 }
 
-/* One for both arrays: a copy's bytes are its original's. */
+/* One for all arrays: a copy's bytes are its original's. */
 static void create_oracle(struct world *world)
 {
     uint64_t sizes[VOLUME_LIMIT];
-    uint32_t count = world->config.volume_count;
-    for (uint32_t v = 0; v < world->config.volume_count; v++)
-        sizes[v] = world->config.volumes[v].size_bytes;
-    for (uint32_t v = 0; world->other && v < world->other->config.volume_count; v++)
-        if (!world->other->closed[v])
-            sizes[count++] = world->other->config.volumes[v].size_bytes;
+    uint32_t count = 0;
+    for (const struct world *at = world; at; at = at->next)
+        for (uint32_t v = 0; v < at->config.volume_count; v++) {
+            uint8_t name = at->oracle_volume[v];
+            sizes[name] = at->config.volumes[v].size_bytes;
+            count = max_u32(count, name + 1u);
+        }
     world->oracle = oracle_create(world->cell_bytes, count, sizes);
-    if (world->other)
-        world->other->oracle = world->oracle;
+    for (struct world *at = world->next; at; at = at->next)
+        at->oracle = world->oracle;
 }
 
 static void create_parts(struct world *world)
@@ -143,21 +153,19 @@ static void create_parts(struct world *world)
 
 struct world *world_create(const struct world_options *options)
 {
-    struct world *world = draw_world(options, false);
+    struct world *world = draw_world(options, NULL, false);
     sites_draw(world);
     if (options->record)
         listing_take_settings(options->record, world);
     if (options->replay)
         listing_give_settings(options->replay, world);
-    check_config(world);
-    if (world->other) {
-        check_config(world->other);
+    for (const struct world *at = world; at; at = at->next)
+        check_config(at);
+    if (world->sites)
         sites_create(world);
-    }
     create_oracle(world);
-    create_parts(world);
-    if (world->other)
-        create_parts(world->other);
+    for (struct world *at = world; at; at = at->next)
+        create_parts(at);
     return world;
 }
 
@@ -177,17 +185,18 @@ static void destroy_parts(struct world *world)
 void world_destroy(struct world *world)
 {
     oracle_destroy(world->oracle);
-    if (world->other) {
+    if (world->sites)
         sites_destroy(world);
-        destroy_parts(world->other);
+    for (struct world *next; world; world = next) {
+        next = world->next;
+        destroy_parts(world);
     }
-    destroy_parts(world);
 }
 
 void world_print(const struct world *world)
 {
     const struct array_config *config = &world->config;
-    if (!world->second)
+    if (world->number == 0)
         printf("seed %" PRIu64 " steps %" PRIu64 "\n", world->options.seed, world->options.steps);
     printf("cache: %u slots, dirty %u%%..%u%%, destage after %u ms, %u writes, %u fetches, %u "
            "requests\n",
@@ -211,9 +220,10 @@ void world_print(const struct world *world)
     hosts_print(world);
     printf("oracle: cells of %u bytes, array_check() after every %u pumps\n", world->cell_bytes,
            world->options.check_every);
-    if (world->other && !world->second) {
+    if (world->sites && world->number == 0)
         sites_print(world);
-        printf("the second array:\n");
-        world_print(world->other);
+    if (world->next) {
+        printf("the %s array:\n", world_name(world->next->number));
+        world_print(world->next);
     }
 }

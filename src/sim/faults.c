@@ -110,7 +110,7 @@ void faults_create(struct world *world)
     rates->worst_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 40) : 0;
     const struct listing *replay = world->options.replay;
     for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind != LISTING_HOST && replay->lines[i].second == world->second)
+        if (replay->lines[i].kind != LISTING_HOST && replay->lines[i].array == world->number)
             world_event(world, replay->lines[i].at_us - (replay->lines[i].kind == LISTING_HOLD),
                         EVENT_FAULT, 2, LISTED, i); /* a hold is armed before its pump */
     for (uint32_t kind = 0; kind < FAULT_OF_ARRAY && !replay; kind++)
@@ -166,7 +166,7 @@ static void accept_loss(struct world *world, uint8_t who)
         listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
                                                                   .kind = LISTING_ACCEPT,
                                                                   .who = who,
-                                                                  .second = world->second});
+                                                                  .array = world->number});
     bool lost = world->record.unclean && everyone_in_died(world);
     world_trace(world, "the operator accepts the loss at %c%s%s", world_letter(who),
                 dead ? ", the peer is dead" : "", lost ? "" : ", although nothing is lost");
@@ -215,7 +215,7 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
     if (world->operator_pending[who] == 0)
         world_fail(world, "%c answers an operator who did not ask", world_letter(who));
     world->operator_pending[who]--;
-    if (world->other)
+    if (world->sites)
         sites_on_reply(world, who, reply);
 }
 
@@ -349,7 +349,7 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
                                                                   .kind = LISTING_FAULT,
                                                                   .what = (uint8_t)kind,
                                                                   .who = who,
-                                                                  .second = world->second});
+                                                                  .array = world->number});
     switch (kind) {
     case FAULT_CRASH: /* now and then its warden dies with it */
         world_kill(world, who, !generator_chance(chaos, world->rates.proof_missing_percent, 100));

@@ -180,7 +180,7 @@ void hosts_create(struct world *world)
     if (replay)
         hosts->slot_count = SLOT_LIMIT;
     for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind == LISTING_HOST && replay->lines[i].second == world->second)
+        if (replay->lines[i].kind == LISTING_HOST && replay->lines[i].array == world->number)
             world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
                         replay->lines[i].slot % SLOT_LIMIT, i + 1);
 }
@@ -651,7 +651,7 @@ static void submit(struct world *world, struct slot *slot)
                                            .host = slot->host,
                                            .slot = (uint32_t)(slot - hosts->slots),
                                            .outside = slot->out_of_range,
-                                           .second = world->second,
+                                           .array = world->number,
                                            .request = *request});
     request->handle = slot->generation << 8 | (uint64_t)(slot - hosts->slots);
     world->count.requests++;

@@ -160,19 +160,20 @@ static void take_one(void *context, const char *name, void *field, size_t size)
 
 void listing_take_settings(struct listing *listing, struct world *world)
 {
-    struct listing there = {.seed = 0};
     listing->seed = world->options.seed;
     each_setting_of(world, take_one, listing);
-    if (world->other == NULL)
-        return;
-    sites_each_setting(world, take_one, listing);
-    each_setting_of(world->other, take_one, &there);
-    for (uint32_t i = 0; i < there.setting_count; i++) {
-        char name[LISTING_NAME];
-        snprintf(name, sizeof name, "second-%.31s", there.settings[i].name);
-        take_one(listing, name, &there.settings[i].value, sizeof there.settings[i].value);
+    if (world->sites)
+        sites_each_setting(world, take_one, listing);
+    for (struct world *at = world->next; at; at = at->next) {
+        struct listing there = {.seed = 0};
+        each_setting_of(at, take_one, &there);
+        for (uint32_t i = 0; i < there.setting_count; i++) {
+            char name[LISTING_NAME];
+            snprintf(name, sizeof name, "%s-%.31s", world_name(at->number), there.settings[i].name);
+            take_one(listing, name, &there.settings[i].value, sizeof there.settings[i].value);
+        }
+        listing_free(&there);
     }
-    listing_free(&there);
 }
 
 uint64_t *listing_setting(struct listing *listing, const char *name)
@@ -201,17 +202,23 @@ static void give_one(void *context, const char *name, void *field, size_t size)
 
 void listing_give_settings(const struct listing *listing, struct world *world)
 {
-    struct listing copy = *listing, there = {.seed = 0};
+    struct listing copy = *listing;
     each_setting_of(world, give_one, &copy);
-    if (world->other == NULL)
-        return;
-    sites_each_setting(world, give_one, &copy);
-    for (uint32_t i = 0; i < copy.setting_count; i++)
-        if (strncmp(copy.settings[i].name, "second-", 7) == 0)
-            take_one(&there, copy.settings[i].name + 7, &copy.settings[i].value,
-                     sizeof copy.settings[i].value);
-    each_setting_of(world->other, give_one, &there);
-    listing_free(&there);
+    if (world->sites)
+        sites_each_setting(world, give_one, &copy);
+    for (struct world *at = world->next; at; at = at->next) {
+        struct listing there = {.seed = 0};
+        const char *prefix = world_name(at->number);
+        size_t length = strlen(prefix);
+        for (uint32_t i = 0; i < copy.setting_count; i++) {
+            struct listing_setting *setting = &copy.settings[i];
+            if (strncmp(setting->name, prefix, length) == 0 && setting->name[length] == '-')
+                take_one(&there, setting->name + length + 1, &setting->value,
+                         sizeof setting->value);
+        }
+        each_setting_of(at, give_one, &there);
+        listing_free(&there);
+    }
 }
 
 /* ---- as text ---- */
@@ -224,7 +231,8 @@ void listing_print(const struct listing *listing, FILE *to)
     for (uint32_t i = 0; i < listing->line_count; i++) {
         const struct listing_line *line = &listing->lines[i];
         const struct host_request *request = &line->request;
-        fprintf(to, "at %" PRIu64 " %s", line->at_us, line->second ? "second " : "");
+        fprintf(to, "at %" PRIu64 " %s%s", line->at_us, world_name(line->array),
+                line->array > 0 ? " " : "");
         switch (line->kind) {
         case LISTING_HOST:
             fprintf(to,
@@ -278,9 +286,13 @@ static bool read_line(const char *text, struct listing_line *line)
 {
     char word[16], who;
     uint32_t number;
-    if (strncmp(text, "second ", 7) == 0) {
-        line->second = true;
-        text += 7;
+    for (uint8_t array = 1; array < ARRAYS_LIMIT; array++) {
+        size_t length = strlen(world_name(array));
+        if (strncmp(text, world_name(array), length) != 0 || text[length] != ' ')
+            continue;
+        line->array = array;
+        text += length + 1;
+        break;
     }
     if (read_host(text, line))
         return true;

@@ -35,8 +35,8 @@ struct listing_line {
     uint8_t what; /* FAULT: of which kind */
     uint8_t who;  /* the controller; HOST: whom it asks */
     uint32_t host, slot;
-    bool outside; /* HOST: beyond the end of the volume, on purpose */
-    bool second;  /* at the second array */
+    bool outside;  /* HOST: beyond the end of the volume, on purpose */
+    uint8_t array; /* at which */
     struct host_request request;
 };
 

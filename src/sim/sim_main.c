@@ -338,10 +338,11 @@ int main(int argc, char **argv)
         const char *wrong = world_run(world);
         done++;
         add_counts(&sum, &world->count);
-        if (world->other) {
-            sum.group_seeds++;
-            sum.group_requests += world->count.completed + world->other->count.completed;
-            add_counts(&sum, &world->other->count);
+        sum.group_seeds += world->sites != NULL;
+        for (const struct world *at = world; at && world->sites; at = at->next) {
+            sum.group_requests += at->count.completed;
+            if (at != world)
+                add_counts(&sum, &at->count);
         }
         if (wrong) {
             failed++;

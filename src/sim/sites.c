@@ -48,8 +48,8 @@ struct site_group {
 
 struct sites {
     struct generator draw;
-    uint32_t group_count;
-    struct site_group groups[COPIES_GROUPS];
+    uint32_t group_count; /* twins */
+    struct site_group groups[TWINS_LIMIT];
     uint64_t site_after; /* host requests until the first site is lost; UINT64_MAX: never */
     uint8_t site_how;    /* 0: for good, 1: it is given up while it lives */
     uint64_t away_us;    /* until hosts go home */
@@ -140,7 +140,7 @@ static void add_volume(struct world *second, uint64_t size_bytes, uint8_t home)
 /* The volumes of the groups, and sometimes one of its own. */
 static void draw_second(struct sites *sites, struct world *first)
 {
-    struct world *second = first->other;
+    struct world *second = first->next;
     struct generator *draw = &sites->draw;
     struct array_config *config = &second->config;
     for (uint32_t s = 0; s < config->store_count; s++)
@@ -175,19 +175,27 @@ static void draw_second(struct sites *sites, struct world *first)
     }
 }
 
-/* What the oracle calls the volumes: those of the first array by their numbers, the second one's
- * own behind them; a copy has its original's. */
-static void name_volumes(struct world *first)
+/* What the oracle calls the volumes: those of the first array by their numbers, then of other
+ * primary arrays, the second ones' own behind them; a copy has its original's. */
+static void name_volumes(struct world *root)
 {
-    struct world *second = first->other;
-    uint8_t next = (uint8_t)first->config.volume_count;
-    for (uint32_t v = 0; v < second->config.volume_count; v++) {
-        uint8_t place;
-        uint32_t g = copies_group_of(second, (uint8_t)v, &place);
-        second->closed[v] = g < COPIES_GROUPS;
-        second->oracle_volume[v] =
-            g < COPIES_GROUPS ? first->config.groups[g].volumes[place] : next++;
-    }
+    uint8_t next = 0;
+    for (struct world *at = root; at; at = at->next)
+        for (uint32_t v = 0; v < at->config.volume_count && !at->second; v++)
+            at->oracle_volume[v] = next++;
+    for (struct world *at = root; at; at = at->next)
+        for (uint32_t v = 0; v < at->config.volume_count && at->second; v++) {
+            uint8_t place;
+            uint32_t g = copies_group_of(at, (uint8_t)v, &place);
+            at->closed[v] = g < COPIES_GROUPS;
+            if (!at->closed[v]) {
+                at->oracle_volume[v] = next++;
+                continue;
+            }
+            const struct world *far = world_far(at, (uint8_t)g);
+            const struct group_config *group = &far->config.groups[world_far_group(at, (uint8_t)g)];
+            at->oracle_volume[v] = far->oracle_volume[group->volumes[place]];
+        }
 }
 
 static void draw_way(struct sites *sites, struct world *first)
@@ -244,9 +252,7 @@ void sites_draw(struct world *first)
     options.seed = first->options.seed * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
     options.check_every = 0;
     options.fail_store = options.fail_message = options.fail_status = options.fail_register = 0;
-    struct world *second = draw_world(&options, true);
-    first->other = second;
-    second->other = first;
+    struct world *second = draw_world(&options, first, true);
     second->sites = sites;
     second->cell_bytes = first->cell_bytes;
     draw_way(sites, first);
@@ -257,12 +263,18 @@ void sites_draw(struct world *first)
 void sites_create(struct world *first)
 {
     struct sites *sites = first->sites;
-    struct world *second = first->other;
+    first->twin_count = (uint8_t)min_u32(first->config.group_count, TWINS_LIMIT);
+    for (uint8_t g = 0; g < first->twin_count; g++)
+        first->twins[g] = (struct twin){{first, first->next}, {g, g}};
+    sites->group_count = first->twin_count;
     name_volumes(first);
-    sites->group_count = first->config.group_count;
-    first->copies = second->copies = copies_create(first, sites->group_count);
+    first->copies = copies_create(first);
     *copies_rates(first->copies) = sites->rates;
-    first->cuts = second->cuts = cuts_create(first);
+    first->cuts = cuts_create(first);
+    for (struct world *at = first->next; at; at = at->next) {
+        at->copies = first->copies;
+        at->cuts = first->cuts;
+    }
     if (!first->options.replay)
         for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++)
             if (first->rates.mean_us[kind] > 0)
@@ -287,10 +299,10 @@ void sites_each_setting(struct world *first, each_setting *visit, void *context)
     char name[LISTING_NAME];
     struct sites *sites = first->sites;
     EACH("groups", first->config.group_count);
-    EACH("second-groups", first->other->config.group_count);
+    EACH("second-groups", first->next->config.group_count);
     for (uint32_t g = 0; g < COPIES_GROUPS; g++)
         for (int s = 0; s < 2; s++) {
-            struct world *world = s ? first->other : first;
+            struct world *world = s ? first->next : first;
             const char *prefix = s ? "second-" : "";
             struct group_config *group = &world->config.groups[g];
             snprintf(name, sizeof name, "%sgroup-%u-volumes", prefix, g);
@@ -322,17 +334,24 @@ void sites_each_setting(struct world *first, each_setting *visit, void *context)
     EACH("site-home", sites->goes_home);
 }
 
+/* A twin's configuration at one of its arrays. */
+static const struct group_config *config_of(const struct world *root, uint32_t twin, int site)
+{
+    const struct twin *of = &root->twins[twin];
+    return &of->site[site]->config.groups[of->group[site]];
+}
+
 void sites_print(const struct world *first)
 {
     const struct sites *sites = first->sites;
     for (uint32_t g = 0; g < sites->group_count; g++) {
-        const struct group_config *group = &first->config.groups[g];
+        const struct group_config *group = config_of(first, g, 0), *there = config_of(first, g, 1);
         printf("group %u: volumes", g);
         for (uint32_t i = 0; i < group->volume_count; i++)
-            printf(" %u:%u", group->volumes[i], first->other->config.groups[g].volumes[i]);
+            printf(" %u:%u", group->volumes[i], there->volumes[i]);
         printf(", budget %u, room there %u, base %u, shortest cycle %" PRIu64 " us%s\n",
-               group->budget_pages, first->other->config.groups[g].room_pages, group->base_pages,
-               group->shortest_us, group->expose ? ", hosts may read the copy" : "");
+               group->budget_pages, there->room_pages, group->base_pages, group->shortest_us,
+               group->expose ? ", hosts may read the copy" : "");
     }
     const struct copies_rates *rates = &sites->rates;
     printf("long way: %" PRIu64 "+%" PRIu64 " us, %" PRIu64 " bytes/ms (%" PRIu64
@@ -366,8 +385,8 @@ static bool asks(struct world *world, uint8_t index, enum group_action action, b
         group->action = action;
         group->asked_who = who;
         group->asked_incarnation = controller->incarnation;
-        array_operator_group(controller->array, world_clock(world, who), group->handle, index,
-                             action, force);
+        array_operator_group(controller->array, world_clock(world, who), group->handle,
+                             world_group(world, index), action, force);
         world_touch(world, who);
         return true;
     }
@@ -384,7 +403,7 @@ static bool waits(const struct site_group *group)
 
 static void set_closed(struct world *world, uint8_t index, bool closed)
 {
-    const struct group_config *group = &world->config.groups[index];
+    const struct group_config *group = &world->config.groups[world_group(world, index)];
     for (uint32_t i = 0; i < group->volume_count; i++)
         world->closed[group->volumes[i]] = closed;
 }
@@ -392,24 +411,26 @@ static void set_closed(struct world *world, uint8_t index, bool closed)
 /* Hosts go on at `to`. */
 static void hosts_move(struct world *to, uint8_t index, bool lossless)
 {
-    const struct group_config *group = &to->other->config.groups[index];
+    uint8_t here = world_group(to, index), there = world_far_group(to, here);
+    struct world *far = world_far(to, here);
+    const struct group_config *group = &far->config.groups[there];
     for (uint32_t i = 0; i < group->volume_count; i++)
-        hosts_leave_volume(to->other, group->volumes[i]);
-    set_closed(to->other, index, true);
+        hosts_leave_volume(far, group->volumes[i]);
+    set_closed(far, index, true);
     if (!lossless)
-        cuts_failover(to, index);
+        cuts_failover(to, here);
     else
-        cuts_home(to, index);
+        cuts_home(to, here);
     set_closed(to, index, false);
     for (uint32_t i = 0; i < group->volume_count; i++)
-        hosts_join_volume(to, to->config.groups[index].volumes[i]);
+        hosts_join_volume(to, to->config.groups[here].volumes[i]);
     to->count.failovers++;
 }
 
 static void stage_is(struct world *world, uint8_t index, enum stage stage, uint64_t after_us)
 {
     struct site_group *group = &world->sites->groups[index];
-    struct world *first = world->second ? world->other : world;
+    struct world *first = world->root->twins[index].site[0];
     group->stage = stage;
     group->refusals = 0;
     group->next_us = first->now_us + after_us;
@@ -419,8 +440,8 @@ static void stage_is(struct world *world, uint8_t index, enum stage stage, uint6
 /* He has asked before, and did not hear the answer. */
 static bool is_done(const struct site_group *group, uint8_t index)
 {
-    enum group_role role =
-        array_group_role(group->asked->controllers[group->asked_who].array, index);
+    enum group_role role = array_group_role(group->asked->controllers[group->asked_who].array,
+                                            world_group(group->asked, index));
     switch (group->stage) {
     case STAGE_LEAVING:
     case STAGE_HOMING:
@@ -439,7 +460,7 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
     uint32_t g = copies_group_of(world, volume, &place);
     if (g == COPIES_GROUPS || world->options.without & 1u << FAULT_STRAY)
         return false;
-    enum stage stage = world->sites->groups[g].stage;
+    enum stage stage = world->sites->groups[world_twin(world, (uint8_t)g)].stage;
     if (world->second)
         return stage == STAGE_COPYING;
     return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
@@ -448,9 +469,10 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)
 {
     struct sites *sites = world->sites;
-    struct world *first = world->second ? world->other : world;
     for (uint8_t g = 0; g < sites->group_count; g++) {
         struct site_group *group = &sites->groups[g];
+        struct world *first = world->root->twins[g].site[0];
+        struct world *second = world->root->twins[g].site[1];
         if (group->handle != reply->handle || group->asked != world || group->asked_who != who)
             continue;
         group->handle = 0;
@@ -463,7 +485,7 @@ void sites_on_reply(struct world *world, uint8_t who, const struct operator_repl
         }
         switch (group->stage) {
         case STAGE_LEAVING:
-            hosts_move(first->other, g, false);
+            hosts_move(second, g, false);
             stage_is(world, g, STAGE_AWAY, sites->away_us);
             break;
         case STAGE_REVERSING:
@@ -492,14 +514,17 @@ static bool has_caught_up(const struct world *from, uint8_t index)
 {
     static struct array_status status;
     struct copy_state state;
-    if (copies_holder(from->other, index, &state) == 2 || !(state.flags & COPY_STATE_CONSISTENT))
+    uint8_t here = world_group(from, index);
+    const struct world *far = world_far(from, here);
+    if (copies_holder(far, world_far_group(from, here), &state) == 2 ||
+        !(state.flags & COPY_STATE_CONSISTENT))
         return false;
     for (uint8_t w = 0; w < 2; w++) {
         const struct controller *controller = &from->controllers[w];
         if (!controller->running || controller->paused)
             return false;
         array_status(controller->array, world_clock(from, w), &status);
-        const struct group_status *group = &status.groups[index];
+        const struct group_status *group = &status.groups[here];
         bool runs = group->state == GROUP_COPYING || group->state == GROUP_SYNCING;
         if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 ||
             group->marked_regions > 0)
@@ -515,12 +540,13 @@ static bool is_whole(const struct world *world)
            world->controllers[0].role == ROLE_PAIRED && world->controllers[1].role == ROLE_PAIRED;
 }
 
-static void look_at(struct world *first, uint8_t index)
+static void look_at(struct world *root, uint8_t index)
 {
-    struct sites *sites = first->sites;
+    struct sites *sites = root->sites;
     struct site_group *group = &sites->groups[index];
-    struct world *second = first->other;
-    struct generator *chaos = &first->chaos;
+    const struct twin *twin = &root->twins[index];
+    struct world *first = twin->site[0], *second = twin->site[1];
+    struct generator *chaos = &root->chaos;
     struct copy_state state;
     group->next_us = first->now_us + world_between(chaos, 20000, 200000);
     if (waits(group))
@@ -551,7 +577,7 @@ static void look_at(struct world *first, uint8_t index)
     case STAGE_DRAINING:
         if (hosts_under_way(second, index) == 0 && has_caught_up(second, index))
             stage_is(first, index, STAGE_STOPPING, 1);
-        else if (copies_holder(first, index, &state) == 2 && is_whole(first))
+        else if (copies_holder(first, twin->group[0], &state) == 2 && is_whole(first))
             asks(first, index, GROUP_RESUME, true); /* it has lost its record */
         else if (!has_caught_up(second, index))
             asks(second, index, GROUP_RESUME, false); /* a loss was accepted there */
@@ -567,7 +593,7 @@ static void look_at(struct world *first, uint8_t index)
         break;
     case STAGE_COPYING:
         /* A site that has lost more than one controller may not know any more what it is. */
-        if (copies_holder(second, index, &state) == 2 && is_whole(second))
+        if (copies_holder(second, twin->group[1], &state) == 2 && is_whole(second))
             asks(second, index, GROUP_RESUME, true);
         else if (!has_caught_up(first, index) && (first->healing || generator_chance(chaos, 1, 2)))
             asks(first, index, GROUP_RESUME, is_whole(first));
@@ -580,8 +606,9 @@ void sites_on_turn(struct world *world, const struct event *event)
 {
     struct sites *sites = world->sites;
     (void)event;
-    if (world->finishing || world->other->finishing)
-        return;
+    for (const struct world *at = world; at; at = at->next)
+        if (at->finishing)
+            return;
     bool due = world->count.completed >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
@@ -610,8 +637,8 @@ void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
         uint8_t g = (uint8_t)generator_below(&world->chaos, sites->group_count);
         struct site_group *group = &sites->groups[g];
         if (group->stage == STAGE_COPYING && !waits(group))
-            asks(world, g, generator_chance(&world->chaos, 1, 2) ? GROUP_SUSPEND : GROUP_RESUME,
-                 false);
+            asks(world->root->twins[g].site[0], g,
+                 generator_chance(&world->chaos, 1, 2) ? GROUP_SUSPEND : GROUP_RESUME, false);
         return;
     }
     if (world->destroyed)
@@ -639,11 +666,12 @@ uint64_t sites_rest_us(const struct world *first)
     const struct sites *sites = first->sites;
     uint64_t most_us = 0;
     for (uint8_t g = 0; g < sites->group_count; g++) {
-        const struct group_config *group = &first->config.groups[g];
+        const struct world *from = first->twins[g].site[0];
+        const struct group_config *group = config_of(first, g, 0);
         uint64_t pages = 0;
         for (uint32_t i = 0; i < group->volume_count; i++)
-            pages += first->config.volumes[group->volumes[i]].size_bytes / PAGE_SIZE_BYTES + 1;
-        uint32_t room = min_u32(group->room_pages, first->other->config.groups[g].room_pages);
+            pages += from->config.volumes[group->volumes[i]].size_bytes / PAGE_SIZE_BYTES + 1;
+        uint32_t room = min_u32(group->room_pages, config_of(first, g, 1)->room_pages);
         uint64_t cycles = pages / min_u32(room / 16 + 1, group->base_pages) + 1;
         uint64_t cycle_us =
             group->shortest_us + 4 * sites->rates.latency_us + 4 * sites->rates.jitter_us + 10000;
@@ -657,18 +685,20 @@ bool sites_resting(const struct world *first)
     const struct sites *sites = first->sites;
     for (uint8_t g = 0; g < sites->group_count; g++) {
         const struct site_group *group = &sites->groups[g];
-        bool stays = group->stage == STAGE_AWAY && (first->destroyed || !sites->goes_home);
+        const struct world *from = first->twins[g].site[0];
+        bool stays = group->stage == STAGE_AWAY && (from->destroyed || !sites->goes_home);
         if (waits(group) || (group->stage != STAGE_COPYING && !stays))
             return false;
-        if (group->stage == STAGE_COPYING && !has_caught_up(first, g))
+        if (group->stage == STAGE_COPYING && !has_caught_up(from, g))
             return false;
     }
     return true;
 }
 
-static size_t describe_at(const struct world *world, uint8_t g, char *text, size_t size)
+static size_t describe_at(const struct world *world, uint8_t twin, char *text, size_t size)
 {
     static struct array_status status;
+    uint8_t g = world_group(world, twin);
     size_t used = 0;
     for (uint8_t w = 0; w < 2 && used < size; w++) {
         if (!world->controllers[w].running)
@@ -676,26 +706,27 @@ static size_t describe_at(const struct world *world, uint8_t g, char *text, size
         array_status(world->controllers[w].array, world_clock(world, w), &status);
         const struct group_status *group = &status.groups[g];
         static const char *const roles[] = {"primary", "receiving", "failed over"};
-        used += (size_t)snprintf(text + used, size - used,
-                                 ", %s%c %s, pinned %" PRIu64 " marked %" PRIu64 " (%.70s)",
-                                 world->second ? "second " : "", world_letter(w),
-                                 roles[array_group_role(world->controllers[w].array, g)],
-                                 group->pinned_pages, group->marked_regions, group->reason);
+        used += (size_t)snprintf(
+            text + used, size - used, ", %s%s%c %s, pinned %" PRIu64 " marked %" PRIu64 " (%.70s)",
+            world_name(world->number), world->number > 0 ? " " : "", world_letter(w),
+            roles[array_group_role(world->controllers[w].array, g)], group->pinned_pages,
+            group->marked_regions, group->reason);
     }
     return min_u64(used, size);
 }
 
 void sites_describe(const struct world *world, char *text, size_t size)
 {
-    const struct world *first = world->second ? world->other : world;
     size_t used = 0;
     text[0] = '\0';
-    for (uint8_t g = 0; g < first->sites->group_count && used < size; g++) {
-        const struct site_group *group = &first->sites->groups[g];
+    for (uint8_t g = 0; g < world->sites->group_count && used < size; g++) {
+        const struct site_group *group = &world->sites->groups[g];
+        const struct twin *twin = &world->root->twins[g];
+        const struct world *first = twin->site[0];
         struct copy_state state;
         if (group->stage == STAGE_COPYING && !first->destroyed && has_caught_up(first, g))
             continue;
-        uint8_t holder = copies_holder(first->other, g, &state);
+        uint8_t holder = copies_holder(twin->site[1], twin->group[1], &state);
         used += (size_t)snprintf(
             text + used, size - used, "; group %u %s%s%.60s, there at %c %s", g,
             stage_name[group->stage], group->refusals ? ", refused: " : "",
@@ -704,20 +735,21 @@ void sites_describe(const struct world *world, char *text, size_t size)
         if (used < size && !first->destroyed)
             used += describe_at(first, g, text + used, size - used);
         if (used < size)
-            used += describe_at(first->other, g, text + used, size - used);
+            used += describe_at(twin->site[1], g, text + used, size - used);
     }
 }
 
-void sites_compare(struct world *first)
+void sites_compare(struct world *root)
 {
-    const struct sites *sites = first->sites;
-    struct world *second = first->other;
+    const struct sites *sites = root->sites;
     for (uint8_t g = 0; g < sites->group_count; g++) {
+        struct world *first = root->twins[g].site[0], *second = root->twins[g].site[1];
+        const struct group_config *ours = config_of(root, g, 0), *theirs = config_of(root, g, 1);
         if (sites->groups[g].stage != STAGE_COPYING || first->destroyed)
             continue;
-        for (uint32_t i = 0; i < first->config.groups[g].volume_count; i++) {
-            uint8_t here = first->config.groups[g].volumes[i];
-            uint8_t there = second->config.groups[g].volumes[i];
+        for (uint32_t i = 0; i < ours->volume_count; i++) {
+            uint8_t here = ours->volumes[i];
+            uint8_t there = theirs->volumes[i];
             const struct volume_config *from = &first->config.volumes[here];
             const struct volume_config *to = &second->config.volumes[there];
             const uint8_t *a = first->disks[from->store].content + from->store_offset_bytes;

@@ -46,12 +46,49 @@ char world_letter(uint8_t who)
 
 const char *world_site(const struct world *world)
 {
-    return world->second ? "at the second site, " : "";
+    static const char *const sites[ARRAYS_LIMIT] = {
+        "", "at the second site, ", "at the third array, ", "at the fourth array, "};
+    return sites[world->number];
+}
+
+const char *world_name(uint8_t number)
+{
+    static const char *const names[ARRAYS_LIMIT] = {"", "second", "third", "fourth"};
+    CHECK(number < ARRAYS_LIMIT);
+    return names[number];
+}
+
+bool world_has_twin(const struct world *world, uint8_t twin)
+{
+    return world->root->twins[twin].site[world->second] == world;
+}
+
+uint8_t world_twin(const struct world *world, uint8_t group)
+{
+    uint8_t twin = 0;
+    while (!world_has_twin(world, twin) || world_group(world, twin) != group)
+        CHECK(++twin < world->root->twin_count);
+    return twin;
+}
+
+uint8_t world_group(const struct world *world, uint8_t twin)
+{
+    return world->root->twins[twin].group[world->second];
+}
+
+struct world *world_far(const struct world *world, uint8_t group)
+{
+    return world->root->twins[world_twin(world, group)].site[!world->second];
+}
+
+uint8_t world_far_group(const struct world *world, uint8_t group)
+{
+    return world->root->twins[world_twin(world, group)].group[!world->second];
 }
 
 _Noreturn void world_fail(struct world *world, const char *format, ...)
 {
-    struct world *first = world->second ? world->other : world;
+    struct world *first = world->root;
     va_list arguments;
     int used = snprintf(first->failure, sizeof first->failure, "%s", world_site(world));
     va_start(arguments, format);
@@ -72,7 +109,8 @@ void world_trace(struct world *world, const char *format, ...)
         return;
     va_list arguments;
     va_start(arguments, format);
-    printf("%10" PRIu64 " %s", world->now_us, world->second ? "second: " : "");
+    printf("%10" PRIu64 " %s%s", world->now_us, world_name(world->number),
+           world->number > 0 ? ": " : "");
     vprintf(format, arguments);
     putchar('\n');
     va_end(arguments);
@@ -551,7 +589,7 @@ static void on_pump(struct world *world, uint8_t who)
 {
     struct controller *controller = &world->controllers[who];
     controller->pump_us = UINT64_MAX;
-    if (world->other)
+    if (world->sites)
         array_set_wall(controller->array, copies_wall(world));
     const struct actions *actions = array_pump(controller->array, world_clock(world, who));
     look(world, who);
@@ -567,7 +605,7 @@ static void on_pump(struct world *world, uint8_t who)
             listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
                                                                       .kind = LISTING_HOLD,
                                                                       .who = who,
-                                                                      .second = world->second});
+                                                                      .array = world->number});
         uint64_t for_us = world_between(&world->chaos, 1000, world->config.lease_ms * 3000u);
         controller->held = actions;
         world_pause(world, who, for_us);
@@ -753,8 +791,10 @@ static bool site_resting(const struct world *world)
 
 bool world_resting(const struct world *world)
 {
-    return site_resting(world) &&
-           (world->other == NULL || (site_resting(world->other) && sites_resting(world)));
+    for (const struct world *at = world->root; at; at = at->next)
+        if (!site_resting(at))
+            return false;
+    return world->sites == NULL || sites_resting(world->root);
 }
 
 static bool faults_over(const struct world *world)
@@ -763,8 +803,10 @@ static bool faults_over(const struct world *world)
         return world->now_us >= world->options.replay->end_us;
     if (world->options.scripted)
         return world->now_us >= SCRIPT_US;
-    uint64_t there = world->other ? world->other->count.completed : 0;
-    return world->count.completed + there >= world->options.steps;
+    uint64_t completed = 0;
+    for (const struct world *at = world->root; at; at = at->next)
+        completed += at->count.completed;
+    return completed >= world->options.steps;
 }
 
 static bool both_down(const struct world *world)
@@ -780,21 +822,25 @@ static void throw_dice(struct world *world, const struct event *event)
     uint64_t salt = (uint64_t)event->kind << 3 | (uint64_t)event->who << 1;
     world_reseed(world, &world->latency, salt << 8);
     world_reseed(world, &world->chaos, (salt | 1) << 8);
-    if (world->other) { /* what happens here may be felt there */
-        world_reseed(world->other, &world->other->latency, (salt | 1) << 24);
-        world_reseed(world->other, &world->other->chaos, salt << 24);
+    for (struct world *at = world->root; at;
+         at = at->next) { /* what happens here may be felt there */
+        uint64_t far = (uint64_t)(at->number ^ world->number ^ 1) << 40;
+        if (at == world)
+            continue;
+        world_reseed(at, &at->latency, (salt | 1) << 24 | far);
+        world_reseed(at, &at->chaos, salt << 24 | far);
     }
 }
 
-/* Whose event is next: of two at one instant the first array's. */
-static struct world *next_of(struct world *world)
+/* Whose event is next: of several at one instant the first array's. */
+static struct world *next_of(struct world *root)
 {
-    struct world *other = world->other;
-    if (other == NULL || other->event_count == 0)
-        return world;
-    if (world->event_count == 0 || other->events[0].at_us < world->events[0].at_us)
-        return other;
-    return world;
+    struct world *found = root;
+    for (struct world *at = root->next; at; at = at->next)
+        if (at->event_count > 0 &&
+            (found->event_count == 0 || at->events[0].at_us < found->events[0].at_us))
+            found = at;
+    return found;
 }
 
 static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const char *awaited)
@@ -805,7 +851,7 @@ static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const
         if (world->controllers[w].running)
             array_status(world->controllers[w].array, world_clock(world, w), &status[w]);
     hosts_oldest(world, text, sizeof text);
-    if (world->other)
+    if (world->sites)
         sites_describe(world, copy, sizeof copy);
     world_fail(world,
                "liveness: %s within %" PRIu64
@@ -821,7 +867,7 @@ static _Noreturn void fail_to_rest(struct world *world, uint64_t limit_us, const
 static void run_until(struct world *world, bool (*done)(const struct world *), uint64_t limit_us,
                       const char *awaited)
 {
-    struct world *first = world->second ? world->other : world;
+    struct world *first = world->root;
     uint64_t end_us = first->now_us + limit_us;
     for (uint64_t i = 0; i < EVENTS_A_PHASE; i++) {
         struct world *at = next_of(first);
@@ -842,9 +888,8 @@ static void run_until(struct world *world, bool (*done)(const struct world *), u
         if (++first->events_at_once > EVENTS_AT_ONCE)
             world_fail(at, "time stands still: %d things happened at this instant, without end",
                        EVENTS_AT_ONCE);
-        first->now_us = event.at_us;
-        if (first->other)
-            first->other->now_us = event.at_us;
+        for (struct world *each = first; each; each = each->next)
+            each->now_us = event.at_us;
         at->count.events++;
         throw_dice(at, &event);
         if (!defer(at, &event))
@@ -918,6 +963,22 @@ static void verify(struct world *world)
     run_until(world, hosts_verified, REST_US, "everything read");
 }
 
+/* What is left when the faults are over and all has come to rest: everything is read, and stopped,
+ * and the stores are looked at. */
+static void conclude(struct world *root, uint64_t rest_us)
+{
+    for (struct world *at = root; at; at = at->next)
+        if (!at->destroyed)
+            verify(at);
+    if (root->sites)
+        run_until(root, world_resting, rest_us, "the copy at rest");
+    for (struct world *at = root; at; at = at->next)
+        if (!at->destroyed)
+            finish(at);
+    if (root->sites)
+        sites_compare(root);
+}
+
 const char *world_run(struct world *world)
 {
     failing = world;
@@ -930,36 +991,22 @@ const char *world_run(struct world *world)
         return world->failure;
     }
     throw_dice(world, &(struct event){.kind = EVENT_RESTART, .who = 2});
-    world_start(world, 0);
-    world_start(world, 1);
-    if (world->other) {
-        world_start(world->other, 0);
-        world_start(world->other, 1);
+    for (struct world *at = world; at; at = at->next) {
+        world_start(at, 0);
+        world_start(at, 1);
     }
     run_until(world, faults_over,
               world->options.phase_us > 0 ? world->options.phase_us : FAULT_PHASE_US, NULL);
     world_trace(world, "the faults stop");
     if (world->options.record)
         world->options.record->end_us = world->now_us;
-    uint64_t rest_us = REST_US + (world->other ? sites_rest_us(world) : 0);
-    faults_heal(world);
-    if (world->other) {
-        faults_heal(world->other);
+    uint64_t rest_us = REST_US + (world->sites ? sites_rest_us(world) : 0);
+    for (struct world *at = world; at; at = at->next)
+        faults_heal(at);
+    if (world->sites)
         sites_heal(world);
-    }
     run_until(world, world_resting, rest_us, "all requests done and the pair paired again");
-    if (!world->destroyed)
-        verify(world);
-    if (world->other) {
-        verify(world->other);
-        run_until(world, world_resting, rest_us, "the copy at rest");
-    }
-    if (!world->destroyed)
-        finish(world);
-    if (world->other) {
-        finish(world->other);
-        sites_compare(world);
-    }
+    conclude(world, rest_us);
     failing = NULL;
     check_on_failure(NULL);
     return NULL;

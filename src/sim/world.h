@@ -6,7 +6,8 @@
  * worlds that share their time, the long way between them (copies.c), and what hosts have written.
  * It is a second shell around the same core: it performs the core's actions in the order that
  * array.h promises, and holds no copy of any of the core's logic. One thread, no clock, no
- * randomness but the seed's: the same seed gives the same trace.
+ * randomness but the seed's: the same seed gives the same trace. With a set of groups there are up
+ * to four: two primary arrays, and a second one for both or one for each.
  *
  * Its parts: draw.c (what a seed means), world.c (events and controllers), disks.c (stores),
  * wires.c (link, warden, register), faults.c (what goes wrong and what the operator does), hosts.c
@@ -52,6 +53,8 @@ enum fault_kind {
 };
 
 extern const char *const fault_name[FAULT_COUNT];
+
+enum { ARRAYS_LIMIT = 4, TWINS_LIMIT = 2 };
 
 enum groups_wish { GROUPS_NEVER, GROUPS_DRAWN, GROUPS_ALWAYS };
 
@@ -258,14 +261,25 @@ struct listing;
 struct sites;
 struct ship_lane;
 
+/* A group: the array whose hosts write to it in the beginning, and the one that has the copy; and
+ * its number at each. */
+struct twin {
+    struct world *site[2];
+    uint8_t group[2];
+};
+
 struct world {
     struct world_options options;
-    struct world *other;   /* the other array's, or NULL */
-    bool second;           /* this is the second array's */
+    struct world *root;    /* the first array's: the run ends there */
+    struct world *next;    /* the next array's, or NULL */
+    uint8_t number;        /* of this array: 0 is the root */
+    bool second;           /* it has the copies in the beginning */
     bool destroyed;        /* the whole site, for good */
-    struct sites *sites;   /* what the operator does with both */
-    struct copies *copies; /* the long way; of both worlds */
-    struct cuts *cuts;     /* of both */
+    struct sites *sites;   /* what the operator does with all; NULL: there is no other array */
+    struct copies *copies; /* the long way; of all worlds */
+    struct cuts *cuts;     /* of all */
+    struct twin twins[TWINS_LIMIT]; /* the root's: every group that there is */
+    uint8_t twin_count;
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;
@@ -308,7 +322,7 @@ struct world {
 
     struct hosts *hosts;
     uint32_t cell_bytes;                 /* the oracle's: no request begins or ends within one */
-    struct oracle *oracle;               /* of both worlds */
+    struct oracle *oracle;               /* of all worlds */
     uint8_t oracle_volume[VOLUME_LIMIT]; /* what the oracle calls the volume */
     bool closed[VOLUME_LIMIT];           /* a copy: hosts are not served */
     struct statistics count;
@@ -317,7 +331,7 @@ struct world {
     char failure[1024];
 };
 
-/* Draws a world from the seed, and with it the second array's when there is one. */
+/* Draws a world from the seed, and with it the other arrays' when there are any. */
 struct world *world_create(const struct world_options *options);
 void world_destroy(struct world *world);
 
@@ -365,7 +379,17 @@ bool world_resting(const struct world *world);
 
 char world_letter(uint8_t who);
 
-/* Which site, for a sentence. */
+/* Which site, for a sentence; and its name in a listing or a trace: "" is the first. */
 const char *world_site(const struct world *world);
+const char *world_name(uint8_t number);
+
+/* The twin that a group of this array is of, and the group that a twin is here. */
+uint8_t world_twin(const struct world *world, uint8_t group);
+uint8_t world_group(const struct world *world, uint8_t twin);
+/* The other array of a group, and the group's number there. */
+struct world *world_far(const struct world *world, uint8_t group);
+uint8_t world_far_group(const struct world *world, uint8_t group);
+/* Whether the twin has a half at this array. */
+bool world_has_twin(const struct world *world, uint8_t twin);
 
 #endif
