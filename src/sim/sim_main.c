@@ -52,6 +52,7 @@ static void usage(FILE *to)
         "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
         "                   the Nth of its kind fails\n"
         "  --groups WHEN    a second array with a copy: off, auto (one seed in three), on (off)\n"
+        "  --sets WHEN      two primary arrays whose groups are one set: off, on (off)\n"
         "  --first          stop at the first seed that fails\n"
         "  --shrink         make the failing seed small and print it as a listing\n"
         "  --replay FILE    play a listing\n"
@@ -111,6 +112,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"mistake", required_argument, NULL, 'm'},
         {"list-mistakes", no_argument, NULL, 'M'},
         {"groups", required_argument, NULL, 'g'},
+        {"sets", required_argument, NULL, 'e'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -188,6 +190,11 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             }
             break;
         }
+        case 'e':
+            arguments->options.sets = strcmp(optarg, "on") == 0;
+            if (!arguments->options.sets && strcmp(optarg, "off") != 0)
+                return false;
+            break;
         case 'g':
             if (!parse_groups(optarg, &arguments->options.groups)) {
                 fprintf(stderr, "holdfast-sim: --groups is auto, on or off\n");

@@ -46,7 +46,12 @@ struct site_group {
     char said[TRACE_LINE]; /* the last refusal */
 };
 
+/* Groups of several primary arrays: none, or two with one second array for both, or one for each.
+ */
+enum set { SET_NONE, SET_SHARED, SET_APART };
+
 struct sites {
+    enum set set;
     struct generator draw;
     uint32_t group_count; /* twins */
     struct site_group groups[TWINS_LIMIT];
@@ -83,14 +88,16 @@ static uint32_t room_of(const struct array_config *config)
     return config->slot_count * config->dirty_high_percent / 100 / 2 / config->group_count;
 }
 
-static void draw_groups(struct sites *sites, struct world *first)
+/* `twin`: what its first group is in the whole. */
+static void draw_groups(struct sites *sites, struct world *first, uint32_t twin)
 {
+    static const char *const ids[TWINS_LIMIT] = {"the identity....", "another identity"};
     struct generator *draw = &sites->draw;
     struct array_config *config = &first->config;
     config->slot_count = max_u32(config->slot_count, 128);
     make_room(config);
     config->group_count = 1;
-    if (config->volume_count >= 2 && generator_chance(draw, 1, 4))
+    if (sites->set == SET_NONE && config->volume_count >= 2 && generator_chance(draw, 1, 4))
         config->group_count = 2;
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
@@ -98,8 +105,8 @@ static void draw_groups(struct sites *sites, struct world *first)
     for (uint32_t g = 0; g < config->group_count; g++) {
         struct group_config *group = &config->groups[g];
         *group = (struct group_config){.side = GROUP_PRIMARY};
-        snprintf(group->name, sizeof group->name, "g%u", g);
-        memcpy(group->id, g ? "another identity" : "the identity....", sizeof group->id);
+        snprintf(group->name, sizeof group->name, "g%u", twin + g);
+        memcpy(group->id, ids[twin + g], sizeof group->id);
         group->budget_pages = (uint32_t)PICK(draw, most, most, max_u32(most / 4, 2));
         group->room_pages = room_of(config);
         group->base_pages = (uint32_t)PICK(draw, 16, 64, 256);
@@ -137,10 +144,26 @@ static void add_volume(struct world *second, uint64_t size_bytes, uint8_t home)
     config->volume_count++;
 }
 
-/* The volumes of the groups, and sometimes one of its own. */
-static void draw_second(struct sites *sites, struct world *first)
+/* Which group is of which arrays: those of the first one are at the second one; in a set each
+ * primary array has one. */
+static void tie_twins(const struct sites *sites, struct world *root)
 {
-    struct world *second = first->next;
+    struct world *second = root->next;
+    root->twin_count = (uint8_t)min_u32(root->config.group_count, TWINS_LIMIT);
+    for (uint8_t g = 0; g < root->twin_count; g++)
+        root->twins[g] = (struct twin){{root, second}, {g, g}};
+    if (sites->set == SET_NONE)
+        return;
+    root->twin_count = 2;
+    root->twins[1] = (struct twin){{second->next, second}, {0, 1}};
+    if (sites->set == SET_APART)
+        root->twins[1] = (struct twin){{second->next, second->next->next}, {0, 0}};
+}
+
+/* The volumes of the groups, and sometimes one of its own. */
+static void draw_second(struct sites *sites, struct world *second)
+{
+    const struct world *root = second->root;
     struct generator *draw = &sites->draw;
     struct array_config *config = &second->config;
     for (uint32_t s = 0; s < config->store_count; s++)
@@ -150,7 +173,9 @@ static void draw_second(struct sites *sites, struct world *first)
     bool far = sites->rates.latency_us >= 25000; /* with little room that would take hours */
     if (far)
         config->slot_count = 1024;
-    config->group_count = first->config.group_count;
+    config->group_count = 0;
+    for (uint8_t t = 0; t < root->twin_count; t++)
+        config->group_count += world_has_twin(second, t);
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     make_room(config);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
@@ -159,7 +184,9 @@ static void draw_second(struct sites *sites, struct world *first)
     if (before)
         add_volume(second, PICK(draw, 8, 64) * PAGE_SIZE_BYTES, (uint8_t)generator_below(draw, 2));
     for (uint32_t g = 0; g < config->group_count; g++) {
-        const struct group_config *here = &first->config.groups[g];
+        const struct world *first = world_far(second, (uint8_t)g);
+        const struct group_config *here =
+            &first->config.groups[world_far_group(second, (uint8_t)g)];
         struct group_config *there = &config->groups[g];
         uint8_t home = (uint8_t)generator_below(draw, 2);
         *there = *here;
@@ -230,42 +257,60 @@ static void draw_way(struct sites *sites, struct world *first)
     sites->goes_home = generator_chance(draw, 3, 4);
 }
 
+/* One more array, with dice of its own. */
+static struct world *draw_array(struct world *root, bool second)
+{
+    struct world_options options = root->options;
+    for (const struct world *at = root; at; at = at->next)
+        options.seed = options.seed * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
+    options.check_every = 0;
+    options.fail_store = options.fail_message = options.fail_status = options.fail_register = 0;
+    struct world *world = draw_world(&options, root, second);
+    world->sites = root->sites;
+    world->cell_bytes = root->cell_bytes;
+    return world;
+}
+
 void sites_draw(struct world *first)
 {
     struct generator decide;
     generator_seed(&decide, first->options.seed * 0xD1B54A32D192ED03u + 5);
     bool has = generator_chance(&decide, 1, 3);
+    enum set set = SET_NONE;
+    if (first->options.sets)
+        set = generator_chance(&decide, 1, 2) ? SET_SHARED : SET_APART;
     if (first->options.groups != GROUPS_DRAWN)
         has = first->options.groups == GROUPS_ALWAYS;
     if (first->options.replay) {
         struct listing copy = *first->options.replay;
         const uint64_t *setting = listing_setting(&copy, "groups");
         has = setting && *setting > 0;
+        setting = listing_setting(&copy, "set");
+        set = setting ? (enum set)min_u64(*setting, SET_APART) : SET_NONE;
     }
-    if (!has || first->options.scripted)
+    if (!(has || first->options.sets) || first->options.scripted)
         return;
     struct sites *sites = calloc(1, sizeof *sites);
     CHECK(sites != NULL);
     first->sites = sites;
     sites->draw = decide;
-    struct world_options options = first->options;
-    options.seed = first->options.seed * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
-    options.check_every = 0;
-    options.fail_store = options.fail_message = options.fail_status = options.fail_register = 0;
-    struct world *second = draw_world(&options, first, true);
-    second->sites = sites;
-    second->cell_bytes = first->cell_bytes;
+    sites->set = set;
+    struct world *second = draw_array(first, true);
     draw_way(sites, first);
-    draw_groups(sites, first);
-    draw_second(sites, first);
+    draw_groups(sites, first, 0);
+    if (set != SET_NONE)
+        draw_groups(sites, draw_array(first, false), 1);
+    struct world *fourth = set == SET_APART ? draw_array(first, true) : NULL;
+    tie_twins(sites, first);
+    draw_second(sites, second);
+    if (fourth)
+        draw_second(sites, fourth);
 }
 
 void sites_create(struct world *first)
 {
     struct sites *sites = first->sites;
-    first->twin_count = (uint8_t)min_u32(first->config.group_count, TWINS_LIMIT);
-    for (uint8_t g = 0; g < first->twin_count; g++)
-        first->twins[g] = (struct twin){{first, first->next}, {g, g}};
+    tie_twins(sites, first);
     sites->group_count = first->twin_count;
     name_volumes(first);
     first->copies = copies_create(first);
@@ -298,12 +343,17 @@ void sites_each_setting(struct world *first, each_setting *visit, void *context)
 {
     char name[LISTING_NAME];
     struct sites *sites = first->sites;
-    EACH("groups", first->config.group_count);
-    EACH("second-groups", first->next->config.group_count);
+    EACH("set", sites->set);
+    for (struct world *world = first; world; world = world->next) {
+        snprintf(name, sizeof name, "%s%sgroups", world_name(world->number),
+                 world->number ? "-" : "");
+        EACH(name, world->config.group_count);
+    }
     for (uint32_t g = 0; g < COPIES_GROUPS; g++)
-        for (int s = 0; s < 2; s++) {
-            struct world *world = s ? first->next : first;
-            const char *prefix = s ? "second-" : "";
+        for (struct world *world = first; world; world = world->next) {
+            char prefix[16];
+            snprintf(prefix, sizeof prefix, "%s%s", world_name(world->number),
+                     world->number ? "-" : "");
             struct group_config *group = &world->config.groups[g];
             snprintf(name, sizeof name, "%sgroup-%u-volumes", prefix, g);
             EACH(name, group->volume_count);
@@ -609,7 +659,10 @@ void sites_on_turn(struct world *world, const struct event *event)
     for (const struct world *at = world; at; at = at->next)
         if (at->finishing)
             return;
-    bool due = world->count.completed >= sites->site_after;
+    uint64_t completed = world->count.completed;
+    for (const struct world *at = world->next; at && sites->set != SET_NONE; at = at->next)
+        completed += at->count.completed;
+    bool due = completed >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
         faults_happen(world, FAULT_SITE, sites->site_how);
@@ -624,10 +677,21 @@ void sites_on_turn(struct world *world, const struct event *event)
 
 static void destroy(struct world *first)
 {
-    world_trace(first, "the first site is lost for good");
+    world_trace(first, "the %s is lost for good",
+                first->number ? "other primary array" : "first site");
     first->destroyed = true;
     world_kill(first, 0, false);
     world_kill(first, 1, false);
+}
+
+/* Of a set: one of its primary arrays, or both. */
+static void lose_primaries(struct world *root)
+{
+    uint64_t how = generator_below(&root->chaos, 4);
+    if (how != 1)
+        destroy(root);
+    if (how != 2)
+        destroy(root->next->next);
 }
 
 void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
@@ -643,8 +707,10 @@ void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
     }
     if (world->destroyed)
         return;
-    if (who == 0)
+    if (who == 0 && sites->set == SET_NONE)
         destroy(world);
+    else if (who == 0)
+        lose_primaries(world);
     for (uint8_t g = 0; g < sites->group_count; g++)
         if (sites->groups[g].stage == STAGE_COPYING)
             stage_is(world, g, STAGE_LEAVING, sites->leave_us);

@@ -61,6 +61,7 @@ enum groups_wish { GROUPS_NEVER, GROUPS_DRAWN, GROUPS_ALWAYS };
 struct world_options {
     uint64_t seed;
     enum groups_wish groups; /* whether there is a second array with a copy */
+    bool sets;               /* and another primary array, whose group is of the same set */
     uint64_t steps;          /* host requests that end well until the faults stop */
     uint64_t phase_us;       /* or until so long has passed; 0: a minute */
     bool trace;              /* print everything that happens */
