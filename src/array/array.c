@@ -177,6 +177,7 @@ void array_begin(struct array *array, uint64_t now_us)
                                       .copies = array->copy.actions,
                                       .group_records = array->copy.records,
                                       .copy_replies = array->copy.replies,
+                                      .cut_replies = array->copy.cut_replies,
                                       .operators = array->operators,
                                       .log = array->log};
 }

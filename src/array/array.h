@@ -22,6 +22,7 @@
 
 #include "array/status.h"
 #include "backend/backend.h"
+#include "copy/cut.h"
 #include "copy/record.h"
 #include "role/register.h"
 #include "volume/volume.h"
@@ -129,6 +130,24 @@ struct copy_reply {
     bool good;
 };
 
+/* One message of a set's coordinator to another array (copy/cut.h): the parameter list of a WRITE
+ * BUFFER, CUT_MESSAGE_SIZE bytes. At most CUT_WINDOW to a member are under way; the answer to one
+ * may come long after that to a later one. The bytes stay as they are until
+ * array_on_cut_answered() for that number or array_on_cut_down(). */
+struct cut_action {
+    uint8_t group, member;
+    bool state_wanted; /* when it was answered GOOD: read the state (READ BUFFER), say
+                          array_on_cut_state(), and only then array_on_cut_answered() */
+    uint64_t number;
+    const uint8_t *bytes;
+};
+
+/* The answer to array_on_cut_message(). */
+struct cut_reply {
+    uint64_t handle;
+    bool good;
+};
+
 struct operator_reply {
     uint64_t handle;
     bool done; /* false: refused or failed, and nothing changed */
@@ -165,6 +184,11 @@ struct actions {
 
     uint32_t copy_reply_count;
     const struct copy_reply *copy_replies; /* each batch exactly once */
+
+    uint32_t cut_count;
+    const struct cut_action *cuts; /* sent after what goes to the peer, before completions */
+    uint32_t cut_reply_count;
+    const struct cut_reply *cut_replies; /* each message exactly once */
 
     /* Volumes (bit i of word i / 64) whose state record, owner or service has changed. */
     uint64_t changed[VOLUME_LIMIT / 64];
@@ -288,6 +312,37 @@ void array_on_copy_message(struct array *array, uint64_t now_us, uint64_t handle
  * serves, and takes batches; at the other one a session is of no use. */
 void array_copy_state(const struct array *array, uint8_t group, struct copy_state *state);
 
+/* ---- a set of groups: the coordinating array ----
+ *
+ * For each group that is member 0 of a set, and not GROUP_ROLE_RECEIVING here, both controllers
+ * keep a session to each member that is at another array (array_cut_elsewhere()): to the controller
+ * there whose state has CUT_STATE_LEADER. As soon as it is logged in the shell reads the state
+ * (READ BUFFER) and says array_on_cut_up() with it; it asks again every second,
+ * array_on_cut_state(), and leaves a controller that is no leader any more. */
+void array_on_cut_up(struct array *array, uint64_t now_us, uint8_t group, uint8_t member,
+                     const struct cut_state *state);
+/* The session is lost: what was under way in it may have arrived or not. */
+void array_on_cut_down(struct array *array, uint64_t now_us, uint8_t group, uint8_t member);
+void array_on_cut_state(struct array *array, uint64_t now_us, uint8_t group, uint8_t member,
+                        const struct cut_state *state);
+/* The status of that message. An answer to what is no longer under way is ignored. */
+void array_on_cut_answered(struct array *array, uint64_t now_us, uint8_t group, uint8_t member,
+                           uint64_t number, bool good);
+/* Whether that member of the group's set is at another array, and so wants a session. */
+bool array_cut_elsewhere(const struct array_config *config, uint8_t group, uint8_t member);
+
+/* ---- a set of groups: every other array of it ----
+ *
+ * A message of the coordinator, foreign bytes, which are only read during the call. The answer to
+ * `handle` is among actions.cut_replies, perhaps much later: a message may wait for the way to the
+ * second array. At most CUT_WINDOW of a group wait at a time: what is beyond is answered not good,
+ * and so is all that waits when this controller is out or a newer run begins. A session that broke
+ * gives nothing back: its answers are thrown away by the shell. */
+void array_on_cut_message(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
+                          const void *bytes, uint32_t length_bytes);
+/* The member's state, for READ BUFFER. */
+void array_cut_state(const struct array *array, uint8_t group, struct cut_state *state);
+
 /* The time of day, microseconds since 1970, which may jump: only to be shown beside a cut. To be
  * said before each array_pump() when there are groups; the last one said counts. */
 void array_set_wall(struct array *array, uint64_t wall_us);
@@ -346,6 +401,13 @@ void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t h
 enum group_action { GROUP_SUSPEND, GROUP_RESUME, GROUP_FAILOVER, GROUP_REVERSE, GROUP_RESYNC };
 void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
                           enum group_action action, bool force);
+
+/* FAILOVER of a group in a set: to cut `cut`, which is the newest that any second array of the set
+ * has promoted (array_copy_state(), cut). What is held here up to it is promoted first. Refused
+ * when it is neither promoted nor held here, or when something newer was promoted; with cut 0 it is
+ * array_operator_group()'s. */
+void array_operator_failover(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
+                             uint64_t cut, bool force);
 
 /* The group's role here. A shell keeps sessions to the other array while it is not
  * GROUP_ROLE_RECEIVING, and takes those that come from there in any role. */

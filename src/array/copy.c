@@ -45,6 +45,13 @@ static const char *check_group(const struct array_config *config, const struct g
         return "a group's budget_pages must not be zero";
     if (group->base_pages == 0 || group->base_pages > GROUP_BASE_PAGES)
         return "a group's base_pages must be 1 to 65536";
+    const struct group_set *set = &group->set;
+    if (set->member_count == 0)
+        return NULL;
+    if (set->member_count < 2 || set->member_count > SET_LIMIT || set->self >= set->member_count)
+        return "a set must have 2 to 4 members, and the group must be one of them";
+    if (set->hold_ms == 0 || set->hold_ms > HOLD_MS_MOST)
+        return "a set's hold_ms must be 1 to 1000";
     return NULL;
 }
 
@@ -59,6 +66,10 @@ const char *copy_config_check(const struct array_config *config)
         for (uint32_t other = 0; other < i; other++) {
             if (memcmp(config->groups[other].id, group->id, GROUP_ID_SIZE) == 0)
                 return "two groups must not have the same id";
+            const struct group_set *a = &group->set, *b = &config->groups[other].set;
+            if (a->member_count != 0 && b->member_count != 0 && a->self == b->self &&
+                memcmp(a->id, b->id, GROUP_ID_SIZE) == 0)
+                return "two groups must not be the same member of a set";
         }
         const char *why = check_group(config, group, taken);
         if (why != NULL)
@@ -84,6 +95,12 @@ uint32_t copy_config_checksum(const struct array_config *config, uint32_t crc)
         crc = crc32c_more(crc, group->id, sizeof group->id);
         crc = crc32c_more(crc, bytes, sizeof bytes);
         crc = crc32c_more(crc, group->volumes, group->volume_count);
+        if (group->set.member_count == 0)
+            continue;
+        uint8_t set[6] = {group->set.member_count, group->set.self};
+        put_u32(set + 2, group->set.hold_ms);
+        crc = crc32c_more(crc, group->set.id, sizeof group->set.id);
+        crc = crc32c_more(crc, set, sizeof set);
     }
     return crc;
 }
@@ -137,10 +154,12 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
     if (measures)
         copy = &none;
     struct copy_reply *replies = arena_array(arena, struct copy_reply, COPY_REPLIES);
+    struct cut_reply *cut_replies = arena_array(arena, struct cut_reply, COPY_CUT_REPLIES);
     struct group *groups = arena_array(arena, struct group, config->group_count);
     if (!measures) {
         copy->groups = groups;
         copy->replies = replies;
+        copy->cut_replies = cut_replies;
     }
     uint8_t *memory = arena_take(arena, 0, PAGE_SIZE_BYTES);
     size_t start = arena->used;

@@ -30,6 +30,7 @@ enum {
     BITMAP_PIECES = 8,            /* BITMAP headers in one list */
     BASE_READING = 64,            /* marked pages that are being read at a time, of a group */
     JOIN_SIZE = 48 + 2 * VOLUME_LIMIT,
+    COPY_CUT_REPLIES = 1024, /* between two pumps: more than a shell lets wait */
 };
 
 _Static_assert((int)JOIN_SIZE <= (int)WIRE_DATA_BYTES,
@@ -182,6 +183,7 @@ struct copy {
     struct copy_action *actions;
     struct group_record *records;
     struct copy_reply *replies;
+    struct cut_reply *cut_replies;
     uint32_t foreign;            /* slots of our own half that are held for other arrays */
     bool hungry;                 /* and a page that is to be held waits for a slot */
     uint8_t *bitmaps;            /* BITMAP_PIECES pages: the data of the active list */

@@ -702,11 +702,14 @@ static const char *refuse_failover(const struct array *array, const struct group
     return NULL;
 }
 
-static const char *begin_failover(struct array *array, struct group *group, bool force)
+static const char *begin_failover(struct array *array, struct group *group, uint64_t cut,
+                                  bool force)
 {
     const char *why = refuse_failover(array, group, force);
     if (why != NULL)
         return why;
+    if (cut != 0)
+        return "this cut is not held here";
     uint64_t era = max_u64(group->site.now.era, group->site.heard_era) + 1;
     change_to(group, era + !truth_is_here(group, era), SITE_FAILED_OVER);
     return NULL;
@@ -763,10 +766,9 @@ static void resync(struct array *array, struct group *group, uint64_t handle, bo
                 force ? "everything is copied anew" : "what is marked is copied");
 }
 
-void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t number,
-                          enum group_action action, bool force)
+static void operate(struct array *array, uint64_t handle, uint8_t number, enum group_action action,
+                    uint64_t cut, bool force)
 {
-    array_begin(array, now_us);
     CHECK(number < array->config.group_count);
     struct group *group = &array->copy.groups[number];
     struct site *site = &group->site;
@@ -778,7 +780,7 @@ void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle,
     else if (site->asked || site->changing)
         why = "a change of its role is under way";
     else if (action == GROUP_FAILOVER)
-        why = begin_failover(array, group, force);
+        why = begin_failover(array, group, cut, force);
     else if (action == GROUP_REVERSE)
         why = begin_reverse(array, group);
     if (why != NULL) {
@@ -792,4 +794,18 @@ void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle,
     } else {
         suspend_or_resume(array, group, handle, action == GROUP_SUSPEND, force);
     }
+}
+
+void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t number,
+                          enum group_action action, bool force)
+{
+    array_begin(array, now_us);
+    operate(array, handle, number, action, 0, force);
+}
+
+void array_operator_failover(struct array *array, uint64_t now_us, uint64_t handle, uint8_t number,
+                             uint64_t cut, bool force)
+{
+    array_begin(array, now_us);
+    operate(array, handle, number, GROUP_FAILOVER, cut, force);
 }

@@ -61,6 +61,30 @@ enum group_role {
     GROUP_ROLE_COUNT
 };
 
+/* A member of a set, as the coordinating controller knows it. */
+struct set_member_status {
+    bool session; /* this array's own: always */
+    bool sealed;  /* what its second array holds is known */
+    bool runs;    /* it takes part in cuts */
+};
+
+/* A group's part in a set; all zero for a group that is in none. */
+struct set_status {
+    uint8_t member_count;
+    uint8_t self;
+    bool coordinates; /* this controller decides when all are cut */
+    bool runs;        /* coordinating: cuts are made; else: this member takes part in them */
+    uint64_t run;
+    uint64_t cut;      /* coordinating: the newest that was begun */
+    uint64_t promoted; /* coordinating: the newest that every second array has promoted */
+    uint64_t cuts, failed_cuts, runs_begun; /* coordinating */
+    /* How long completions were held here for a cut. */
+    uint64_t holds, late_holds; /* late: until the time was over */
+    uint64_t hold_last_us, hold_longest_us, hold_total_us;
+    bool holding;
+    struct set_member_status members[SET_LIMIT]; /* coordinating: the first member_count */
+};
+
 struct group_status {
     enum group_state state;
     enum group_role role;
@@ -80,6 +104,8 @@ struct group_status {
     uint64_t marked_pages;                 /* in them, at most */
     uint64_t cuts, falls, restarts, batches, resends, refused;
     uint64_t pages_sent, base_pages_sent, bytes_sent; /* answered well */
+    uint64_t shown_cut, held_cut; /* RECEIVING, FAILED_OVER: of a set, as in struct copy_state */
+    struct set_status set;
 };
 
 struct array_status {

@@ -56,6 +56,9 @@ enum {
     GROUP_LIMIT = 16,       /* groups of one array; a group's number is a bit of a word */
     GROUP_BASE_PAGES = 1 << 16, /* the most that a group may read of marked regions in a cycle */
     GROUP_ID_SIZE = 16,         /* of a group's identity, the same at both sites */
+    SET_LIMIT = 4,              /* primary arrays whose groups are cut at one moment */
+    CUT_WINDOW = 8,             /* messages on their way to each of them */
+    HOLD_MS_MOST = 1000,        /* completions of writes are held for a cut, at most */
 
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */
     TRACE_LINE = 200,

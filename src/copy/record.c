@@ -174,6 +174,8 @@ void record_put_state(uint8_t bytes[COPY_STATE_SIZE], const struct copy_state *s
     put_u64(bytes + 56, state->memory);
     put_u32(bytes + 64, state->room_pages);
     put_u32(bytes + 68, state->window);
+    put_u64(bytes + 72, state->cut);
+    put_u64(bytes + 80, state->held_cut);
     put_u32(bytes + STATE_CRC_AT, crc32c(bytes, STATE_CRC_AT));
 }
 
@@ -187,7 +189,7 @@ const char *record_get_state(const uint8_t *bytes, uint32_t length, struct copy_
         return "copy state of another version";
     if (get_u32(bytes + STATE_CRC_AT) != crc32c(bytes, STATE_CRC_AT))
         return "copy state checksum is wrong";
-    if (!all_zero(bytes + 72, STATE_CRC_AT - 72))
+    if (!all_zero(bytes + 88, STATE_CRC_AT - 88))
         return "copy state with reserved bytes set";
     *state = (struct copy_state){.role = bytes[6],
                                  .flags = bytes[7],
@@ -197,7 +199,9 @@ const char *record_get_state(const uint8_t *bytes, uint32_t length, struct copy_
                                  .promoted_wall_us = get_u64(bytes + 48),
                                  .memory = get_u64(bytes + 56),
                                  .room_pages = get_u32(bytes + 64),
-                                 .window = get_u32(bytes + 68)};
+                                 .window = get_u32(bytes + 68),
+                                 .cut = get_u64(bytes + 72),
+                                 .held_cut = get_u64(bytes + 80)};
     memcpy(state->group, bytes + 8, COPY_ID_SIZE);
     if (state->role >= COPY_ROLE_COUNT)
         return "copy state of an unknown role";

@@ -88,6 +88,9 @@ struct copy_state {
     uint64_t memory; /* another number when held cycles were lost */
     uint32_t room_pages;
     uint32_t window;
+    uint64_t cut;      /* of a set that was promoted last; 0: the promoted cycle is none */
+    uint64_t held_cut; /* newest cut that is held complete, and so are all cycles before it; 0: none
+                        */
 };
 
 /* The records stand already encoded behind the head at `bytes`; the checksum covers both. */

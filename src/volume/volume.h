@@ -71,6 +71,17 @@ enum group_side {
     GROUP_SIDE_COUNT
 };
 
+/* The set that a group is a part of, when hosts write to several primary arrays and their copies
+ * must be of one moment (docs/remote-copy.md, "Several primary arrays"). Each array of the set has
+ * one group in it, its member; member 0's leader coordinates. Where copies of several members are
+ * at one second array, its configuration has several groups with the same set there. */
+struct group_set {
+    uint8_t member_count;      /* 0: in no set; else 2 to SET_LIMIT */
+    uint8_t self;              /* which member the group is */
+    uint8_t id[GROUP_ID_SIZE]; /* of the set; the same at all arrays */
+    uint32_t hold_ms;          /* completions of writes are held so long for a cut, at most */
+};
+
 /* Volumes that the remote copy keeps in the order of their writes (docs/remote-copy.md). */
 struct group_config {
     char name[VOLUME_NAME_SIZE];
@@ -86,6 +97,7 @@ struct group_config {
     uint32_t base_pages;   /* pages of marked regions that one cycle carries */
     uint64_t shortest_us;  /* between two cuts */
     bool expose;           /* GROUP_SECOND: hosts may read the copy */
+    struct group_set set;
 };
 
 struct host_request {
