@@ -8,6 +8,7 @@
 
 #include "sim/faults.h"
 
+#include "sim/calls.h"
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/disks.h"
@@ -21,10 +22,10 @@
 #include <stdio.h>
 
 const char *const fault_name[FAULT_COUNT] = {
-    "crash",      "machine",   "both",         "pause",   "break", "partition",
-    "oneway",     "register",  "error",        "slow",    "power", "corrupt",
-    "move",       "stop",      "cut",          "late",    "clock", "long-break",
-    "long-stall", "long-slow", "long-corrupt", "suspend", "site",  "stray",
+    "crash",    "machine", "both",  "pause",      "break",      "partition",    "oneway",
+    "register", "error",   "slow",  "power",      "corrupt",    "move",         "stop",
+    "cut",      "late",    "clock", "long-break", "long-stall", "long-slow",    "long-corrupt",
+    "suspend",  "site",    "stray", "call-break", "call-stall", "call-corrupt", "call-strike",
 };
 
 /* An EVENT_FAULT that is not of a kind: see late_answer(), faults_on_death(). */
@@ -424,6 +425,13 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
         if (world->copies)
             sites_fault(world, kind, who);
         break;
+    case FAULT_CALL_BREAK:
+    case FAULT_CALL_STALL:
+    case FAULT_CALL_CORRUPT:
+    case FAULT_CALL_STRIKE:
+        if (world->calls)
+            calls_fault(world, kind, who);
+        break;
     case FAULT_STRAY:
     case FAULT_COUNT:
         break;
@@ -481,8 +489,8 @@ static void listed(struct world *world, const struct listing_line *line)
 
 void faults_on_fault(struct world *world, const struct event *event)
 {
-    if (world->destroyed)
-        return;
+    if (world->destroyed && (event->index < FAULT_OF_ARRAY || event->index >= FAULT_COUNT))
+        return; /* but what happens between others goes on */
     if (event->index == LISTED) {
         listed(world, &world->options.replay->lines[event->stamp]);
         return;

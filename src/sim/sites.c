@@ -8,6 +8,7 @@
 
 #include "sim/sites.h"
 
+#include "sim/calls.h"
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/draw.h"
@@ -30,6 +31,9 @@ enum stage {
     STAGE_HOMING,    /* and failed over to the first */
     STAGE_TURNING,   /* hosts are at home again, and it is to be copied again */
 };
+
+/* What an EVENT_SITES says besides. */
+enum { SITE_NOW = 1 };
 
 static const char *const stage_name[] = {"copying",  "leaving",  "away",   "reversing", "back",
                                          "draining", "stopping", "homing", "turning"};
@@ -61,6 +65,8 @@ struct sites {
     uint64_t leave_us;   /* until the operator acts */
     bool goes_home;
     struct copies_rates rates;
+    struct calls_rates calls;
+    uint64_t lose_by_us; /* a site is due to be lost, and will be by then; 0: it is not */
 };
 
 static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
@@ -257,6 +263,32 @@ static void draw_way(struct sites *sites, struct world *first)
     sites->goes_home = generator_chance(draw, 3, 4);
 }
 
+/* What ties the groups of the two primary arrays. */
+static void draw_set(struct sites *sites, struct world *root)
+{
+    struct generator *draw = &sites->draw;
+    struct calls_rates *rates = &sites->calls;
+    uint32_t hold_ms = (uint32_t)PICK(draw, 5, 20, 50, 50, 200);
+    struct world *primary[2] = {root, root->next->next};
+    for (uint8_t m = 0; m < 2; m++) {
+        struct group_set *set = &primary[m]->config.groups[0].set;
+        *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
+        memcpy(set->id, "one of two sets.", sizeof set->id);
+    }
+    rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
+    rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
+    rates->notice_us = PICK(draw, 2000, 20000, 300000);
+    rates->ask_us = PICK(draw, 100000, 1000000);
+    static const uint64_t means[] = {50000, 300000, 2000000};
+    uint64_t one_in = PICK(draw, 1, 2, 4);
+    for (uint32_t kind = FAULT_CALL_BREAK; kind <= FAULT_CALL_STRIKE; kind++) {
+        bool never = !generator_chance(draw, 1, one_in);
+        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
+        if (!never && !(root->options.without & 1u << kind))
+            root->rates.mean_us[kind] = mean_us;
+    }
+}
+
 /* One more array, with dice of its own. */
 static struct world *draw_array(struct world *root, bool second)
 {
@@ -300,6 +332,8 @@ void sites_draw(struct world *first)
     draw_groups(sites, first, 0);
     if (set != SET_NONE)
         draw_groups(sites, draw_array(first, false), 1);
+    if (set != SET_NONE)
+        draw_set(sites, first);
     struct world *fourth = set == SET_APART ? draw_array(first, true) : NULL;
     tie_twins(sites, first);
     draw_second(sites, second);
@@ -320,8 +354,11 @@ void sites_create(struct world *first)
         at->copies = first->copies;
         at->cuts = first->cuts;
     }
+    if (sites->set != SET_NONE)
+        for (struct world *at = first; at; at = at->next)
+            at->calls = at == first ? calls_create(first, &sites->calls) : first->calls;
     if (!first->options.replay)
-        for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++)
+        for (uint32_t kind = FAULT_LONG_BREAK; kind < FAULT_COUNT; kind++)
             if (first->rates.mean_us[kind] > 0)
                 world_event(first,
                             first->now_us + 50000 +
@@ -333,6 +370,7 @@ void sites_create(struct world *first)
 void sites_destroy(struct world *first)
 {
     copies_destroy(first->copies);
+    calls_destroy(first->calls);
     cuts_destroy(first->cuts);
     free(first->sites);
 }
@@ -371,7 +409,21 @@ void sites_each_setting(struct world *first, each_setting *visit, void *context)
             EACH(name, group->shortest_us);
             snprintf(name, sizeof name, "%sgroup-%u-expose", prefix, g);
             EACH(name, group->expose);
+            if (sites->set == SET_NONE)
+                continue;
+            snprintf(name, sizeof name, "%sgroup-%u-members", prefix, g);
+            EACH(name, group->set.member_count);
+            snprintf(name, sizeof name, "%sgroup-%u-member", prefix, g);
+            EACH(name, group->set.self);
+            snprintf(name, sizeof name, "%sgroup-%u-hold", prefix, g);
+            EACH(name, group->set.hold_ms);
         }
+    if (sites->set != SET_NONE) {
+        EACH("call-latency", sites->calls.latency_us);
+        EACH("call-jitter", sites->calls.jitter_us);
+        EACH("call-notice", sites->calls.notice_us);
+        EACH("call-ask", sites->calls.ask_us);
+    }
     EACH("way-latency", sites->rates.latency_us);
     EACH("way-jitter", sites->rates.jitter_us);
     EACH("way-rate", sites->rates.bytes_per_ms);
@@ -408,6 +460,12 @@ void sites_print(const struct world *first)
            " when slow), losses are heard of within %" PRIu64 " us\n",
            rates->latency_us, rates->jitter_us, rates->bytes_per_ms, rates->slow_bytes,
            rates->notice_us);
+    if (sites->set != SET_NONE)
+        printf("a set of two primary arrays and %s, completions held up to %u ms; between them "
+               "%" PRIu64 "+%" PRIu64 " us, losses are heard of within %" PRIu64 " us\n",
+               sites->set == SET_SHARED ? "one second array" : "two second arrays",
+               first->config.groups[0].set.hold_ms, sites->calls.latency_us, sites->calls.jitter_us,
+               sites->calls.notice_us);
     if (sites->site_after != UINT64_MAX)
         printf("after %" PRIu64 " requests the first site is %s\n", sites->site_after,
                sites->site_how ? "given up" : "lost");
@@ -655,7 +713,6 @@ static void look_at(struct world *root, uint8_t index)
 void sites_on_turn(struct world *world, const struct event *event)
 {
     struct sites *sites = world->sites;
-    (void)event;
     for (const struct world *at = world; at; at = at->next)
         if (at->finishing)
             return;
@@ -665,8 +722,19 @@ void sites_on_turn(struct world *world, const struct event *event)
     bool due = completed >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
+        sites->lose_by_us = world->now_us;
+        if (world->calls && generator_chance(&world->chaos, 4, 5)) { /* in the middle of a cut */
+            calls_arm_site(world->calls);
+            sites->lose_by_us += 500000;
+        }
+    }
+    bool now = event->index == SITE_NOW || world->now_us >= sites->lose_by_us;
+    if (now && sites->lose_by_us > 0 && !world->healing) {
+        sites->lose_by_us = 0;
         faults_happen(world, FAULT_SITE, sites->site_how);
     }
+    if (event->index == SITE_NOW)
+        return;
     for (uint8_t g = 0; g < sites->group_count; g++)
         if (world->now_us >= sites->groups[g].next_us)
             look_at(world, g);
@@ -674,6 +742,11 @@ void sites_on_turn(struct world *world, const struct event *event)
 }
 
 /* ---- faults ---- */
+
+void sites_strike(struct world *root, uint64_t after_us)
+{
+    world_event(root, root->now_us + after_us, EVENT_SITES, 2, SITE_NOW, 0);
+}
 
 static void destroy(struct world *first)
 {
@@ -720,6 +793,9 @@ void sites_heal(struct world *first)
 {
     struct sites *sites = first->sites;
     copies_heal(first->copies);
+    if (first->calls)
+        calls_heal(first->calls);
+    sites->lose_by_us = 0;
     sites->site_after = UINT64_MAX;
     for (uint8_t g = 0; g < sites->group_count; g++)
         sites->groups[g].next_us = min_u64(sites->groups[g].next_us, first->now_us + 200000);

@@ -27,6 +27,8 @@ void sites_fault(struct world *world, enum fault_kind kind, uint8_t who);
 void sites_on_turn(struct world *world, const struct event *event);
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply);
 void sites_heal(struct world *first);
+/* A site that is due to be lost is lost after so long. */
+void sites_strike(struct world *root, uint64_t after_us);
 
 /* So long may it take until all is copied when nothing goes wrong any more. */
 uint64_t sites_rest_us(const struct world *first);

@@ -9,6 +9,7 @@
 #include "sim/world.h"
 
 #include "base/check_report.h"
+#include "sim/calls.h"
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/disks.h"
@@ -251,6 +252,7 @@ void world_start(struct world *world, uint8_t who)
     wires_login_later(world, who, world_between(&world->latency, 100, 20000));
     ships_login_later(world, who, world_between(&world->latency, 100, 20000));
     copies_start(world, who);
+    calls_start(world, who);
     world_event(world, world->now_us + world_between(&world->latency, 1000, 20000), EVENT_WARDEN,
                 who, 0, controller->incarnation);
     world_touch(world, who);
@@ -292,6 +294,7 @@ void world_kill(struct world *world, uint8_t who, bool provable)
     wires_orphan(world, who, !provable);
     ships_orphan(world, who, !provable);
     copies_orphan(world, who, !provable);
+    calls_orphan(world, who, !provable);
     /* What the process had in memory is really gone: nobody may read it by mistake. */
     munmap(controller->memory, controller->memory_size);
     controller->memory = NULL;
@@ -505,6 +508,7 @@ static void perform_peer(struct world *world, uint8_t who, const struct actions 
     if (actions->ship_reset)
         ships_reset(world, who);
     copies_perform(world, who, actions);
+    calls_perform(world, who, actions);
 }
 
 /* After how many of the actions an armed cut strikes. One behind a batch leaves the peer with a
@@ -594,6 +598,7 @@ static void on_pump(struct world *world, uint8_t who)
     const struct actions *actions = array_pump(controller->array, world_clock(world, who));
     look(world, who);
     copies_look(world, who);
+    calls_look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
     bool hold = world->rates.mean_us[FAULT_PAUSE] > 0 && generator_chance(&world->chaos, 1, 120);
     if (world->options.replay)
@@ -676,6 +681,9 @@ static bool defer(struct world *world, struct event *event)
     case EVENT_COPY_ANSWER:
     case EVENT_COPY_DOWN:
     case EVENT_COPY_RECORD:
+    case EVENT_CALL:
+    case EVENT_CALL_ANSWER:
+    case EVENT_CALL_DOWN:
         event->at_us = world->controllers[event->who].resume_us + 1;
         event_push(world, *event);
         return true;
@@ -770,6 +778,13 @@ static void dispatch(struct world *world, const struct event *event)
         break;
     case EVENT_SITES:
         sites_on_turn(world, event);
+        break;
+    case EVENT_CALL:
+    case EVENT_CALL_LOGIN:
+    case EVENT_CALL_ANSWER:
+    case EVENT_CALL_DOWN:
+    case EVENT_CALL_STRIKE:
+        calls_on_event(world, event);
         break;
     }
 }

@@ -49,6 +49,10 @@ enum fault_kind {
     FAULT_SUSPEND,                     /* the operator suspends a group, or resumes it */
     FAULT_SITE,                        /* the first site is lost for good */
     FAULT_STRAY,                       /* a host comes to a copy */
+    FAULT_CALL_BREAK,                  /* of a set: sessions of the coordinating array are reset */
+    FAULT_CALL_STALL,                  /* nothing gets to the other members, or back, or both */
+    FAULT_CALL_CORRUPT,                /* a message about a cut arrives changed */
+    FAULT_CALL_STRIKE,                 /* a controller dies with a message about a cut */
     FAULT_COUNT
 };
 
@@ -108,6 +112,11 @@ enum event_kind {
     EVENT_COPY_DOWN,
     EVENT_COPY_RECORD,
     EVENT_SITES,
+    EVENT_CALL,
+    EVENT_CALL_LOGIN,
+    EVENT_CALL_ANSWER,
+    EVENT_CALL_DOWN,
+    EVENT_CALL_STRIKE,
 };
 
 struct event {
@@ -251,10 +260,13 @@ struct statistics {
         store_operations;
     uint64_t shipped, compares, states;
     uint64_t group_seeds, group_requests, batches, replies[2], cuts, consistent, failovers;
+    uint64_t calls, cut_replies[2], common_cuts, common_failovers, forced_failovers,
+        hold_longest_us;
     uint64_t messages, register_operations, events, checks, faults[FAULT_COUNT];
     uint64_t done[HOST_OP_COUNT]; /* of `completed`, by kind */
 };
 
+struct calls;
 struct copies;
 struct cuts;
 struct hosts;
@@ -279,6 +291,7 @@ struct world {
     struct sites *sites;   /* what the operator does with all; NULL: there is no other array */
     struct copies *copies; /* the long way; of all worlds */
     struct cuts *cuts;     /* of all */
+    struct calls *calls;   /* between the arrays of a set; NULL: there is none */
     struct twin twins[TWINS_LIMIT]; /* the root's: every group that there is */
     uint8_t twin_count;
     struct generator draw, latency, chaos,
