@@ -24,7 +24,9 @@ struct copy_group {
     bool here; /* it was held here when that was last looked at */
     uint64_t batches_in, bytes_in;
     struct copy_outgoing out;
-    bool initial; /* see struct copy_group_counts */
+    struct copy_set *set; /* NULL: it coordinates none */
+    bool leads;           /* its part of a set, when that was last looked at */
+    bool initial;         /* see struct copy_group_counts */
     uint64_t sync_from, sync_left, sync_at_us;
     double sync_rate;
 };
@@ -108,7 +110,23 @@ static void on_batch(void *context, uint32_t group, int half, uint32_t handle, c
                           length);
 }
 
-static const struct copy_server_user server_user = {.state = on_asked, .batch = on_batch};
+static void on_cut_asked(void *context, uint32_t group, struct cut_state *state)
+{
+    struct copy_groups *groups = context;
+    array_cut_state(groups->array, (uint8_t)group, state);
+}
+
+static void on_cut(void *context, uint32_t group, uint32_t handle, const uint8_t *bytes,
+                   uint32_t length)
+{
+    struct copy_groups *groups = context;
+    groups->called = true;
+    array_on_cut_message(groups->array, groups->loop->now_us, handle, (uint8_t)group, bytes,
+                         length);
+}
+
+static const struct copy_server_user server_user = {
+    .state = on_asked, .batch = on_batch, .cut_state = on_cut_asked, .cut = on_cut};
 
 static void on_kept(void *context, uint8_t group, bool good)
 {
@@ -136,6 +154,13 @@ void copy_groups_perform(struct copy_groups *groups, const struct actions *actio
     for (uint32_t i = 0; i < actions->copy_reply_count; i++)
         copy_server_answer(&groups->server, (uint32_t)actions->copy_replies[i].handle,
                            actions->copy_replies[i].good);
+    for (uint32_t i = 0; i < actions->cut_count; i++) {
+        CHECK(actions->cuts[i].group < groups->count);
+        copy_set_send(groups->group[actions->cuts[i].group]->set, &actions->cuts[i]);
+    }
+    for (uint32_t i = 0; i < actions->cut_reply_count; i++)
+        copy_server_answer(&groups->server, (uint32_t)actions->cut_replies[i].handle,
+                           actions->cut_replies[i].good);
 }
 
 void copy_groups_reset(struct copy_groups *groups, uint32_t which)
@@ -170,6 +195,7 @@ bool copy_groups_flush(struct copy_groups *groups)
         follow_role(groups->group[i]);
         if (groups->group[i]->out_there)
             copy_outgoing_flush(&groups->group[i]->out);
+        copy_set_flush(groups->group[i]->set);
     }
     if (groups->listens)
         copy_server_flush(&groups->server);
@@ -207,6 +233,12 @@ static void look(struct timer *timer)
         if (group->here && !here)
             copy_server_leave(&groups->server, i);
         group->here = here;
+        struct cut_state cut = {0};
+        array_cut_state(groups->array, (uint8_t)i, &cut);
+        bool leads = cut.flags & CUT_STATE_LEADER;
+        if (group->leads && !leads)
+            copy_server_leave_set(&groups->server, i);
+        group->leads = leads;
     }
     loop_timer_set(groups->loop, timer, groups->loop->now_us + COPY_GROUPS_LOOK_MS * 1000ull);
 }
@@ -254,6 +286,11 @@ void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
         array_copy_state(groups->array, (uint8_t)number, &counts->here);
     if (group->out_there)
         counts->out = group->out.counts;
+    copy_set_counts(group->set, &counts->set);
+    const char *coordinator =
+        groups->listens ? copy_server_coordinator(&groups->server, number) : NULL;
+    if (coordinator)
+        snprintf(counts->set.coordinator, sizeof counts->set.coordinator, "%s", coordinator);
     for (int half = 0; groups->listens && half < CONTROLLER_COUNT; half++) {
         const char *from = copy_server_from(&groups->server, number, half);
         if (from)
@@ -286,7 +323,8 @@ const char *copy_groups_fill(const struct config *config, struct array_config *m
         snprintf(to->name, sizeof to->name, "%s", from->name);
         for (uint32_t j = 0; j < from->volume_count; j++)
             to->volumes[j] = from->volumes[j].volume;
-        if (!copy_identity(to->id, &crypto, config, from))
+        if (!copy_identity(to->id, &crypto, config, from) ||
+            !copy_set_fill(config, from, &crypto, &to->set))
             return "the cryptographic library has no SHA-256";
     }
     return NULL;
@@ -317,6 +355,9 @@ static const char *start_group(struct copy_groups *groups, uint8_t number,
     memcpy(group->id, made->groups[number].id, COPY_ID_SIZE);
     groups->group[groups->count++] = group;
     const char *wrong = load_record(groups, number, made, why);
+    if (!wrong)
+        wrong = copy_set_start(&group->set, groups->loop, groups->array, groups->config, number,
+                               self, &groups->called, why);
     if (wrong || config->address_count == 0)
         return wrong;
     group->out_there = true;

@@ -11,6 +11,7 @@
 #include "array/array.h"
 #include "shell/copy_outgoing.h"
 #include "shell/copy_server.h"
+#include "shell/copy_set.h"
 
 enum { COPY_GROUPS_LOOK_MS = 100 }; /* how soon a group that is held no more is noticed */
 
@@ -29,6 +30,7 @@ struct copy_group_counts {
     uint64_t sync_from;     /* regions that were marked when the core began to send them ... */
     double sync_rate;       /* ... and how many a second are done with; 0: not known */
     uint64_t now_wall_us;
+    struct copy_set_counts set;
 };
 
 /* `made->groups` from the configuration. NULL, or a sentence. */

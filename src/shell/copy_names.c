@@ -27,6 +27,41 @@ bool copy_names_make(struct copy_names *names, const struct iscsi_crypto *crypto
     return iscsi_chap_derive(crypto, group->secret, label, names->target_secret);
 }
 
+bool copy_names_make_cut(struct copy_names *names, const struct iscsi_crypto *crypto,
+                         const char *coordinator, const struct config_group *group,
+                         const char *member, int half)
+{
+    char label[2 * CONFIG_NAME_SIZE + 32];
+    snprintf(names->target, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.cut", member);
+    snprintf(names->initiator, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s:%s", coordinator,
+             controller_name(half), group->set);
+    snprintf(label, sizeof label, "%s %s cut initiator", coordinator, controller_name(half));
+    if (!iscsi_chap_derive(crypto, group->secret, label, names->initiator_secret))
+        return false;
+    /* The member is part of it: one that was taken over cannot pose as another. */
+    snprintf(label, sizeof label, "%s %s %s cut target", coordinator, controller_name(half),
+             member);
+    return iscsi_chap_derive(crypto, group->secret, label, names->target_secret);
+}
+
+bool copy_set_identity(uint8_t id[COPY_ID_SIZE], const struct iscsi_crypto *crypto,
+                       const struct config_group *group)
+{
+    static const char purpose[] = "holdfast set 1";
+    char text[(CONFIG_SET_LIMIT + 1) * CONFIG_NAME_SIZE] = {0};
+    uint8_t digest[32];
+    snprintf(text, CONFIG_NAME_SIZE, "%s", group->set);
+    for (uint32_t i = 0; i < group->set_count; i++)
+        snprintf(text + (i + 1) * CONFIG_NAME_SIZE, CONFIG_NAME_SIZE, "%s",
+                 group->set_arrays[i].name);
+    struct iscsi_piece pieces[] = {{purpose, sizeof purpose},
+                                   {text, (group->set_count + 1) * CONFIG_NAME_SIZE}};
+    if (!crypto->digest(crypto->context, ISCSI_CHAP_SHA256, pieces, 2, digest))
+        return false;
+    memcpy(id, digest, COPY_ID_SIZE);
+    return true;
+}
+
 bool copy_identity(uint8_t id[COPY_ID_SIZE], const struct iscsi_crypto *crypto,
                    const struct config *config, const struct config_group *group)
 {
@@ -71,38 +106,45 @@ const char *copy_tls(struct tls_context **context, const struct config_group *gr
     return tls_context_make(context, &files, peer, why);
 }
 
-void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes)
+static void make_cdb(uint8_t cdb[16], uint8_t operation, uint8_t buffer, uint32_t offset,
+                     uint32_t length_bytes)
 {
     memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_WRITE_BUFFER;
+    cdb[0] = operation;
     cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_BATCH;
+    cdb[2] = buffer;
+    put_u24(cdb + 3, offset);
     put_u24(cdb + 6, length_bytes);
+}
+
+void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes)
+{
+    make_cdb(cdb, COPY_OP_WRITE_BUFFER, COPY_BUFFER_BATCH, 0, length_bytes);
 }
 
 void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes)
 {
-    copy_cdb_batch(cdb, length_bytes);
-    cdb[2] = COPY_BUFFER_PACKED;
-    put_u24(cdb + 3, batch_bytes);
+    make_cdb(cdb, COPY_OP_WRITE_BUFFER, COPY_BUFFER_PACKED, batch_bytes, length_bytes);
 }
 
 void copy_cdb_state(uint8_t cdb[16])
 {
-    memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_READ_BUFFER;
-    cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_STATE;
-    put_u24(cdb + 6, COPY_STATE_SIZE);
+    make_cdb(cdb, COPY_OP_READ_BUFFER, COPY_BUFFER_STATE, 0, COPY_STATE_SIZE);
 }
 
 void copy_cdb_layout(uint8_t cdb[16])
 {
-    memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_READ_BUFFER;
-    cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_LAYOUT;
-    put_u24(cdb + 6, COPY_LAYOUT_BYTES);
+    make_cdb(cdb, COPY_OP_READ_BUFFER, COPY_BUFFER_LAYOUT, 0, COPY_LAYOUT_BYTES);
+}
+
+void copy_cdb_cut(uint8_t cdb[16])
+{
+    make_cdb(cdb, COPY_OP_WRITE_BUFFER, COPY_BUFFER_CUT, 0, CUT_MESSAGE_SIZE);
+}
+
+void copy_cdb_cut_state(uint8_t cdb[16])
+{
+    make_cdb(cdb, COPY_OP_READ_BUFFER, COPY_BUFFER_CUT_STATE, 0, CUT_STATE_SIZE);
 }
 
 /* ---- the layout: found out when the identities differ ---- */
@@ -203,6 +245,11 @@ enum copy_command copy_cdb_judge(const uint8_t cdb[16], uint32_t *length_bytes,
         return COPY_COMMAND_STATE;
     if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_LAYOUT && offset == 0)
         return COPY_COMMAND_LAYOUT;
+    if (cdb[0] == COPY_OP_READ_BUFFER && cdb[2] == COPY_BUFFER_CUT_STATE && offset == 0)
+        return COPY_COMMAND_CUT_STATE;
+    if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_CUT && offset == 0 &&
+        *length_bytes == CUT_MESSAGE_SIZE)
+        return COPY_COMMAND_CUT;
     *batch_bytes = offset;
     if (cdb[0] == COPY_OP_WRITE_BUFFER && cdb[2] == COPY_BUFFER_PACKED &&
         is_batch_length(*length_bytes) && is_batch_length(*batch_bytes))

@@ -7,6 +7,7 @@
 #ifndef SHELL_COPY_NAMES_H
 #define SHELL_COPY_NAMES_H
 
+#include "copy/cut.h"
 #include "copy/record.h"
 #include "front/iscsi_chap.h"
 #include "shell/config.h"
@@ -22,6 +23,8 @@ enum {
     COPY_BUFFER_STATE = 3,
     COPY_BUFFER_PACKED = 4, /* a batch as in copy_zstd.h; only to who says COPY_STATE_ZSTD */
     COPY_BUFFER_LAYOUT = 5, /* the group's volumes, asked for when its identity is another one */
+    COPY_BUFFER_CUT = 6,    /* of the coordinator of a set, in sessions of their own */
+    COPY_BUFFER_CUT_STATE = 7,
     COPY_LAYOUT_HEAD = 16,
     COPY_LAYOUT_PLACE = 8 + 2 * CONFIG_NAME_SIZE,
     COPY_LAYOUT_BYTES = COPY_LAYOUT_HEAD + VOLUME_LIMIT * COPY_LAYOUT_PLACE, /* at most */
@@ -48,6 +51,16 @@ MUST_CHECK bool copy_names_make(struct copy_names *names, const struct iscsi_cry
                                 const struct config *config, const struct config_group *group,
                                 bool incoming, int half);
 
+/* The same for the coordinator's session to another primary array of the group's set: target
+ * iqn...:MEMBER.cut, initiator iqn...:COORDINATOR.a:SET, secrets from the set's one. */
+MUST_CHECK bool copy_names_make_cut(struct copy_names *names, const struct iscsi_crypto *crypto,
+                                    const char *coordinator, const struct config_group *group,
+                                    const char *member, int half);
+
+/* The identity of the group's set: a digest of its name and its primary arrays' in their order. */
+MUST_CHECK bool copy_set_identity(uint8_t id[COPY_ID_SIZE], const struct iscsi_crypto *crypto,
+                                  const struct config_group *group);
+
 /* The group's identity: a digest of its name, both arrays' names, and of each place the volumes'
  * names and size. So two arrays whose files do not agree are two different groups to each other,
  * and nothing is copied to a wrong place. The same at both sites, whichever sends. */
@@ -64,6 +77,8 @@ void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes);
 void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes);
 void copy_cdb_state(uint8_t cdb[16]);
 void copy_cdb_layout(uint8_t cdb[16]);
+void copy_cdb_cut(uint8_t cdb[16]);
+void copy_cdb_cut_state(uint8_t cdb[16]);
 
 /* The volumes of a group as this array has them, for the other one to compare; returns how many of
  * at most COPY_LAYOUT_BYTES. */
@@ -78,6 +93,8 @@ enum copy_command {
     COPY_COMMAND_PACKED,
     COPY_COMMAND_STATE,
     COPY_COMMAND_LAYOUT,
+    COPY_COMMAND_CUT,
+    COPY_COMMAND_CUT_STATE,
     COPY_COMMAND_NONE,
 };
 /* Foreign bytes: which of them, how long its data are, and the batch in them. */

@@ -135,24 +135,56 @@ static bool find_sender(struct copy_session *session, const char *initiator)
     return false;
 }
 
+/* The set that the initiator's name says, whose coordinator it is. */
+static bool find_coordinator(struct copy_session *session, const char *initiator)
+{
+    struct copy_server *server = session->server;
+    const struct config *config = server->config;
+    for (uint32_t i = 0; i < config->group_count; i++) {
+        const struct config_group *group = &config->groups[i];
+        if (group->receives || group->set_count == 0 || config_set_place_of(config, group) <= 0)
+            continue;
+        for (int half = 0; half < CONTROLLER_COUNT; half++) {
+            CHECK(copy_names_make_cut(&session->names, &server->crypto, group->set_arrays[0].name,
+                                      group, config->name, half));
+            if (strcasecmp(session->names.initiator, initiator) != 0)
+                continue;
+            session->group = i;
+            session->half = half;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The array that the session has to come from. */
+static const char *sender_of(const struct copy_session *session)
+{
+    const struct config_group *group = &session->server->config->groups[session->group];
+    return session->cuts ? group->set_arrays[0].name : group->array;
+}
+
 static void identify(struct copy_session *session)
 {
     static uint16_t tsih;
     const struct iscsi_target_identify *who = &session->target.identify;
     const struct config *config = session->server->config;
-    char target[COPY_NAME_BYTES];
+    char target[COPY_NAME_BYTES], cut_target[COPY_NAME_BYTES];
     snprintf(target, sizeof target, CONFIG_TARGET_PREFIX "%s.copy", config->name);
-    if (who->discovery || strcasecmp(who->target_name, target) != 0) {
+    snprintf(cut_target, sizeof cut_target, CONFIG_TARGET_PREFIX "%s.cut", config->name);
+    session->cuts = strcasecmp(who->target_name, cut_target) == 0;
+    if (who->discovery || (!session->cuts && strcasecmp(who->target_name, target) != 0)) {
         iscsi_target_refuse(&session->target, ISCSI_LOGIN_NOT_FOUND, "there is no such target");
         return;
     }
-    if (!find_sender(session, who->initiator_name)) {
+    if (session->cuts ? !find_coordinator(session, who->initiator_name)
+                      : !find_sender(session, who->initiator_name)) {
         iscsi_target_refuse(&session->target, ISCSI_LOGIN_AUTHORIZATION_FAILURE,
-                            "no group here is received from it");
+                            session->cuts ? "it coordinates no set of which a group is here"
+                                          : "no group here is received from it");
         return;
     }
-    if (session->stream.with_tls &&
-        !tls_peer_is(&session->stream.tls, config->groups[session->group].array)) {
+    if (session->stream.with_tls && !tls_peer_is(&session->stream.tls, sender_of(session))) {
         iscsi_target_refuse(&session->target, ISCSI_LOGIN_AUTHORIZATION_FAILURE,
                             "its certificate has another name than its array");
         return;
@@ -181,7 +213,8 @@ static void on_logged_in(struct copy_session *session)
     for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
         struct copy_session *other = server->sessions[i];
         if (other && other != session && other->used && other->logged_in &&
-            other->group == session->group && other->half == session->half)
+            other->group == session->group && other->half == session->half &&
+            other->cuts == session->cuts)
             end_session(other, "the same controller has logged in again");
     }
     session->logged_in = true;
@@ -196,6 +229,12 @@ static void say_held(struct copy_session *session)
     if (session->held)
         return;
     session->held = true;
+    if (session->cuts) {
+        log_say(LOG_INFO, "copy: set %s: controller %s of array %s coordinates, from %s%s",
+                server->config->groups[session->group].set, controller_name(session->half),
+                sender_of(session), session->who, session->stream.with_tls ? ", encrypted" : "");
+        return;
+    }
     log_say(LOG_INFO, "copy: group %s: controller %s of array %s has logged in from %s%s",
             server->config->groups[session->group].name, controller_name(session->half),
             server->config->groups[session->group].array, session->who,
@@ -234,11 +273,32 @@ static void answer_state(struct copy_session *session, struct copy_task *task)
     iscsi_target_respond(&session->target, task->front, &answer);
 }
 
+static void answer_cut_state(struct copy_session *session, struct copy_task *task)
+{
+    struct copy_server *server = session->server;
+    struct cut_state state = {0};
+    server->user->cut_state(server->context, session->group, &state);
+    if (state.flags & CUT_STATE_LEADER)
+        say_held(session);
+    task->buffer = buffer_take(&server->buffers, CUT_STATE_SIZE);
+    CHECK(task->buffer);
+    cut_put_state(task->buffer->data, &state);
+    struct iscsi_target_answer answer = {.status = COPY_STATUS_GOOD,
+                                         .data = task->buffer->data,
+                                         .data_bytes = min_u32(CUT_STATE_SIZE, task->length_bytes)};
+    iscsi_target_respond(&session->target, task->front, &answer);
+}
+
 static void hand_out(struct copy_session *session, struct copy_task *task)
 {
     struct copy_server *server = session->server;
     task->with_owner = true;
     server->counts.waiting++;
+    if (session->cuts) {
+        server->user->cut(server->context, session->group, task->index, task->buffer->data,
+                          task->batch_bytes);
+        return;
+    }
     server->counts.batches++;
     server->counts.received_bytes += task->length_bytes;
     server->user->batch(server->context, session->group, session->half, task->index,
@@ -315,6 +375,13 @@ static void on_command(struct copy_session *session, struct iscsi_target_task *f
         return;
     }
     enum copy_command command = copy_cdb_judge(front->cdb, &task->length_bytes, &task->batch_bytes);
+    bool of_cuts = command == COPY_COMMAND_CUT || command == COPY_COMMAND_CUT_STATE;
+    if (of_cuts != session->cuts)
+        command = COPY_COMMAND_NONE;
+    if (command == COPY_COMMAND_CUT_STATE && front->read && !front->write) {
+        answer_cut_state(session, task);
+        return;
+    }
     if (command == COPY_COMMAND_STATE && front->read && !front->write) {
         answer_state(session, task);
         return;
@@ -323,8 +390,8 @@ static void on_command(struct copy_session *session, struct iscsi_target_task *f
         answer_layout(session, task);
         return;
     }
-    bool batch =
-        command == COPY_COMMAND_BATCH || (command == COPY_COMMAND_PACKED && session->server->zstd);
+    bool batch = command == COPY_COMMAND_BATCH || command == COPY_COMMAND_CUT ||
+                 (command == COPY_COMMAND_PACKED && session->server->zstd);
     if (!batch || !front->write || front->expected_bytes != task->length_bytes) {
         end_session(session, "a command that no array sends");
         return;
@@ -523,9 +590,31 @@ void copy_server_leave(struct copy_server *server, uint32_t group)
 {
     for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
         struct copy_session *session = server->sessions[i];
-        if (session && session->used && session->logged_in && session->group == group)
+        if (session && session->used && session->logged_in && session->group == group &&
+            !session->cuts)
             end_session(session, "this controller does not hold the group any more");
     }
+}
+
+void copy_server_leave_set(struct copy_server *server, uint32_t group)
+{
+    for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
+        struct copy_session *session = server->sessions[i];
+        if (session && session->used && session->logged_in && session->group == group &&
+            session->cuts)
+            end_session(session, "this controller does not lead the group any more");
+    }
+}
+
+const char *copy_server_coordinator(const struct copy_server *server, uint32_t group)
+{
+    for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
+        const struct copy_session *session = server->sessions[i];
+        if (session && session->used && session->logged_in && session->stream.is_open &&
+            session->cuts && session->group == group)
+            return session->who;
+    }
+    return NULL;
 }
 
 const char *copy_server_from(const struct copy_server *server, uint32_t group, int half)
@@ -533,7 +622,7 @@ const char *copy_server_from(const struct copy_server *server, uint32_t group, i
     for (uint32_t i = 0; i < COPY_SESSION_LIMIT; i++) {
         const struct copy_session *session = server->sessions[i];
         if (session && session->used && session->logged_in && session->stream.is_open &&
-            session->group == group && session->half == half)
+            !session->cuts && session->group == group && session->half == half)
             return session->who;
     }
     return NULL;

@@ -2,7 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /* Where another array's controllers bring their copies: the listener at [controller] copy, and the
- * sessions of both controllers of each sending array, one for each group. It takes batches whole
+ * sessions of both controllers of each sending array, one for each group; and where the coordinator
+ * of a set comes to, as a target of its own. It takes batches whole
  * and hands them out, any number of a session at a time, to be answered in any order; and it
  * answers questions about a group's state. What the batches mean is not its business. Packed ones
  * are decompressed in a thread of their own first, to exactly the length that their head says.
@@ -21,7 +22,8 @@
 #include "shell/worker.h"
 
 enum {
-    COPY_SESSION_LIMIT = 2 * GROUP_LIMIT + 8, /* two a group, and those that want to be */
+    COPY_SESSION_LIMIT = 4 * GROUP_LIMIT + 8, /* two a group, two of its set's coordinator, and
+                                                 those that want to be */
     COPY_TASK_LIMIT = 2 * GROUP_LIMIT * COPY_COMMANDS,
     COPY_SERVER_LOGIN_MS = 10000,
 };
@@ -35,6 +37,11 @@ struct copy_server_user {
      * controller of the sending array has logged in. */
     void (*batch)(void *context, uint32_t group, int half, uint32_t handle, const uint8_t *bytes,
                   uint32_t length);
+    /* The coordinator of the group's set asks how the group is here now. */
+    void (*cut_state)(void *context, uint32_t group, struct cut_state *state);
+    /* A message of the coordinator's, answered like a batch. */
+    void (*cut)(void *context, uint32_t group, uint32_t handle, const uint8_t *bytes,
+                uint32_t length);
 };
 
 struct copy_server_counts {
@@ -72,7 +79,8 @@ struct copy_session {
     uint32_t group;
     int half;
     bool used, logged_in, ending;
-    bool held; /* it was told that this controller holds the group */
+    bool cuts; /* it is the coordinator of the group's set that comes, not the other array */
+    bool held; /* it was told that this controller holds the group, or leads it */
     char who[ADDRESS_TEXT_SIZE];
 };
 
@@ -111,6 +119,12 @@ void copy_server_answer(struct copy_server *server, uint32_t handle, bool good);
 
 /* This controller does not hold the group any more: who brings it goes to the other one. */
 void copy_server_leave(struct copy_server *server, uint32_t group);
+
+/* The same for the coordinator of its set: this controller does not lead the group any more. */
+void copy_server_leave_set(struct copy_server *server, uint32_t group);
+
+/* From where a controller of the set's coordinator is logged in; NULL: none is. */
+const char *copy_server_coordinator(const struct copy_server *server, uint32_t group);
 
 /* From where the controller `half` of the group's other array is logged in; NULL: it is not. */
 const char *copy_server_from(const struct copy_server *server, uint32_t group, int half);
