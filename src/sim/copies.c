@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WALL_BEGIN_S = 1700000000, REPLY_LIMIT_US = 60 * 1000 * 1000 };
+enum { WALL_BEGIN_S = 1700000000, REPLY_LIMIT_US = 60 * 1000 * 1000, PART_US = 30000 };
 
 struct way { /* a session */
     bool up, breaking, given_up;
@@ -60,6 +60,7 @@ struct copies {
     struct world *root;
     struct copies_rates rates;
     uint64_t heals_us[ARRAYS_LIMIT][ARRAYS_LIMIT]; /* nothing gets from this one to that before */
+    bool apart;                                    /* all that, for as long as this stands */
     uint64_t slow_until_us;
     uint64_t wire_free_us[ARRAYS_LIMIT][ARRAYS_LIMIT];
     uint32_t corrupt_next;
@@ -781,6 +782,23 @@ void copies_fault(struct world *root, enum fault_kind kind, uint8_t who)
     default:
         CHECK(false);
     }
+}
+
+void copies_part(struct copies *copies, bool apart)
+{
+    if (apart != copies->apart)
+        world_trace(copies->root,
+                    apart ? "nothing gets to the other sites" : "the other sites are heard again");
+    copies->apart = apart;
+    for (int s = 0; s < ARRAYS_LIMIT && apart; s++)
+        for (int t = 0; t < ARRAYS_LIMIT; t++)
+            copies->heals_us[s][t] =
+                max_u64(copies->heals_us[s][t], copies->root->now_us + PART_US);
+}
+
+bool copies_apart(const struct copies *copies)
+{
+    return copies->apart;
 }
 
 void copies_heal(struct copies *copies)

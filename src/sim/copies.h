@@ -51,5 +51,8 @@ uint8_t copies_holder(const struct world *world, uint8_t group, struct copy_stat
 /* What goes wrong on it. `who` is 0 or 1. */
 void copies_fault(struct world *root, enum fault_kind kind, uint8_t who);
 void copies_heal(struct copies *copies);
+/* Nothing gets from any site to another until it may again; to be said every 20 ms. */
+void copies_part(struct copies *copies, bool apart);
+bool copies_apart(const struct copies *copies);
 
 #endif

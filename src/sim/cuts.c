@@ -56,9 +56,17 @@ struct cut_group {
     uint64_t floor;   /* those that began before may be missing: a loss was accepted */
     uint64_t serial;  /* of built cycles */
     uint64_t changes; /* of what may be read there */
+    /* Of a set: */
+    uint64_t cut;        /* that the image is; 0: none */
+    uint64_t newest_cut; /* that it ever was */
+    uint64_t memory;     /* the second array's memory number, and how many common cuts there had */
+    uint64_t memory_since; /* been when it was a new one */
 };
 
 struct cuts {
+    struct world *root;
+    uint64_t common;       /* of a set: the newest cut that all images were of at one moment */
+    uint64_t common_count; /* so many were there */
     struct cut_group groups[TWINS_LIMIT];
     uint32_t group_count;
     uint64_t *shown; /* every sector that was ever shown, by its place and bytes: a hash */
@@ -143,6 +151,7 @@ struct cuts *cuts_create(struct world *root)
 {
     struct cuts *cuts = calloc(1, sizeof *cuts);
     CHECK(cuts != NULL);
+    cuts->root = root;
     cuts->group_count = root->twin_count;
     cuts->shown_room = 1 << 12;
     cuts->shown = calloc(cuts->shown_room, sizeof *cuts->shown);
@@ -505,6 +514,124 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     forget(group, term, cycle);
 }
 
+/* ---- a set: several images ---- */
+
+static bool is_copy_of_primary(const struct cut_group *group)
+{
+    const struct world *second = group->twin->site[1];
+    return second->closed[group->images[0].place[1]];
+}
+
+/* All images are of one cut: together they must be one, as each is by itself. */
+static void check_common(struct cuts *cuts)
+{
+    uint64_t cut = cuts->groups[0].cut, latest = 0;
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        const struct cut_group *group = &cuts->groups[g];
+        if (group->cut != cut || cut == 0 || !group->consistent || group->lost ||
+            !is_copy_of_primary(group))
+            return;
+        latest = max_u64(latest, group->latest);
+    }
+    if (cut == cuts->common)
+        return;
+    cuts->common = cut;
+    cuts->common_count++;
+    cuts->root->count.common_cuts++;
+    world_trace(cuts->root, "all copies are cut %" PRIu64, cut);
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        struct cut_group *group = &cuts->groups[g];
+        struct world *second = group->twin->site[1];
+        group->latest = latest;
+        look_at_due(second, group, false);
+        check_all(second, group);
+    }
+}
+
+/* What the second array of another member is known to have lost since all were at one cut. */
+static bool has_forgotten(const struct cuts *cuts, const struct cut_group *group,
+                          const struct copy_state *state)
+{
+    return state->memory != group->memory || group->memory_since == cuts->common_count;
+}
+
+/* A second array shows a cut: each other one shows it, or holds it. */
+static void check_held(struct world *world, const struct cut_group *shows)
+{
+    const struct cuts *cuts = world->cuts;
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        const struct cut_group *group = &cuts->groups[g];
+        struct world *second = group->twin->site[1];
+        struct copy_state state;
+        uint8_t holder = copies_holder(second, group->twin->group[1], &state);
+        if (group == shows || holder == 2 ||
+            array_group_role(second->controllers[holder].array, group->twin->group[1]) !=
+                GROUP_ROLE_RECEIVING ||
+            has_forgotten(cuts, group, &state) || !(state.flags & COPY_STATE_CONSISTENT))
+            continue;
+        if (state.cut < shows->cut && state.held_cut < shows->cut)
+            world_fail(second,
+                       "%c shows cut %" PRIu64 " of group %u and holds %" PRIu64
+                       ", but another second array shows cut %" PRIu64,
+                       world_letter(holder), state.cut, g, state.held_cut, shows->cut);
+    }
+}
+
+static void note_cut(struct world *world, uint8_t who, struct cut_group *group,
+                     const struct copy_state *state)
+{
+    struct cuts *cuts = world->cuts;
+    if (state->memory != group->memory) {
+        group->memory = state->memory;
+        group->memory_since = cuts->common_count;
+    }
+    uint64_t cut = state->promoted == group->promoted ? state->cut : 0;
+    if (cut == group->cut)
+        return;
+    group->cut = cut;
+    if (cut != 0 && cut <= group->newest_cut && !group->lost && !group->fresh)
+        world_fail(world, "%c shows cut %" PRIu64 " after cut %" PRIu64, world_letter(who), cut,
+                   group->newest_cut);
+    group->newest_cut = max_u64(group->newest_cut, cut);
+    if (cut != 0 && cut > cuts->common)
+        check_held(world, group);
+    check_common(cuts);
+}
+
+uint64_t cuts_common_count(const struct world *root)
+{
+    return root->cuts->common_count;
+}
+
+bool cuts_may_refuse(const struct world *root, uint64_t cut)
+{
+    const struct cuts *cuts = root->cuts;
+    for (uint32_t g = 0; g < cuts->group_count; g++) {
+        const struct cut_group *group = &cuts->groups[g];
+        struct copy_state state;
+        if (!copies_is_copy(group->twin->site[1], group->twin->group[1]))
+            continue; /* it has done so */
+        if (group->lost || group->blackout || !group->consistent || group->newest_cut == 0 ||
+            copies_holder(group->twin->site[1], group->twin->group[1], &state) == 2 ||
+            has_forgotten(cuts, group, &state))
+            return true;
+    }
+    return cut == 0;
+}
+
+void cuts_check_failover(struct world *root, uint64_t cut)
+{
+    for (uint32_t g = 0; g < root->cuts->group_count; g++) {
+        const struct cut_group *group = &root->cuts->groups[g];
+        if (group->cut != cut)
+            world_fail(group->twin->site[1],
+                       "group %u was failed over to cut %" PRIu64 ", but shows cut %" PRIu64, g,
+                       cut, group->cut);
+    }
+    if (root->cuts->common != cut && root->cuts->groups[0].consistent)
+        world_fail(root, "cut %" PRIu64 " was failed over to, and is no common one", cut);
+}
+
 void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
 {
     struct cut_group *group = group_of(world, index);
@@ -527,6 +654,8 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
     if (consistent && !group->consistent)
         world_fail(world, "%c says that the copy is consistent at cycle %" PRIu64 ", but it is not",
                    world_letter(who), state->promoted);
+    if (world->calls)
+        note_cut(world, who, group, state);
 }
 
 /* ---- what is seen there ---- */

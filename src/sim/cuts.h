@@ -44,6 +44,14 @@ void cuts_home(struct world *world, uint8_t group);
 /* What was promoted; whether each of its bytes is known. */
 uint64_t cuts_promoted(const struct world *world, uint8_t group, bool *known);
 
+/* Of a set: how often the images of all groups were of one cut. */
+uint64_t cuts_common_count(const struct world *root);
+/* Whether a second array may refuse to be failed over to the newest cut that any has promoted: one
+ * of them has lost what it held, or never had all. */
+bool cuts_may_refuse(const struct world *root, uint64_t cut);
+/* All were failed over to this cut. */
+void cuts_check_failover(struct world *root, uint64_t cut);
+
 /* The bytes of a volume of the group, after a clean stop. */
 void cuts_compare(struct world *world, uint8_t volume, const uint8_t *data);
 

@@ -23,6 +23,7 @@
 enum stage {
     STAGE_COPYING,   /* from the first site to the second */
     STAGE_LEAVING,   /* the copy is to be failed over */
+    STAGE_LEFT,      /* it was, and hosts wait until all of the set are */
     STAGE_AWAY,      /* hosts are at the second site, nothing is copied */
     STAGE_REVERSING, /* it is to be copied back */
     STAGE_BACK,      /* it is being copied back */
@@ -32,11 +33,13 @@ enum stage {
     STAGE_TURNING,   /* hosts are at home again, and it is to be copied again */
 };
 
+enum { REFUSALS = 30 }; /* until he does something else */
+
 /* What an EVENT_SITES says besides. */
 enum { SITE_NOW = 1 };
 
-static const char *const stage_name[] = {"copying",  "leaving",  "away",   "reversing", "back",
-                                         "draining", "stopping", "homing", "turning"};
+static const char *const stage_name[] = {"copying", "leaving",  "left",     "away",   "reversing",
+                                         "back",    "draining", "stopping", "homing", "turning"};
 
 struct site_group {
     enum stage stage;
@@ -66,7 +69,10 @@ struct sites {
     bool goes_home;
     struct copies_rates rates;
     struct calls_rates calls;
-    uint64_t lose_by_us; /* a site is due to be lost, and will be by then; 0: it is not */
+    uint64_t cut; /* that the set is failed over to */
+    bool cut_known, forced;
+    uint64_t common_before; /* common cuts when the faults stopped */
+    uint64_t lose_by_us;    /* a site is due to be lost, and will be by then; 0: it is not */
 };
 
 static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
@@ -176,7 +182,8 @@ static void draw_second(struct sites *sites, struct world *second)
         second->disks[s].size = 0;
     config->volume_count = 0;
     config->slot_count = (uint32_t)PICK(draw, 128, 256, 512, 1024);
-    bool far = sites->rates.latency_us >= 25000; /* with little room that would take hours */
+    bool far = sites->rates.latency_us >= 25000 ||
+               sites->set != SET_NONE; /* with little room that would take hours */
     if (far)
         config->slot_count = 1024;
     config->group_count = 0;
@@ -271,6 +278,15 @@ static void draw_set(struct sites *sites, struct world *root)
     uint32_t hold_ms = (uint32_t)PICK(draw, 5, 20, 50, 50, 200);
     struct world *primary[2] = {root, root->next->next};
     for (uint8_t m = 0; m < 2; m++) {
+        struct array_config *config = &primary[m]->config;
+        for (uint32_t v = 0; v < config->volume_count; v++) /* soon copied */
+            config->volumes[v].size_bytes =
+                min_u64(config->volumes[v].size_bytes, 64 * PAGE_SIZE_BYTES);
+        config->slot_count = max_u32(config->slot_count, (uint32_t)PICK(draw, 256, 1024));
+        uint32_t high = config->slot_count * config->dirty_high_percent / 100;
+        config->groups[0].budget_pages = (config->slot_count - high) / 2;
+        config->groups[0].room_pages = room_of(config);
+        config->groups[0].base_pages = 256;
         struct group_set *set = &primary[m]->config.groups[0].set;
         *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
         memcpy(set->id, "one of two sets.", sizeof set->id);
@@ -473,7 +489,8 @@ void sites_print(const struct world *first)
 
 /* ---- the operator ---- */
 
-static bool asks(struct world *world, uint8_t index, enum group_action action, bool force)
+static bool asks_cut(struct world *world, uint8_t index, enum group_action action, uint64_t cut,
+                     bool force)
 {
     struct site_group *group = &world->sites->groups[index];
     uint8_t first_try = (uint8_t)generator_below(&world->chaos, 2);
@@ -493,12 +510,21 @@ static bool asks(struct world *world, uint8_t index, enum group_action action, b
         group->action = action;
         group->asked_who = who;
         group->asked_incarnation = controller->incarnation;
-        array_operator_group(controller->array, world_clock(world, who), group->handle,
-                             world_group(world, index), action, force);
+        uint8_t number = world_group(world, index);
+        uint64_t clock = world_clock(world, who);
+        if (action == GROUP_FAILOVER && cut != 0)
+            array_operator_failover(controller->array, clock, group->handle, number, cut, force);
+        else
+            array_operator_group(controller->array, clock, group->handle, number, action, force);
         world_touch(world, who);
         return true;
     }
     return false;
+}
+
+static bool asks(struct world *world, uint8_t index, enum group_action action, bool force)
+{
+    return asks_cut(world, index, action, 0, force);
 }
 
 static bool waits(const struct site_group *group)
@@ -574,6 +600,25 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
     return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
 }
 
+/* Hosts go on when every second array of the set has done it. */
+static void set_has_left(struct world *root)
+{
+    struct sites *sites = root->sites;
+    for (uint8_t g = 0; g < sites->group_count; g++)
+        if (sites->groups[g].stage != STAGE_LEFT)
+            return;
+    if (sites->forced)
+        root->count.forced_failovers++;
+    else
+        cuts_check_failover(root, sites->cut);
+    root->count.common_failovers += !sites->forced;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        hosts_move(root->twins[g].site[1], g, false);
+        stage_is(root, g, STAGE_AWAY, sites->away_us);
+    }
+    copies_part(root->copies, false);
+}
+
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply)
 {
     struct sites *sites = world->sites;
@@ -593,6 +638,11 @@ void sites_on_reply(struct world *world, uint8_t who, const struct operator_repl
         }
         switch (group->stage) {
         case STAGE_LEAVING:
+            if (sites->set != SET_NONE) {
+                stage_is(world, g, STAGE_LEFT, 1);
+                set_has_left(world->root);
+                break;
+            }
             hosts_move(second, g, false);
             stage_is(world, g, STAGE_AWAY, sites->away_us);
             break;
@@ -648,6 +698,50 @@ static bool is_whole(const struct world *world)
            world->controllers[0].role == ROLE_PAIRED && world->controllers[1].role == ROLE_PAIRED;
 }
 
+/* The newest cut that any second array of the set has promoted, when all can be asked. */
+static bool read_cut(struct world *root)
+{
+    struct sites *sites = root->sites;
+    sites->cut = 0;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        const struct twin *twin = &root->twins[g];
+        struct copy_state state;
+        if (copies_holder(twin->site[1], twin->group[1], &state) == 2)
+            return false;
+        sites->cut = max_u64(sites->cut, state.cut);
+    }
+    sites->cut_known = true;
+    world_trace(root, "the set is to be failed over to cut %" PRIu64, sites->cut);
+    return true;
+}
+
+/* All go to the same cut. When one refuses again and again, what it has is taken by force. */
+static void leave_set(struct world *root, uint8_t index)
+{
+    struct sites *sites = root->sites;
+    struct site_group *group = &sites->groups[index];
+    struct world *second = root->twins[index].site[1];
+    if (!sites->cut_known && !read_cut(root) && ++group->refusals < REFUSALS)
+        return;
+    if (group->refusals < REFUSALS && sites->cut != 0) {
+        asks_cut(second, index, GROUP_FAILOVER, sites->cut, group->refusals > 0);
+        return;
+    }
+    if (!cuts_may_refuse(root, sites->cut))
+        world_fail(second, "cut %" PRIu64 " is refused: %.150s", sites->cut, group->said);
+    sites->forced = true;
+    asks(second, index, GROUP_FAILOVER, true);
+}
+
+/* Of a set all, or none. */
+static bool goes_home(const struct world *root, uint8_t index)
+{
+    bool lost = root->twins[index].site[0]->destroyed;
+    for (uint8_t g = 0; g < root->twin_count && root->sites->set != SET_NONE; g++)
+        lost = lost || root->twins[g].site[0]->destroyed;
+    return !lost && root->sites->goes_home;
+}
+
 static void look_at(struct world *root, uint8_t index)
 {
     struct sites *sites = root->sites;
@@ -667,10 +761,15 @@ static void look_at(struct world *root, uint8_t index)
     }
     switch (group->stage) {
     case STAGE_LEAVING:
-        asks(second, index, GROUP_FAILOVER, group->refusals > 0);
+        if (sites->set != SET_NONE)
+            leave_set(root, index);
+        else
+            asks(second, index, GROUP_FAILOVER, group->refusals > 0);
+        break;
+    case STAGE_LEFT:
         break;
     case STAGE_AWAY:
-        if (!first->destroyed && sites->goes_home)
+        if (goes_home(root, index))
             stage_is(first, index, STAGE_REVERSING, 1);
         break;
     case STAGE_REVERSING:
@@ -735,6 +834,8 @@ void sites_on_turn(struct world *world, const struct event *event)
     }
     if (event->index == SITE_NOW)
         return;
+    if (copies_apart(world->copies))
+        copies_part(world->copies, true);
     for (uint8_t g = 0; g < sites->group_count; g++)
         if (world->now_us >= sites->groups[g].next_us)
             look_at(world, g);
@@ -784,6 +885,8 @@ void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
         destroy(world);
     else if (who == 0)
         lose_primaries(world);
+    if (sites->set != SET_NONE) /* what lives there is out of reach, or the operator sees to it */
+        copies_part(world->copies, true);
     for (uint8_t g = 0; g < sites->group_count; g++)
         if (sites->groups[g].stage == STAGE_COPYING)
             stage_is(world, g, STAGE_LEAVING, sites->leave_us);
@@ -797,6 +900,7 @@ void sites_heal(struct world *first)
         calls_heal(first->calls);
     sites->lose_by_us = 0;
     sites->site_after = UINT64_MAX;
+    sites->common_before = cuts_common_count(first);
     for (uint8_t g = 0; g < sites->group_count; g++)
         sites->groups[g].next_us = min_u64(sites->groups[g].next_us, first->now_us + 200000);
 }
@@ -825,16 +929,19 @@ uint64_t sites_rest_us(const struct world *first)
 bool sites_resting(const struct world *first)
 {
     const struct sites *sites = first->sites;
+    bool copying = true;
     for (uint8_t g = 0; g < sites->group_count; g++) {
         const struct site_group *group = &sites->groups[g];
         const struct world *from = first->twins[g].site[0];
-        bool stays = group->stage == STAGE_AWAY && (from->destroyed || !sites->goes_home);
+        bool stays = group->stage == STAGE_AWAY && !goes_home(first, g);
         if (waits(group) || (group->stage != STAGE_COPYING && !stays))
             return false;
         if (group->stage == STAGE_COPYING && !has_caught_up(from, g))
             return false;
+        copying = copying && group->stage == STAGE_COPYING;
     }
-    return true;
+    bool cuts = sites->set != SET_NONE && copying; /* they go on */
+    return !cuts || cuts_common_count(first) > sites->common_before;
 }
 
 static size_t describe_at(const struct world *world, uint8_t twin, char *text, size_t size)
