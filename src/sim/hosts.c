@@ -79,7 +79,8 @@ enum {
     REPLACED_LIMIT = 1024,
     GHOST_LIMIT = 64,
     EARLY_LIMIT = 256,
-    COMPARE_MOST = 5 * 4096
+    COMPARE_MOST = 5 * 4096,
+    CHAIN_SLOTS = 2,
 };
 
 /* A request whose host has left: nobody waits for it, but it may still have its effect. */
@@ -97,7 +98,8 @@ struct replaced {
 
 struct hosts {
     uint32_t host_count, slot_count;
-    struct host hosts[HOST_LIMIT];
+    uint32_t chain_first, chain_count; /* of a set: slots */
+    struct host hosts[HOST_LIMIT + 1]; /* the last one: see create_chain() */
     struct slot slots[SLOT_LIMIT + 1]; /* the last one reads everything at the end */
     uint32_t in_flight[2];
     struct replaced replaced[REPLACED_LIMIT]; /* what the latest COMPARE AND WRITEs replaced */
@@ -160,6 +162,38 @@ static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us
         world_event(world, at_us, EVENT_HOST, 2, (uint32_t)(slot - world->hosts->slots), 0);
 }
 
+static void calm_host(struct world *world, struct host *host)
+{
+    static const uint64_t thinks[] = {1000, 5000, 20000};
+    host->depth = min_u32(host->depth, 4);
+    host->think_us =
+        max_u64(host->think_us, thinks[generator_below(&world->draw, ARRAY_LENGTH(thinks))]);
+}
+
+/* Of a set: a host with volumes of all primary arrays, whose every write follows from the one
+ * before it, at another array. It is the same host at each of them: a slot here goes on there. */
+static void create_chain(struct world *world)
+{
+    struct hosts *hosts = world->hosts;
+    struct generator *draw = &world->draw;
+    struct host *host = &hosts->hosts[HOST_LIMIT];
+    static const uint64_t thinks[] = {1, 20, 200};
+    draw_host(world, host);
+    host->think_us = thinks[generator_below(draw, ARRAY_LENGTH(thinks))];
+    host->op_weight[HOST_WRITE] = 400;
+    host->only_volume = NO_INDEX;
+    host->gives_up = false;
+    host->leaves_percent = 0;
+    hosts->chain_first = hosts->slot_count;
+    while (hosts->chain_count < CHAIN_SLOTS && hosts->slot_count < SLOT_LIMIT) {
+        struct slot *slot = &hosts->slots[hosts->slot_count++];
+        slot->host = HOST_LIMIT;
+        hosts->chain_count++;
+        if (world == world->root)
+            turn_at(world, slot, world->now_us + generator_below(draw, 20000));
+    }
+}
+
 void hosts_create(struct world *world)
 {
     struct hosts *hosts = calloc(1, sizeof *hosts);
@@ -169,6 +203,8 @@ void hosts_create(struct world *world)
     for (uint32_t h = 0; h < hosts->host_count; h++) {
         struct host *host = &hosts->hosts[h];
         draw_host(world, host);
+        if (world->calls) /* a life has many cuts */
+            calm_host(world, host);
         for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
             struct slot *slot = &hosts->slots[hosts->slot_count];
             slot->host = h;
@@ -176,6 +212,8 @@ void hosts_create(struct world *world)
             hosts->slot_count++;
         }
     }
+    if (world->calls && !world->second)
+        create_chain(world);
     const struct listing *replay = world->options.replay;
     if (replay)
         hosts->slot_count = SLOT_LIMIT;
@@ -183,6 +221,19 @@ void hosts_create(struct world *world)
         if (replay->lines[i].kind == LISTING_HOST && replay->lines[i].array == world->number)
             world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
                         replay->lines[i].slot % SLOT_LIMIT, i + 1);
+}
+
+/* A slot's next turn: at which array. */
+static void next_turn(struct world *world, const struct slot *slot, uint64_t at_us)
+{
+    const struct hosts *hosts = world->hosts;
+    uint32_t place = (uint32_t)(slot - hosts->slots) - hosts->chain_first;
+    bool chained = hosts->chain_count > 0 && slot->host == HOST_LIMIT && !slot->again &&
+                   !world->options.replay && slot != &hosts->slots[SLOT_LIMIT];
+    struct world *to = world;
+    while (chained && (to == world || to->second || place >= to->hosts->chain_count))
+        to = to->next ? to->next : to->root;
+    turn_at(to, chained ? &to->hosts->slots[to->hosts->chain_first + place] : slot, at_us);
 }
 
 void hosts_destroy(struct world *world)
@@ -624,7 +675,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         wait_us += world_between(&world->traffic, 1000, 8000) << min_u32(slot->refusals, 5);
         slot->refusals++;
     }
-    turn_at(world, slot, world->now_us + wait_us);
+    next_turn(world, slot, world->now_us + wait_us);
 }
 
 static void submit(struct world *world, struct slot *slot)
@@ -731,7 +782,7 @@ static void replay_turn(struct world *world, const struct listing_line *line)
     if (slot->waiting || !controller->running || controller->paused ||
         hosts->in_flight[line->who] >= world->config.request_limit)
         return;
-    slot->host = line->host % HOST_LIMIT;
+    slot->host = line->host % (HOST_LIMIT + 1);
     slot->target = line->who;
     slot->request = *request;
     slot->out_of_range = line->outside;
