@@ -678,9 +678,13 @@ void copies_look(struct world *world, uint8_t who)
         if (role == GROUP_ROLE_PRIMARY)
             continue;
         array_copy_state(world->controllers[who].array, g, &state);
-        /* A promotion that was under way ends before the failover does. */
-        if (role == GROUP_ROLE_FAILED_OVER ? state.promoted > cuts_promoted(world, g, &known)
-                                           : state.flags & COPY_STATE_HERE)
+        /* A promotion that was under way ends before the failover does, or the move. */
+        bool owner =
+            array_owner(world->controllers[who].array, world->config.groups[g].volumes[0]) == 1;
+        bool late = (role == GROUP_ROLE_FAILED_OVER || owner) &&
+                    state.promoted > cuts_promoted(world, g, &known);
+        bool here = role != GROUP_ROLE_FAILED_OVER && state.flags & COPY_STATE_HERE;
+        if (late || here)
             cuts_state(world, who, g, &state);
     }
     for (uint32_t i = 0; i < copies->room; i++) {
