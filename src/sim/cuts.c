@@ -40,9 +40,10 @@ struct image {
 struct cut_group {
     bool may_go_back; /* the other site has lost what it had acknowledged */
     bool blackout;    /* both controllers there were without memory since it was last asked */
-    bool forward; /* from one consistent image to the next: marked pages may have been read late */
-    bool forked;  /* a site that hosts had written to receives: it has what nobody knows here */
-    bool fresh;   /* the copy goes another way since a failover: cycles count anew */
+    bool forward;  /* from one consistent image to the next: marked pages may have been read late */
+    bool forked;   /* a site that hosts had written to receives: it has what nobody knows here */
+    bool fresh;    /* the copy goes another way since a failover: cycles count anew */
+    bool hosts_at; /* which site's they are: the first one's, or the second one's */
     uint32_t image_count;
     struct image *images;
     struct sent *sent;
@@ -499,8 +500,8 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
 {
     struct cut_group *group = &world->cuts->groups[index];
     bool consistent = state->flags & COPY_STATE_CONSISTENT;
-    if (!world->closed[group->images[0].place[world->second]])
-        return; /* hosts write here now */
+    if (group->hosts_at == world->second)
+        return; /* hosts write here now, or wait until they may write at home again */
     if (state->promoted < group->promoted) {
         bool forgot = group->blackout && !consistent;
         if (!group->lost && !group->fresh && !forgot)
@@ -556,6 +557,13 @@ void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t l
                            "promoted cycle has ever shown there (cycle %" PRIu64 ")",
                            sector + i, v, group->promoted);
     }
+}
+
+bool cuts_is_original(const struct world *world, uint8_t volume)
+{
+    struct cut_group *group = NULL;
+    return world->cuts == NULL || find(world, volume, &group) == NULL ||
+           group->hosts_at == world->second;
 }
 
 uint64_t cuts_count(const struct world *world, uint8_t volume)
@@ -619,7 +627,7 @@ static void begin_anew(struct world *world, struct cut_group *group)
 void cuts_blackout(struct world *world)
 {
     for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world->closed[world->cuts->groups[g].images[0].place[world->second]])
+        if (world->cuts->groups[g].hosts_at != world->second)
             world->cuts->groups[g].blackout = true;
 }
 
@@ -629,7 +637,7 @@ void cuts_loss(struct world *world)
         return;
     for (uint32_t g = 0; g < world->cuts->group_count; g++) {
         struct cut_group *group = &world->cuts->groups[g];
-        if (!world->closed[group->images[0].place[world->second]]) {
+        if (group->hosts_at == world->second) {
             begin_anew(world, group); /* hosts' writes are lost */
             group->may_go_back = true;
             continue;
@@ -653,6 +661,7 @@ void cuts_home(struct world *world, uint8_t index)
     begin_anew(world, group);
     group->fresh = group->forked = true;
     group->consistent = false;
+    group->hosts_at = world->second;
     while (group->sent) {
         struct sent *sent = group->sent;
         group->sent = sent->next;

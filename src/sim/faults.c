@@ -173,7 +173,8 @@ static void accept_loss(struct world *world, uint8_t who)
     if (lost) {
         bool volumes[VOLUME_LIMIT] = {false};
         for (uint32_t v = 0; v < world->config.volume_count; v++)
-            volumes[world->oracle_volume[v]] = !world->closed[v];
+            if (cuts_is_original(world, (uint8_t)v))
+                volumes[world->oracle_volume[v]] = true;
         oracle_accept_loss(world->oracle, volumes);
         cuts_loss(world);
         world->loss_epoch = world->record.epoch + 1;

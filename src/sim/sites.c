@@ -416,18 +416,22 @@ static void stage_is(struct world *world, uint8_t index, enum stage stage, uint6
     world_trace(first, "group %u is %s", index, stage_name[stage]);
 }
 
-/* He has asked before, and did not hear the answer. */
+/* He has asked before, and did not hear the answer. What one controller alone knows, and goes out
+ * with, is not done: the one that holds the group says it. */
 static bool is_done(const struct site_group *group, uint8_t index)
 {
-    enum group_role role =
-        array_group_role(group->asked->controllers[group->asked_who].array, index);
+    struct copy_state state;
+    uint8_t holder = copies_holder(group->asked, index, &state);
+    if (holder == 2 || group->refusals == 0)
+        return false;
+    enum group_role role = array_group_role(group->asked->controllers[holder].array, index);
     switch (group->stage) {
     case STAGE_LEAVING:
     case STAGE_HOMING:
-        return group->refusals > 0 && role == GROUP_ROLE_FAILED_OVER;
+        return role == GROUP_ROLE_FAILED_OVER;
     case STAGE_REVERSING:
     case STAGE_TURNING:
-        return group->refusals > 0 && role == GROUP_ROLE_PRIMARY;
+        return role == GROUP_ROLE_PRIMARY;
     default:
         return false;
     }
