@@ -71,38 +71,34 @@ const char *copy_tls(struct tls_context **context, const struct config_group *gr
     return tls_context_make(context, &files, peer, why);
 }
 
-void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes)
+static void put_cdb(uint8_t cdb[16], uint8_t operation, uint8_t buffer_id, uint32_t length_bytes)
 {
     memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_WRITE_BUFFER;
+    cdb[0] = operation;
     cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_BATCH;
+    cdb[2] = buffer_id;
     put_u24(cdb + 6, length_bytes);
+}
+
+void copy_cdb_batch(uint8_t cdb[16], uint32_t length_bytes)
+{
+    put_cdb(cdb, COPY_OP_WRITE_BUFFER, COPY_BUFFER_BATCH, length_bytes);
 }
 
 void copy_cdb_packed(uint8_t cdb[16], uint32_t length_bytes, uint32_t batch_bytes)
 {
-    copy_cdb_batch(cdb, length_bytes);
-    cdb[2] = COPY_BUFFER_PACKED;
+    put_cdb(cdb, COPY_OP_WRITE_BUFFER, COPY_BUFFER_PACKED, length_bytes);
     put_u24(cdb + 3, batch_bytes);
 }
 
 void copy_cdb_state(uint8_t cdb[16])
 {
-    memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_READ_BUFFER;
-    cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_STATE;
-    put_u24(cdb + 6, COPY_STATE_SIZE);
+    put_cdb(cdb, COPY_OP_READ_BUFFER, COPY_BUFFER_STATE, COPY_STATE_SIZE);
 }
 
 void copy_cdb_layout(uint8_t cdb[16])
 {
-    memset(cdb, 0, 16);
-    cdb[0] = COPY_OP_READ_BUFFER;
-    cdb[1] = COPY_MODE_DATA;
-    cdb[2] = COPY_BUFFER_LAYOUT;
-    put_u24(cdb + 6, COPY_LAYOUT_BYTES);
+    put_cdb(cdb, COPY_OP_READ_BUFFER, COPY_BUFFER_LAYOUT, COPY_LAYOUT_BYTES);
 }
 
 /* ---- the layout: found out when the identities differ ---- */
