@@ -170,6 +170,14 @@ bool sender_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t
     return true;
 }
 
+uint64_t sender_range_pages(const struct sender *sender)
+{
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < SENDER_RANGES; i++)
+        pages += sender->ranges[i].cycle != 0 ? sender->ranges[i].count : 0;
+    return pages;
+}
+
 void sender_unpin(struct sender *sender, uint32_t slot)
 {
     if (!pins_has(sender->pins, slot))

@@ -151,6 +151,8 @@ bool sender_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t
 
 /* The slot's page was discarded in the open cycle: nothing of it is to be sent. */
 void sender_unpin(struct sender *sender, uint32_t slot);
+/* In ranges, of both halves, that wait for the second array. */
+uint64_t sender_range_pages(const struct sender *sender);
 
 /* The volume has begun to change hands, or has; every record of it from now on counts as newer. */
 void sender_moved(struct sender *sender, uint8_t volume);

@@ -12,6 +12,7 @@
 #include "sim/cuts.h"
 #include "sim/draw.h"
 #include "sim/faults.h"
+#include "sim/focus.h"
 #include "sim/hosts.h"
 
 #include <inttypes.h>
@@ -151,6 +152,9 @@ static void draw_second(struct sites *sites, struct world *first)
     if (far)
         config->slot_count = 1024;
     config->group_count = first->config.group_count;
+    bool roomy = focus_roomy(second);
+    if (roomy)
+        config->slot_count = 1024;
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     make_room(config);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
@@ -166,8 +170,8 @@ static void draw_second(struct sites *sites, struct world *first)
         there->side = GROUP_SECOND;
         there->budget_pages = most;
         uint32_t room = room_of(config);
-        there->room_pages =
-            (uint32_t)PICK(draw, room, room, far ? room : max_u32(room / 4, COPY_ROOM_LEAST));
+        there->room_pages = (uint32_t)PICK(
+            draw, room, room, far || roomy ? room : max_u32(room / 4, COPY_ROOM_LEAST));
         for (uint32_t i = 0; i < here->volume_count; i++) {
             there->volumes[i] = (uint8_t)config->volume_count;
             add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
@@ -250,7 +254,9 @@ void sites_draw(struct world *first)
     second->sites = sites;
     second->cell_bytes = first->cell_bytes;
     draw_way(sites, first);
+    focus_draw(first, &sites->rates);
     draw_groups(sites, first);
+    focus_draw_groups(first);
     draw_second(sites, first);
 }
 
@@ -277,6 +283,7 @@ void sites_destroy(struct world *first)
 {
     copies_destroy(first->copies);
     cuts_destroy(first->cuts);
+    focus_destroy(first);
     free(first->sites);
 }
 
@@ -342,6 +349,7 @@ void sites_print(const struct world *first)
     if (sites->site_after != UINT64_MAX)
         printf("after %" PRIu64 " requests the first site is %s\n", sites->site_after,
                sites->site_how ? "given up" : "lost");
+    focus_print(first);
 }
 
 /* ---- the operator ---- */
@@ -505,7 +513,7 @@ static bool has_caught_up(const struct world *from, uint8_t index)
         array_status(controller->array, world_clock(from, w), &status);
         const struct group_status *group = &status.groups[index];
         bool runs = group->state == GROUP_COPYING || group->state == GROUP_SYNCING;
-        if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 ||
+        if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 || group->range_pages > 0 ||
             group->marked_regions > 0)
             return false;
     }
@@ -589,7 +597,8 @@ void sites_on_turn(struct world *world, const struct event *event)
     bool due = world->count.completed >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
-        faults_happen(world, FAULT_SITE, sites->site_how);
+        if (!focus_takes_site(world, sites->site_how))
+            faults_happen(world, FAULT_SITE, sites->site_how);
     }
     for (uint8_t g = 0; g < sites->group_count; g++)
         if (world->now_us >= sites->groups[g].next_us)

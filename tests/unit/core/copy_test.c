@@ -208,10 +208,13 @@ static void discarded_pages_are_zero_there_too(void **state)
     uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
     settle();
     assert_ok(trim);
+    assert_int_equal(group_of(A)->range_pages, 30); /* nobody may believe that all is there */
+    assert_int_equal(group_of(B)->range_pages, 30);
     write_now(A, V_A, 6 * PAGE, PAGE, 0x83);
     pass_ms(10);
     second.hold_answers = false;
     pass_ms(50);
+    assert_int_equal(group_of(A)->range_pages + group_of(B)->range_pages, 0);
     assert_shows(0, 0, 4, 0x82);
     assert_shows(0, 4, 2, 0);
     assert_shows(0, 6, 1, 0x83);
