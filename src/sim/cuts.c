@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "sim/copies.h"
+#include "sim/focus.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -513,8 +514,10 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
     if (group->blackout && !consistent)
         doubt_all(group);
     group->blackout = false;
-    if (state->promoted > group->promoted)
+    if (state->promoted > group->promoted) {
         promote(world, group, state);
+        focus_at(world, who, MOMENT_PROMOTED);
+    }
     if (consistent && !group->consistent)
         world_fail(world, "%c says that the copy is consistent at cycle %" PRIu64 ", but it is not",
                    world_letter(who), state->promoted);

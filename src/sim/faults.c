@@ -11,6 +11,7 @@
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/disks.h"
+#include "sim/focus.h"
 #include "sim/listing.h"
 #include "sim/hosts.h"
 #include "sim/ships.h"
@@ -31,8 +32,9 @@ const char *const fault_name[FAULT_COUNT] = {
 enum {
     SILENCE = 1000,
     POWER_AFTER_DEATH,
-    LISTED,      /* a line of a replay */
-    ONCE = 2000, /* and a kind: it happens once more than planned */
+    LISTED,       /* a line of a replay */
+    ONCE = 2000,  /* and a kind: it happens once more than planned */
+    AIMED = 3000, /* and twice a kind, and whom it strikes */
 };
 
 /* The fixed run of a fault test: one of each thing that a pair goes through. */
@@ -431,6 +433,11 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
     }
 }
 
+void faults_aim(struct world *world, enum fault_kind kind, uint8_t who, uint64_t after_us)
+{
+    world_event(world, world->now_us + after_us, EVENT_FAULT, 2, AIMED + kind * 2u + who, 0);
+}
+
 void faults_on_role(struct world *world, uint8_t who)
 {
     struct generator *chaos = &world->chaos;
@@ -496,6 +503,12 @@ void faults_on_fault(struct world *world, const struct event *event)
         faults_happen(world, FAULT_POWER, 0);
     if (event->index >= SILENCE && event->index < ONCE)
         return;
+    if (event->index >= AIMED) {
+        uint32_t aim = event->index - AIMED;
+        if (!world->healing)
+            faults_happen(world, (enum fault_kind)(aim / 2), aim % 2);
+        return;
+    }
     if (event->index >= ONCE) {
         if (!world->healing)
             faults_happen(world, (enum fault_kind)(event->index - ONCE),

@@ -253,6 +253,7 @@ struct statistics {
 
 struct copies;
 struct cuts;
+struct focus;
 struct hosts;
 struct listing;
 struct sites;
@@ -266,6 +267,7 @@ struct world {
     struct sites *sites;   /* what the operator does with both */
     struct copies *copies; /* the long way; of both worlds */
     struct cuts *cuts;     /* of both */
+    struct focus *focus;   /* of both, or NULL */
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;
