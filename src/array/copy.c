@@ -596,6 +596,7 @@ void copy_status(const struct array *array, struct array_status *status)
                                       .confirmed_wall_us = group->confirmed_wall_us,
                                       .pinned_pages = sender->pinned,
                                       .tagged_pages = tagged,
+                                      .range_pages = sender_range_pages(sender),
                                       .marked_regions = regions_left(&sender->regions),
                                       .cuts = group->cuts,
                                       .falls = group->falls,

@@ -100,6 +100,7 @@ struct group_status {
                                    as this controller knows */
     uint64_t pinned_pages;      /* of this controller, that wait for the second array */
     uint64_t tagged_pages;      /* of the peer */
+    uint64_t range_pages;       /* in discarded ranges of both that wait for it */
     uint64_t marked_regions, region_count; /* that may differ; all there are */
     uint64_t marked_pages;                 /* in them, at most */
     uint64_t cuts, falls, restarts, batches, resends, refused;

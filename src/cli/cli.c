@@ -535,26 +535,30 @@ static int run_status(const struct call *call)
     return result;
 }
 
+/* Asks one controller after the other until one agrees: either finds out which of them it concerns.
+ * NULL for a request: what the user named cannot be a name. Takes the request. */
+static int ask_either(const struct call *call, json_t *request)
+{
+    struct targets targets;
+    int result = CLI_FAILED;
+    if (!request)
+        return usage(call->command, "not a name", call->names[0]);
+    int found = find_targets(call, &targets);
+    for (uint32_t i = 0; found == CLI_DONE && i < targets.count && result != CLI_DONE; i++) {
+        bool reached;
+        result = ask_and_print(call, &targets, i, json_incref(request), &reached);
+    }
+    json_decref(request);
+    return found == CLI_DONE ? result : found;
+}
+
 static int run_move(const struct call *call)
 {
     const char *to = call->names[1];
     if (strcmp(to, "a") != 0 && strcmp(to, "b") != 0)
         return usage(call->command, "a volume moves to a or b, not to", to);
-    struct targets targets;
-    int result = find_targets(call, &targets);
-    if (result != CLI_DONE)
-        return result;
-    /* The owner moves a volume; without knowing which that is, the first that agrees is enough. */
-    result = CLI_FAILED;
-    for (uint32_t i = 0; i < targets.count && result != CLI_DONE; i++) {
-        json_t *request =
-            json_pack("{ssssss}", "command", "move", "volume", call->names[0], "to", to);
-        if (!request)
-            return usage(call->command, "not the name of a volume", call->names[0]);
-        bool reached;
-        result = ask_and_print(call, &targets, i, request, &reached);
-    }
-    return result;
+    return ask_either(call,
+                      json_pack("{ssssss}", "command", "move", "volume", call->names[0], "to", to));
 }
 
 static int run_stop(const struct call *call)
@@ -591,26 +595,14 @@ static int run_accept_loss(const struct call *call)
     return ask_and_print(call, &targets, 0, request, &reached);
 }
 
-/* Either controller tells the other: the first that takes it is enough. */
 static int run_group(const struct call *call)
 {
-    struct targets targets;
     const char *action = strchr(call->command->words, ' ') + 1;
-    int result = find_targets(call, &targets);
-    if (result != CLI_DONE)
-        return result;
-    result = CLI_FAILED;
-    for (uint32_t i = 0; i < targets.count && result != CLI_DONE; i++) {
-        json_t *request =
-            json_pack("{ssssss}", "command", "group", "group", call->names[0], "action", action);
-        if (!request)
-            return usage(call->command, "not the name of a group", call->names[0]);
-        if (call->force)
-            json_object_set_new(request, "force", json_true());
-        bool reached;
-        result = ask_and_print(call, &targets, i, request, &reached);
-    }
-    return result;
+    json_t *request =
+        json_pack("{ssssss}", "command", "group", "group", call->names[0], "action", action);
+    if (request && call->force)
+        json_object_set_new(request, "force", json_true());
+    return ask_either(call, request);
 }
 
 /* Takes what is not a group of that name away; false when nothing is left of several. */

@@ -65,6 +65,14 @@ bool sender_frozen(const struct sender *sender, uint32_t slot)
            !MISTAKE(copy_writes_frozen);
 }
 
+/* These pages may differ, and whoever closes the open cycle is to know that it happened in it. */
+static void mark(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count)
+{
+    regions_mark(&sender->regions, volume, page, count);
+    if (sender->mode == SENDER_CYCLES)
+        cycle_of(sender, sender->open)->marked = true;
+}
+
 static void pin_slot(struct sender *sender, struct sender_cycle *cycle, uint32_t slot, bool tag)
 {
     struct pin *pin = pins_at(sender->pins, slot);
@@ -80,7 +88,7 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
     CHECK(sender->drain == DRAIN_NONE);
     CHECK(volume < sender->config.volume_count);
     if (sender->mode == SENDER_BITMAP) {
-        regions_mark(&sender->regions, volume, page, 1);
+        mark(sender, volume, page, 1);
         return 0;
     }
     CHECK(!sender_frozen(sender, slot));
@@ -133,7 +141,7 @@ static void keep_part(struct sender *sender, const struct sender_range *whole, u
     if (sender->range_count[part.tag] < 2 * COPY_RANGES)
         place_range(sender, &part);
     else
-        regions_mark(&sender->regions, part.volume, first, end - first);
+        mark(sender, part.volume, first, end - first);
 }
 
 /* The own table takes COPY_RANGES and, after a takeover, as many again that were the peer's; so
@@ -158,8 +166,16 @@ bool sender_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t
     CHECK(volume < sender->config.volume_count);
     if (sender->mode == SENDER_CYCLES)
         return add_range(sender, volume, page, count, sender->open, false);
-    regions_mark(&sender->regions, volume, page, count);
+    mark(sender, volume, page, count);
     return true;
+}
+
+uint64_t sender_range_pages(const struct sender *sender)
+{
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < SENDER_RANGES; i++)
+        pages += sender->ranges[i].cycle != 0 ? sender->ranges[i].count : 0;
+    return pages;
 }
 
 void sender_unpin(struct sender *sender, uint32_t slot)
@@ -215,12 +231,11 @@ void sender_moved(struct sender *sender, uint8_t volume)
     sender->generation[volume]++;
     if (sender->mode == SENDER_BITMAP)
         return;
-    /* Of a cycle that the other half closed after it gave the volume away, and this one before it
-     * had it, nobody has said that no marked region was left. */
     for (uint64_t number = sender->confirmed + 1;
          number <= sender->open && !MISTAKE(copy_move_vouched); number++) {
-        cycle_of(sender, number)->moved = true;
-        cycle_of(sender, number)->done = false;
+        struct sender_cycle *cycle = cycle_of(sender, number);
+        cycle->moved = true;
+        cycle->done = cycle->done && !cycle->marked;
     }
 }
 
@@ -250,7 +265,7 @@ void sender_tagged(struct sender *sender, uint32_t slot, uint8_t volume, uint64_
     struct pin *pin = pins_at(sender->pins, slot);
     if (into == 0) {
         if (!MISTAKE(copy_old_writes_unmarked))
-            regions_mark(&sender->regions, volume, page, 1);
+            mark(sender, volume, page, 1);
         return;
     }
     CHECK_IMPLIES(pin->ring != PIN_NONE, pin->tag);
@@ -279,7 +294,7 @@ bool sender_range_tagged(struct sender *sender, uint8_t volume, uint64_t page, u
     uint64_t into = tag_cycle(sender, cycle);
     if (into != 0)
         return add_range(sender, volume, page, count, into, true);
-    regions_mark(&sender->regions, volume, page, count);
+    mark(sender, volume, page, count);
     return true;
 }
 
@@ -399,7 +414,8 @@ void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint
     cycle->halves = halves;
     cycle->pages = cycle->pins.count;
     cycle->cursor = cycle->pins.head;
-    cycle->done = !cycle->moved && nothing_is_read(sender) && nothing_marked_is_left(sender);
+    cycle->done = !(cycle->moved && cycle->marked) && nothing_is_read(sender) &&
+                  nothing_marked_is_left(sender);
     regions_close(&sender->regions, ring_of(cycle->number));
     if (halves == 1 && !sender->leader)
         cycle->complete = cycle->held_said = cycle->end_sent = true; /* no part of it is here */
@@ -437,6 +453,17 @@ uint64_t sender_held_due(struct sender *sender, bool *done)
     return 0;
 }
 
+/* Both halves closed the cycle with no marked region left. When a volume changed hands meanwhile
+ * its bits may have been at neither: the one had given it away before it closed, the other did not
+ * have it yet. None was on its way like that if none stood anywhere at the cut before and the one
+ * that gave it away had set none since, which it says. */
+bool sender_vouches(const struct sender *sender, const struct sender_cycle *cycle)
+{
+    CHECK(cycle->number == sender->confirmed + 1);
+    return cycle->done && (cycle->halves == 1 || cycle->peer_done) &&
+           (!cycle->moved || sender->consistent);
+}
+
 bool sender_confirm(struct sender *sender, uint64_t number)
 {
     CHECK(sender->drain == DRAIN_NONE);
@@ -445,7 +472,7 @@ bool sender_confirm(struct sender *sender, uint64_t number)
     const struct sender_cycle *cycle = cycle_of(sender, number);
     if (!cycle->complete || (sender->leader && cycle->halves == 2 && !cycle->peer_complete))
         return false;
-    sender->consistent = cycle->done && (cycle->halves == 1 || cycle->peer_done);
+    sender->consistent = sender_vouches(sender, cycle);
     sender->confirmed = number;
     regions_confirm(&sender->regions, ring_of(number));
     sender->drain = DRAIN_CONFIRM;
@@ -463,10 +490,14 @@ void sender_restart(struct sender *sender, uint64_t term, bool alone)
     sender->drain_alone = alone;
     sender->drain_at = sender->confirmed + 1;
     sender->drain_to = sender->open;
+    bool marked = false;
+    for (uint64_t number = sender->drain_at; number <= sender->open; number++)
+        marked |= cycle_of(sender, number)->marked;
     sender->confirmed = sender->open;
     open_cycle(sender, sender->open + 1);
     sender->term_first = sender->open;
     cycle_of(sender, sender->open)->moved = !alone; /* a MOVE may be on its way */
+    cycle_of(sender, sender->open)->marked = marked;
     if (alone) {
         sender->leader = true;
         sender->paired = false;
@@ -499,7 +530,7 @@ static void drain_ranges(struct sender *sender, uint64_t cycle)
         if (range->cycle != cycle)
             continue;
         if (sender->drain == DRAIN_FALL && !MISTAKE(copy_ranges_fall_unmarked))
-            regions_mark(&sender->regions, range->volume, range->page, range->count);
+            mark(sender, range->volume, range->page, range->count);
         sender->range_count[range->tag]--;
         range->cycle = 0;
     }
@@ -517,7 +548,7 @@ static void carry_range(struct sender *sender, struct sender_range *range)
     }
     tag = tag && !sender->drain_alone;
     if (sender->range_count[tag] == 2 * COPY_RANGES) {
-        regions_mark(&sender->regions, range->volume, range->page, range->count);
+        mark(sender, range->volume, range->page, range->count);
         range->cycle = 0;
         return;
     }
@@ -599,7 +630,7 @@ static void cut_range(struct sender *sender, struct sender_range *range, uint64_
 void sender_mark(struct sender *sender, uint8_t volume, uint64_t page, uint64_t count)
 {
     CHECK(sender->mode == SENDER_BITMAP || sender->confirmed + 1 == sender->open);
-    regions_mark(&sender->regions, volume, page, count);
+    mark(sender, volume, page, count);
     regions_rewind(&sender->regions, volume);
     for (uint32_t i = 0; i < SENDER_RANGES; i++) {
         struct sender_range *range = &sender->ranges[i];

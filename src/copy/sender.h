@@ -50,6 +50,7 @@ struct sender_cycle {
     bool ranges_sent, end_sent, complete;
     bool held_said;       /* the leader has been told that it is complete here */
     bool moved;           /* a volume changed hands since it was opened */
+    bool marked;          /* a region was marked since it was opened, at this half */
     bool done, peer_done; /* when it was closed no marked region was left */
     bool peer_complete;   /* the leader's: the other half is */
     bool promote_sent;
@@ -150,6 +151,8 @@ bool sender_range(struct sender *sender, uint8_t volume, uint64_t page, uint64_t
 
 /* The slot's page was discarded in the open cycle: nothing of it is to be sent. */
 void sender_unpin(struct sender *sender, uint32_t slot);
+/* In ranges, of both halves, that wait for the second array. */
+uint64_t sender_range_pages(const struct sender *sender);
 
 /* The volume has begun to change hands, or has; every record of it from now on counts as newer. */
 void sender_moved(struct sender *sender, uint8_t volume);
@@ -204,6 +207,10 @@ void sender_close(struct sender *sender, uint64_t now_us, uint64_t wall_us, uint
 bool sender_peer_held(struct sender *sender, uint64_t cycle, bool done);
 /* The half that does not lead: the next cycle to say HELD of; 0: none. Said once. */
 uint64_t sender_held_due(struct sender *sender, bool *done);
+
+/* The leader: whether the next cycle to confirm is a state of the group as a whole, with nothing
+ * left of what the bitmap marks. It is the promise that PROMOTE makes (RECORD_CONSISTENT). */
+bool sender_vouches(const struct sender *sender, const struct sender_cycle *cycle);
 
 /* The cycle was promoted: at the other half by the leader's CONFIRM. False: that cannot be. Then
  * sender_pop() until it is false. */

@@ -93,7 +93,7 @@ static bool choose(struct sender *sender, struct sender_batch *batch)
             cycle->promote_sent = true;
             batch->kind = SEND_PROMOTE;
             batch->count = 1;
-            batch->consistent = cycle->done && (cycle->halves == 1 || cycle->peer_done);
+            batch->consistent = sender_vouches(sender, cycle);
             return true;
         }
         if (fill(sender, cycle, batch)) {

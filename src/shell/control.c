@@ -455,6 +455,7 @@ static json_t *format_group(const struct config *config, uint32_t index,
     put_number(object, "confirmed_wall_us", status->confirmed_wall_us);
     put_number(object, "pinned_pages", status->pinned_pages);
     put_number(object, "tagged_pages", status->tagged_pages);
+    put_number(object, "range_pages", status->range_pages);
     put_number(object, "budget_pages", config_group_memory(config, group) / PAGE_SIZE_BYTES);
     put_number(object, "marked_regions", status->marked_regions);
     put_number(object, "cuts", status->cuts);

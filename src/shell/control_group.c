@@ -34,7 +34,8 @@ static void judge_primary(struct control_group *to, const struct config_group *c
                           const struct copy_group_counts *counts, const struct group_status *status)
 {
     to->behind_bytes =
-        (status->pinned_pages + status->tagged_pages + status->marked_pages) * PAGE_SIZE_BYTES;
+        (status->pinned_pages + status->tagged_pages + status->range_pages + status->marked_pages) *
+        PAGE_SIZE_BYTES;
     to->behind_cycles = status->open > status->confirmed ? status->open - status->confirmed : 0;
     enum group_state state = status->state;
     /* The half that does not lead does not hear that the last bit is gone. */

@@ -297,10 +297,10 @@ static void send_list(struct stream *stream)
     stream->send_message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(stream->loop);
     io_uring_prep_sendmsg(sqe, stream->descriptor, &stream->send_message, MSG_NOSIGNAL);
-    if (stream->cut) /* there is more: the loop comes back for it */
+    /* Never loop_send_now(): behind this list the engine may have the next one, for which the loop
+     * has to come back as soon as this one has left. */
+    if (stream->cut)
         loop_yield(stream->loop);
-    else if (!stream->send_waits)
-        loop_send_now(stream->loop, sqe);
     loop_own(sqe, &stream->send);
     stream->sending = true;
 }
@@ -319,7 +319,6 @@ static void sent(struct op *op, int result, unsigned flags)
         return;
     }
     size_t size = result > 0 ? (size_t)result : 0;
-    stream->send_waits = size < stream->send_bytes;
     stream->sent_bytes += size;
     bucket_take(&stream->bucket, size);
     if (size > 0)
@@ -352,7 +351,7 @@ static void woken(struct timer *timer)
 static bool begin(struct stream *stream, struct tls_context *context, bool server)
 {
     stream->input_start = stream->input_end = 0;
-    stream->send_waits = stream->feed_waits = stream->is_open = false;
+    stream->feed_waits = stream->is_open = false;
     stream->poll_first = true;
     stream->heard_us = stream->moved_us = stream->loop->now_us;
     stream->sent_bytes = stream->received_bytes = 0;

@@ -62,7 +62,7 @@ struct stream {
     struct loop *loop;
     struct op connect, receive, send;
     bool connecting, receiving, sending, closing;
-    bool send_waits, poll_first, feed_waits;
+    bool poll_first, feed_waits;
     struct timer wake, retire;
     struct bucket bucket;
     struct sockaddr_storage address;

@@ -10,6 +10,7 @@
 #include "sim/copies.h"
 
 #include "sim/cuts.h"
+#include "sim/focus.h"
 #include "sim/sites.h"
 
 #include <inttypes.h>
@@ -24,7 +25,8 @@ struct way { /* a session */
     uint8_t target;  /* the controller there */
     uint32_t misses; /* logins in a row that came to nothing */
     uint64_t generation;
-    uint64_t turn; /* the event that asks or logs in next */
+    uint64_t turn;        /* the event that asks or logs in next */
+    enum group_role role; /* as it was last seen */
 };
 
 enum travel_kind { TRAVEL_BATCH, TRAVEL_ASK };
@@ -217,6 +219,31 @@ static void gather(const struct iovec *iov, uint32_t count, uint8_t *to)
     }
 }
 
+/* What a batch is about, there or on its way. */
+static void tell_focus(struct world *world, uint8_t who, const struct travel *travel, bool there)
+{
+    switch (travel->bytes[COPY_HEAD_SIZE]) {
+    case RECORD_PROMOTE:
+        focus_at(world, who, there ? MOMENT_PROMOTE_THERE : MOMENT_PROMOTE_SENT);
+        break;
+    case RECORD_END:
+        focus_at(world, who, there ? MOMENT_END_THERE : MOMENT_END_SENT);
+        break;
+    case RECORD_MARKED:
+    case RECORD_MARKED_END:
+        focus_at(world, who, MOMENT_MARKED);
+        break;
+    case RECORD_ZERO:
+        if (there)
+            focus_at(world, who, MOMENT_ZERO_THERE);
+        break;
+    default:
+        if (there)
+            focus_at(world, who, MOMENT_PAGES_THERE);
+        break;
+    }
+}
+
 static void send_batch(struct world *world, uint8_t who, const struct copy_action *action)
 {
     struct copies *copies = world->copies;
@@ -252,6 +279,9 @@ static void send_batch(struct world *world, uint8_t who, const struct copy_actio
                 world_letter(who), action->number, action->group, world_letter(way->target),
                 head.cycle, head.term, head.record_count, travel->bytes[COPY_HEAD_SIZE]);
     cuts_sent(world, action->group, travel->bytes, travel->length);
+    tell_focus(world, who, travel, false);
+    if (head.number == 1 && head.term > 1)
+        focus_at(world, who, MOMENT_TERM);
     if (way->breaking && generator_chance(&world->latency, 1, 2))
         travel->dropped = true;
     if (copies->corrupt_next > 0 && !world->healing) {
@@ -463,6 +493,7 @@ static void keep_record(struct world *world, uint8_t who, const struct group_rec
     world_event(world,
                 world->now_us + 1 + generator_below(&world->latency, copies->rates.record_us + 1),
                 EVENT_COPY_RECORD, who, record->group, world->controllers[who].incarnation);
+    focus_at(world, who, MOMENT_RECORD);
 }
 
 static void record_lands(struct record_file *file, bool good)
@@ -578,6 +609,7 @@ static void on_arrival(struct world *world, const struct event *event)
                 travel->batch, travel->group, world_letter(travel->who),
                 travel->corrupt ? ", changed on the way" : "");
     travel->since_us = world->now_us;
+    tell_focus(world, event->who, travel, true);
     array_on_copy_message(controller->array, clock, travel->number, travel->to_group, travel->bytes,
                           travel->arrived);
     world_touch(world, event->who);
@@ -635,6 +667,7 @@ static void on_answer(struct world *world, const struct event *event)
     }
     array_on_copy_answered(controller->array, world_clock(world, event->who), over.group,
                            over.batch, over.good);
+    focus_at(world, event->who, MOMENT_ANSWERED);
     world_touch(world, event->who);
 }
 
@@ -671,12 +704,19 @@ void copies_look(struct world *world, uint8_t who)
         struct copy_state state;
         bool known;
         enum group_role role = array_group_role(world->controllers[who].array, g);
+        if (role != way_of(world, who, g)->role)
+            focus_at(world, who, MOMENT_GROUP_ROLE);
+        way_of(world, who, g)->role = role;
         if (role == GROUP_ROLE_PRIMARY)
             continue;
         array_copy_state(world->controllers[who].array, g, &state);
-        /* A promotion that was under way ends before the failover does. */
-        if (role == GROUP_ROLE_FAILED_OVER ? state.promoted > cuts_promoted(world, g, &known)
-                                           : state.flags & COPY_STATE_HERE)
+        /* A promotion that was under way ends before the failover does, or the move. */
+        bool owner =
+            array_owner(world->controllers[who].array, world->config.groups[g].volumes[0]) == 1;
+        bool late = (role == GROUP_ROLE_FAILED_OVER || owner) &&
+                    state.promoted > cuts_promoted(world, g, &known);
+        bool here = role != GROUP_ROLE_FAILED_OVER && state.flags & COPY_STATE_HERE;
+        if (late || here)
             cuts_state(world, who, g, &state);
     }
     for (uint32_t i = 0; i < copies->room; i++) {

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "sim/copies.h"
+#include "sim/focus.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,9 +42,10 @@ struct cut_group {
     const struct twin *twin;
     bool may_go_back; /* the other site has lost what it had acknowledged */
     bool blackout;    /* both controllers there were without memory since it was last asked */
-    bool forward; /* from one consistent image to the next: marked pages may have been read late */
-    bool forked;  /* a site that hosts had written to receives: it has what nobody knows here */
-    bool fresh;   /* the copy goes another way since a failover: cycles count anew */
+    bool forward;  /* from one consistent image to the next: marked pages may have been read late */
+    bool forked;   /* a site that hosts had written to receives: it has what nobody knows here */
+    bool fresh;    /* the copy goes another way since a failover: cycles count anew */
+    bool hosts_at; /* which site's they are: the first one's, or the second one's */
     uint32_t image_count;
     struct image *images;
     struct sent *sent;
@@ -516,20 +518,13 @@ static void promote(struct world *world, struct cut_group *group, const struct c
 
 /* ---- a set: several images ---- */
 
-static bool is_copy_of_primary(const struct cut_group *group)
-{
-    const struct world *second = group->twin->site[1];
-    return second->closed[group->images[0].place[1]];
-}
-
 /* All images are of one cut: together they must be one, as each is by itself. */
 static void check_common(struct cuts *cuts)
 {
     uint64_t cut = cuts->groups[0].cut, latest = 0;
     for (uint32_t g = 0; g < cuts->group_count; g++) {
         const struct cut_group *group = &cuts->groups[g];
-        if (group->cut != cut || cut == 0 || !group->consistent || group->lost ||
-            !is_copy_of_primary(group))
+        if (group->cut != cut || cut == 0 || !group->consistent || group->lost || group->hosts_at)
             return;
         latest = max_u64(latest, group->latest);
     }
@@ -636,8 +631,8 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
 {
     struct cut_group *group = group_of(world, index);
     bool consistent = state->flags & COPY_STATE_CONSISTENT;
-    if (!world->closed[group->images[0].place[world->second]])
-        return; /* hosts write here now */
+    if (group->hosts_at == world->second)
+        return; /* hosts write here now, or wait until they may write at home again */
     if (state->promoted < group->promoted) {
         bool forgot = group->blackout && !consistent;
         if (!group->lost && !group->fresh && !forgot)
@@ -649,8 +644,10 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
     if (group->blackout && !consistent)
         doubt_all(group);
     group->blackout = false;
-    if (state->promoted > group->promoted)
+    if (state->promoted > group->promoted) {
         promote(world, group, state);
+        focus_at(world, who, MOMENT_PROMOTED);
+    }
     if (consistent && !group->consistent)
         world_fail(world, "%c says that the copy is consistent at cycle %" PRIu64 ", but it is not",
                    world_letter(who), state->promoted);
@@ -697,6 +694,13 @@ void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t l
                            "promoted cycle has ever shown there (cycle %" PRIu64 ")",
                            sector + i, v, group->promoted);
     }
+}
+
+bool cuts_is_original(const struct world *world, uint8_t volume)
+{
+    struct cut_group *group = NULL;
+    return world->cuts == NULL || find(world, volume, &group) == NULL ||
+           group->hosts_at == world->second;
 }
 
 uint64_t cuts_count(const struct world *world, uint8_t volume)
@@ -760,8 +764,7 @@ static void begin_anew(struct world *world, struct cut_group *group)
 void cuts_blackout(struct world *world)
 {
     for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world_has_twin(world, (uint8_t)g) &&
-            world->closed[world->cuts->groups[g].images[0].place[world->second]])
+        if (world_has_twin(world, (uint8_t)g) && world->cuts->groups[g].hosts_at != world->second)
             world->cuts->groups[g].blackout = true;
 }
 
@@ -773,7 +776,7 @@ void cuts_loss(struct world *world)
         struct cut_group *group = &world->cuts->groups[g];
         if (!world_has_twin(world, (uint8_t)g))
             continue;
-        if (!world->closed[group->images[0].place[world->second]]) {
+        if (group->hosts_at == world->second) {
             begin_anew(world, group); /* hosts' writes are lost */
             group->may_go_back = true;
             continue;
@@ -797,6 +800,7 @@ void cuts_home(struct world *world, uint8_t index)
     begin_anew(world, group);
     group->fresh = group->forked = true;
     group->consistent = false;
+    group->hosts_at = world->second;
     while (group->sent) {
         struct sent *sent = group->sent;
         group->sent = sent->next;

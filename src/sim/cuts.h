@@ -27,6 +27,9 @@ void cuts_state(struct world *world, uint8_t who, uint8_t group, const struct co
 void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t length,
                  const uint8_t *data);
 
+/* What hosts have written to this volume counts: it is no copy. */
+bool cuts_is_original(const struct world *world, uint8_t volume);
+
 /* A host has read this from a copy that hosts may read; `since`: cuts_count() when it asked. */
 uint64_t cuts_count(const struct world *world, uint8_t volume);
 void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t length,

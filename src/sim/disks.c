@@ -10,6 +10,7 @@
 #include "sim/disks.h"
 
 #include "sim/cuts.h"
+#include "sim/focus.h"
 #include "sim/wires.h"
 
 #include <inttypes.h>
@@ -394,6 +395,8 @@ void disks_on_apply(struct world *world, uint32_t index)
     }
     if (is_change(operation->action.op)) {
         apply_change(world, operation, index);
+        if (operation->action.op != STORE_WRITE)
+            focus_at(world, operation->who, MOMENT_ZEROED);
         return;
     }
     operation->landed = true;

@@ -12,6 +12,7 @@
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/disks.h"
+#include "sim/focus.h"
 #include "sim/listing.h"
 #include "sim/hosts.h"
 #include "sim/ships.h"
@@ -32,8 +33,9 @@ const char *const fault_name[FAULT_COUNT] = {
 enum {
     SILENCE = 1000,
     POWER_AFTER_DEATH,
-    LISTED,      /* a line of a replay */
-    ONCE = 2000, /* and a kind: it happens once more than planned */
+    LISTED,       /* a line of a replay */
+    ONCE = 2000,  /* and a kind: it happens once more than planned */
+    AIMED = 3000, /* and twice a kind, and whom it strikes */
 };
 
 /* The fixed run of a fault test: one of each thing that a pair goes through. */
@@ -174,7 +176,8 @@ static void accept_loss(struct world *world, uint8_t who)
     if (lost) {
         bool volumes[VOLUME_LIMIT] = {false};
         for (uint32_t v = 0; v < world->config.volume_count; v++)
-            volumes[world->oracle_volume[v]] = !world->closed[v];
+            if (cuts_is_original(world, (uint8_t)v))
+                volumes[world->oracle_volume[v]] = true;
         oracle_accept_loss(world->oracle, volumes);
         cuts_loss(world);
         world->loss_epoch = world->record.epoch + 1;
@@ -438,6 +441,11 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
     }
 }
 
+void faults_aim(struct world *world, enum fault_kind kind, uint8_t who, uint64_t after_us)
+{
+    world_event(world, world->now_us + after_us, EVENT_FAULT, 2, AIMED + kind * 2u + who, 0);
+}
+
 void faults_on_role(struct world *world, uint8_t who)
 {
     struct generator *chaos = &world->chaos;
@@ -503,6 +511,12 @@ void faults_on_fault(struct world *world, const struct event *event)
         faults_happen(world, FAULT_POWER, 0);
     if (event->index >= SILENCE && event->index < ONCE)
         return;
+    if (event->index >= AIMED) {
+        uint32_t aim = event->index - AIMED;
+        if (!world->healing)
+            faults_happen(world, (enum fault_kind)(aim / 2), aim % 2);
+        return;
+    }
     if (event->index >= ONCE) {
         if (!world->healing)
             faults_happen(world, (enum fault_kind)(event->index - ONCE),

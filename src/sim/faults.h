@@ -17,6 +17,9 @@ void faults_on_fault(struct world *world, const struct event *event);
 /* It happens now. */
 void faults_happen(struct world *world, enum fault_kind kind, uint8_t who);
 
+/* It happens soon. */
+void faults_aim(struct world *world, enum fault_kind kind, uint8_t who, uint64_t after_us);
+
 /* A controller's role has just changed: the worst moment for more. */
 void faults_on_role(struct world *world, uint8_t who);
 

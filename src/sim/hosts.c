@@ -11,6 +11,7 @@
 #include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/disks.h"
+#include "sim/focus.h"
 #include "sim/listing.h"
 
 #include "sim/ships.h"
@@ -155,6 +156,26 @@ static void draw_host(struct world *world, struct host *host)
         host->path[v] = world->config.volumes[v].home;
 }
 
+/* Habits that are about one thing. */
+static void draw_focus(struct world *world, struct host *host)
+{
+    struct generator *draw = &world->draw;
+    if (world->focus == NULL)
+        return;
+    host->depth = min_u32(host->depth, 2); /* a life of many cycles */
+    host->think_us = 20000;
+    if (focus_has(world, FOCUS_ZEROES)) {
+        host->op_weight[HOST_TRIM] += (uint32_t)world_between(draw, 0, 20);
+        host->op_weight[HOST_ZERO] += (uint32_t)world_between(draw, 5, 40);
+    }
+    if (focus_has(world, FOCUS_PARTS)) {
+        for (int c = 0; c < SIZE_COUNT; c++)
+            host->size_weight[c] /= 8;
+        host->size_weight[SIZE_SECTORS] = 40;
+        host->hot_percent = max_u32(host->hot_percent, 60);
+    }
+}
+
 /* In a replay only the reading of everything at the end draws its own turns. */
 static void turn_at(struct world *world, const struct slot *slot, uint64_t at_us)
 {
@@ -205,6 +226,7 @@ void hosts_create(struct world *world)
         draw_host(world, host);
         if (world->calls) /* a life has many cuts */
             calm_host(world, host);
+        draw_focus(world, host);
         for (uint32_t i = 0; i < host->depth && hosts->slot_count < SLOT_LIMIT; i++) {
             struct slot *slot = &hosts->slots[hosts->slot_count];
             slot->host = h;

@@ -13,6 +13,7 @@
 #include "sim/cuts.h"
 #include "sim/draw.h"
 #include "sim/faults.h"
+#include "sim/focus.h"
 #include "sim/hosts.h"
 
 #include <inttypes.h>
@@ -189,6 +190,9 @@ static void draw_second(struct sites *sites, struct world *second)
     config->group_count = 0;
     for (uint8_t t = 0; t < root->twin_count; t++)
         config->group_count += world_has_twin(second, t);
+    bool roomy = focus_roomy(second);
+    if (roomy)
+        config->slot_count = 1024;
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     make_room(config);
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
@@ -206,8 +210,8 @@ static void draw_second(struct sites *sites, struct world *second)
         there->side = GROUP_SECOND;
         there->budget_pages = most;
         uint32_t room = room_of(config);
-        there->room_pages =
-            (uint32_t)PICK(draw, room, room, far ? room : max_u32(room / 4, COPY_ROOM_LEAST));
+        there->room_pages = (uint32_t)PICK(
+            draw, room, room, far || roomy ? room : max_u32(room / 4, COPY_ROOM_LEAST));
         for (uint32_t i = 0; i < here->volume_count; i++) {
             there->volumes[i] = (uint8_t)config->volume_count;
             add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
@@ -343,14 +347,19 @@ void sites_draw(struct world *first)
     first->sites = sites;
     sites->draw = decide;
     sites->set = set;
-    struct world *second = draw_array(first, true);
+    struct world *second = draw_array(first, true), *third = NULL, *fourth = NULL;
+    if (set != SET_NONE)
+        third = draw_array(first, false);
+    if (set == SET_APART)
+        fourth = draw_array(first, true);
     draw_way(sites, first);
+    focus_draw(first, &sites->rates);
     draw_groups(sites, first, 0);
-    if (set != SET_NONE)
-        draw_groups(sites, draw_array(first, false), 1);
-    if (set != SET_NONE)
+    focus_draw_groups(first);
+    if (third) {
+        draw_groups(sites, third, 1);
         draw_set(sites, first);
-    struct world *fourth = set == SET_APART ? draw_array(first, true) : NULL;
+    }
     tie_twins(sites, first);
     draw_second(sites, second);
     if (fourth)
@@ -388,6 +397,7 @@ void sites_destroy(struct world *first)
     copies_destroy(first->copies);
     calls_destroy(first->calls);
     cuts_destroy(first->cuts);
+    focus_destroy(first);
     free(first->sites);
 }
 
@@ -485,6 +495,7 @@ void sites_print(const struct world *first)
     if (sites->site_after != UINT64_MAX)
         printf("after %" PRIu64 " requests the first site is %s\n", sites->site_after,
                sites->site_how ? "given up" : "lost");
+    focus_print(first);
 }
 
 /* ---- the operator ---- */
@@ -571,18 +582,23 @@ static void stage_is(struct world *world, uint8_t index, enum stage stage, uint6
     world_trace(first, "group %u is %s", index, stage_name[stage]);
 }
 
-/* He has asked before, and did not hear the answer. */
+/* He has asked before, and did not hear the answer. What one controller alone knows, and goes out
+ * with, is not done: the one that holds the group says it. */
 static bool is_done(const struct site_group *group, uint8_t index)
 {
-    enum group_role role = array_group_role(group->asked->controllers[group->asked_who].array,
-                                            world_group(group->asked, index));
+    struct copy_state state;
+    uint8_t number = world_group(group->asked, index);
+    uint8_t holder = copies_holder(group->asked, number, &state);
+    if (holder == 2 || group->refusals == 0)
+        return false;
+    enum group_role role = array_group_role(group->asked->controllers[holder].array, number);
     switch (group->stage) {
     case STAGE_LEAVING:
     case STAGE_HOMING:
-        return group->refusals > 0 && role == GROUP_ROLE_FAILED_OVER;
+        return role == GROUP_ROLE_FAILED_OVER;
     case STAGE_REVERSING:
     case STAGE_TURNING:
-        return group->refusals > 0 && role == GROUP_ROLE_PRIMARY;
+        return role == GROUP_ROLE_PRIMARY;
     default:
         return false;
     }
@@ -684,7 +700,7 @@ static bool has_caught_up(const struct world *from, uint8_t index)
         array_status(controller->array, world_clock(from, w), &status);
         const struct group_status *group = &status.groups[here];
         bool runs = group->state == GROUP_COPYING || group->state == GROUP_SYNCING;
-        if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 ||
+        if (!runs || group->pinned_pages > 0 || group->tagged_pages > 0 || group->range_pages > 0 ||
             group->marked_regions > 0)
             return false;
     }
@@ -821,16 +837,18 @@ void sites_on_turn(struct world *world, const struct event *event)
     bool due = completed >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
-        sites->lose_by_us = world->now_us;
-        if (world->calls && generator_chance(&world->chaos, 4, 5)) { /* in the middle of a cut */
+        if (world->calls && generator_chance(&world->chaos, 2, 3)) { /* in the middle of a cut */
             calls_arm_site(world->calls);
-            sites->lose_by_us += 500000;
+            sites->lose_by_us = world->now_us + 500000;
+        } else if (!focus_takes_site(world, sites->site_how)) {
+            sites->lose_by_us = world->now_us;
         }
     }
     bool now = event->index == SITE_NOW || world->now_us >= sites->lose_by_us;
     if (now && sites->lose_by_us > 0 && !world->healing) {
         sites->lose_by_us = 0;
-        faults_happen(world, FAULT_SITE, sites->site_how);
+        if (!focus_takes_site(world, sites->site_how))
+            faults_happen(world, FAULT_SITE, sites->site_how);
     }
     if (event->index == SITE_NOW)
         return;

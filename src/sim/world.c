@@ -14,6 +14,7 @@
 #include "sim/cuts.h"
 #include "sim/disks.h"
 #include "sim/faults.h"
+#include "sim/focus.h"
 #include "sim/hosts.h"
 #include "sim/listing.h"
 #include "sim/ships.h"
@@ -424,6 +425,10 @@ static void look(struct world *world, uint8_t who)
     }
     if (controller->role != status.role)
         faults_on_role(world, who);
+    if (controller->role != status.role && status.role == ROLE_PAIRED)
+        focus_at(world, who, MOMENT_PAIRED);
+    if (controller->role != status.role && status.role == ROLE_SOLO)
+        focus_at(world, who, MOMENT_ALONE);
     controller->role = status.role;
     controller->epoch = status.epoch;
     if (status.role == ROLE_SOLO)

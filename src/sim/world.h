@@ -269,6 +269,7 @@ struct statistics {
 struct calls;
 struct copies;
 struct cuts;
+struct focus;
 struct hosts;
 struct listing;
 struct sites;
@@ -294,6 +295,7 @@ struct world {
     struct calls *calls;   /* between the arrays of a set; NULL: there is none */
     struct twin twins[TWINS_LIMIT]; /* the root's: every group that there is */
     uint8_t twin_count;
+    struct focus *focus;            /* of all, or NULL */
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;

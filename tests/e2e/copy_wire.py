@@ -15,8 +15,9 @@ _HEAD = struct.Struct(">4sHBB16sQQQQQQII")  # docs/remote-copy.md, "between the 
 
 
 class Batch:
-    def __init__(self, way, half, cycle, term, wall_us, types, sent):
+    def __init__(self, way, half, cycle, number, term, wall_us, types, sent):
         self.way, self.half, self.cycle, self.term, self.wall_us = way, half, cycle, term, wall_us
+        self.number = number  # the same when it is sent again
         self.types, self.sent = types, sent
         self.answered = None  # when its answer had passed
         self.good = None
@@ -92,7 +93,7 @@ class Listener:
 
 
 def _batch(way, data):
-    magic, version, half, _, _, _, term, cycle, _, _, wall_us, count, _ = _HEAD.unpack_from(data)
+    magic, version, half, _, _, _, term, cycle, number, _, wall_us, count, _ = _HEAD.unpack_from(data)
     assert (magic, version) == (b"HFCB", 1)
     types = [data[128 + 32 * i] for i in range(count)]
-    return Batch(way, half, cycle, term, wall_us, types, time.monotonic())
+    return Batch(way, half, cycle, number, term, wall_us, types, time.monotonic())

@@ -27,6 +27,7 @@ PORT_FIRST, PORT_LAST = 20000, 31999  # below what the kernel gives to outgoing 
 NAMES = ("a", "b")
 LEASE_MS = 4000  # longer than a busy machine often stands still, and short enough to wait for
 LONG_LEASE = "10s"  # where no test waits for a lease to end: a machine that stands still is no fault of the pair
+SLOW_ANSWER = 4.0  # seconds: the command was not refused, it waited in vain
 PATIENCE = 3  # a machine that is busy with other things is slow, and that is no fault either
 KI, MI = 1024, 1024 * 1024
 
@@ -198,6 +199,7 @@ class Controller:
         return self.wait_exit(timeout)
 
     def wait_exit(self, timeout=10.0):
+        timeout *= PATIENCE
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -210,7 +212,7 @@ class Controller:
         child = self.child_pid()
         self.destroy()
         if self.running():
-            self.process.wait(3)
+            self.process.wait(10 * PATIENCE)
         wait_for(f"the processes of {self.name} are gone", lambda: not child or not process_alive(child), 5)
 
     def destroy(self):
@@ -235,15 +237,27 @@ class Controller:
         return result
 
     def status(self):
-        """The status as a dict, or None while the controller does not answer."""
-        try:
-            result = self.cli("status", "--json", timeout=5, check=False)
-        except subprocess.TimeoutExpired:
-            return None
-        if result.returncode != 0:
-            return None
-        status = json.loads(result.stdout)
-        return status.get("status", status)
+        """The status as a dict, or None while the controller does not answer. One that is only slow is asked again: a
+        machine may stand still for longer than the command waits."""
+        for _ in range(PATIENCE):
+            began = time.monotonic()
+            result = self.cli("status", "--json", timeout=60, check=False)
+            if result.returncode == 0:
+                status = json.loads(result.stdout)
+                return status.get("status", status)
+            if time.monotonic() - began < SLOW_ANSWER or self.frozen():
+                return None
+        return None
+
+    def frozen(self):
+        """Whether the controller was stopped by a signal, or is gone."""
+        pid = self.child_pid()
+        stat = read_stat(pid) if pid else None
+        return stat is None or stat[0] in "TZX"
+
+    def wait_status(self):
+        """The status of a controller that runs, as soon as it answers."""
+        return wait_for(lambda: f"{self.name} answers\n{self.log_tail()}", self.status)
 
     def role(self):
         status = self.status()
@@ -264,6 +278,10 @@ class Controller:
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_since(self, mark):
+        """What the log says after its first `mark` bytes: mark = len(log()) of an earlier moment."""
+        return self.log()[mark:]
 
     def log_tail(self, lines=40):
         return "\n".join(self.log().splitlines()[-lines:])
@@ -483,7 +501,7 @@ class Sites:
         of both group sections; delay, bandwidth: of the wires, as Wire's; home: which controller of the second array
         owns the group's volumes there; settings: of both pairs."""
         volumes = volumes or [("alpha", 8 * MI, "a"), ("beta", 8 * MI, "b")]
-        settings = {"cache": "64M", "start": False, **settings}
+        settings = {"cache": "64M", "start": False, "lease": LONG_LEASE, **settings}
         if make is Pair:
             settings.pop("start")
         self.group, self.expose = group, expose
@@ -542,6 +560,10 @@ class Sites:
         statuses = [c.status() for c in (pair.a, pair.b) if c.running()]
         return [g for s in statuses if s for g in s["groups"] if g["name"] == self.group]
 
+    def all_groups(self, pair):
+        """The same, of every controller of the pair that runs: for what is summed up over both."""
+        return [g for c in (pair.a, pair.b) if c.running() for g in c.wait_status()["groups"] if g["name"] == self.group]
+
     def wait_state(self, pair, *states, timeout=20.0):
         """Until a controller of the pair says that the group is in one of these states, and returns what it says."""
         seen = [None]
@@ -555,6 +577,18 @@ class Sites:
                 ", ".join(f"{g['state']} ({g.get('reason')})" for g in seen[0]) + f"\n{pair.logs(30)}"
 
         return wait_for(text, there, timeout)
+
+    def wait_copied(self, wall_us, timeout=20.0):
+        """Until the copy is one of a moment after that (microseconds of the day's clock), as the array says that has it:
+        the first one hears later of it."""
+        seen = [None]
+
+        def there():
+            seen[0] = self.groups(self.second)
+            return any(g["condition"] in ("consistent", "behind") and (g["shown_wall_us"] or 0) > wall_us for g in seen[0])
+
+        wait_for(lambda: f"the copy is newer than {wall_us}; it is: {[(g['condition'], g['shown_wall_us']) for g in seen[0]]}"
+                         f"\n{self.second.logs(30)}", there, timeout)
 
     def cli(self, pair, *words, check=True, timeout=60.0):
         """`holdfast WORDS` without --controller: as an operator types it. Of the first running controller's file."""
@@ -571,15 +605,18 @@ class Sites:
         return self.cli(pair, "group", action, self.group, *words, **more)
 
     def fail_over(self, pair, patience=15.0, on_refusal=None):
-        """`holdfast group failover`, again while it is refused because the other array was heard just now. Returns what it
-        said. on_refusal(text): told of the first refusal."""
+        """`holdfast group failover`, again while it is refused because the other array was heard just now, or because a
+        controller of this one is taking over. Returns what it said. on_refusal(text): told of the first refusal."""
         answers = []
+
+        def passes(text):
+            return "still answers" in text or "does not serve" in text
 
         def done():
             answers.append(self.act(pair, "failover", check=False))
-            if answers[-1].returncode != 0 and "still answers" not in answers[-1].stderr:
+            if answers[-1].returncode != 0 and not passes(answers[-1].stderr):
                 raise AssertionError(f"failover at {pair.name}:\n{answers[-1].stderr}\n{pair.logs(30)}")
-            if answers[-1].returncode != 0 and len(answers) == 1 and on_refusal:
+            if "still answers" in answers[-1].stderr and len(answers) == 1 and on_refusal:
                 on_refusal(next(line for line in answers[0].stderr.splitlines() if "still answers" in line))
             return answers[-1].returncode == 0
 

@@ -39,7 +39,7 @@ class _Session:
 
 
 class HostPath:
-    def __init__(self, targets, volume, depth=64, request_timeout=2.0, give_up=20.0, on_event=None):
+    def __init__(self, targets, volume, depth=64, request_timeout=2.0, give_up=60.0, on_event=None):
         """targets: [(name, host, port)], the one to try first leading. on_event(text) is told of every change."""
         self.targets, self.volume, self.depth = list(targets), volume, depth
         self.request_timeout, self.give_up = request_timeout, give_up

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 
-from holdfast import wait_for
+from holdfast import PATIENCE, wait_for
 from hostpath import FLUSH, READ, WRITE, ZERO, HostPath, Request
 
 SECTOR = 512
@@ -42,8 +42,8 @@ class Load:
     """Random verified I/O on one volume through a HostPath until stop() or `limit` acknowledged requests."""
 
     def __init__(self, targets, volume, size, depth=16, seed=1, limit=None, writes=70, zeroes=3, flushes=2,
-                 largest=16, aligned=False, pause=0.0, request_timeout=2.0, give_up=20.0, on_event=None, span=None,
-                 after=None, path=HostPath):
+                 largest=16, aligned=False, pause=0.0, request_timeout=2.0, give_up=20.0 * PATIENCE, on_event=None,
+                 span=None, after=None, path=HostPath):
         """`writes`, `zeroes`, `flushes`: percent of the requests; the rest are reads. `largest`: sectors of one
         request at most. `aligned`: only whole 4 KiB pages. `span`: use the first so many bytes only.
         `path`: how to the controllers: HostPath (NBD) or scsipath.ScsiPath.
@@ -91,6 +91,7 @@ class Load:
     def wait_acknowledged(self, count, timeout=20.0):
         """Until so many MORE requests have been answered."""
         goal = self.path.acknowledged + count
+        timeout *= PATIENCE
         deadline = time.monotonic() + timeout
         while self.path.acknowledged < goal:
             self.check_alive()
@@ -106,7 +107,7 @@ class Load:
             self._going = False
             if not self._pending:
                 self._finished.set()
-        ended = self._finished.wait(timeout)
+        ended = self._finished.wait(timeout * PATIENCE)
         self.path.stop()
         self.check_alive()
         assert ended, f"{len(self._pending)} requests on {self.volume} have no answer; {self.path.losses[-5:]}"

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from holdfast import BINARY, MI, Volume, free_port, wait_for
+from holdfast import BINARY, LONG_LEASE, MI, PATIENCE, Volume, free_port, wait_for
 from proxy import Proxy
 
 SECOND = BINARY.parent / "tests" / "copy-second" if BINARY else None
@@ -69,7 +69,7 @@ class Second:
     def end(self):
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(5)
+            self.process.wait(10 * PATIENCE)
             self.process = None
 
     def state(self):
@@ -87,7 +87,7 @@ def copied(request, make_pair):
     if not os.path.exists(SECOND):
         pytest.skip("copy-second is not built")
     pair = make_pair(start=False, volumes=[Volume("alpha", size=SIZE, owner="a"), Volume("beta", size=SIZE, owner="b")],
-                     cache="128M", secret="a secret of the link")
+                     cache="128M", secret="a secret of the link", lease=LONG_LEASE)
     tls = ""
     if request.param == "tls":
         psk = pair.directory / "psk"
@@ -109,7 +109,7 @@ def copied(request, make_pair):
 
 
 def group_of(controller):
-    return controller.status()["groups"][0]
+    return controller.wait_status()["groups"][0]
 
 
 def wait_copying(pair, timeout=20):
@@ -120,8 +120,8 @@ def wait_copying(pair, timeout=20):
 class Transactions:
     """Number n is written to one volume only after n - 1 was acknowledged on the other."""
 
-    def __init__(self, pair, pause=0.001):
-        self.pause = pause  # so that a slow machine's link keeps up
+    def __init__(self, pair, pause=0.003):
+        self.pause = pause  # so that the group's memory lasts for ten seconds in which a machine stands still
         self.handles = [pair.a.connect("alpha"), pair.b.connect("beta")]
         self.done, self.ending = 0, False
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -138,9 +138,12 @@ class Transactions:
         except Exception:  # the site is gone
             pass
 
+    def failed(self):
+        return not self.thread.is_alive()
+
     def end(self):
         self.ending = True
-        self.thread.join(2)
+        self.thread.join(5 * PATIENCE)
 
 
 PAGES = SIZE // 4096
@@ -172,8 +175,7 @@ def test_what_is_found_after_the_loss_of_the_site_has_no_hole(copied):
     wait_copying(pair)
     falls = sum(group_of(c)["falls"] for c in (pair.a, pair.b))
     work = Transactions(pair)
-    time.sleep(3)
-    assert work.done > 100
+    wait_for("some hundred at the second site", lambda: work.failed() or newest(second) > 300, 30)
     assert sum(group_of(c)["falls"] for c in (pair.a, pair.b)) == falls, "the link did not keep up"
     for controller in (pair.a, pair.b):
         controller.destroy()
@@ -181,9 +183,8 @@ def test_what_is_found_after_the_loss_of_the_site_has_no_hole(copied):
     time.sleep(0.2)
     second.end()
     last = check_no_hole(second)
-    assert last <= work.done + 1
+    assert 300 < last <= work.done + 1
     assert second.state()[1]
-    assert work.done - last < work.done / 2, f"{last} of {work.done}: too far behind"
 
 
 def test_a_link_that_does_not_keep_up_is_never_shown_as_a_state_that_was_not(copied):
@@ -204,13 +205,12 @@ def test_a_broken_way_and_a_dead_controller_cost_no_consistency(copied):
     pair, second, way = copied
     wait_copying(pair)
     work = Transactions(pair)
-    time.sleep(0.7)
+    wait_for("some are there", lambda: work.done > 50)
     way.break_connections()
-    time.sleep(0.7)
     before = work.done
+    wait_for("it goes on", lambda: work.done > before + 50)
     pair.b.destroy()
     work.end()
-    assert before > 50
     wait_copying(pair, 30)
     # All that was acknowledged arrives by itself.
     wait_for("the last number", lambda: newest(second) >= work.done, 20)

@@ -59,14 +59,15 @@ def holder(sites):
     def there():
         return next((c for c in (sites.second.a, sites.second.b) if c.running() and
                      any(g["incoming"]["a"] and g["incoming"]["b"] for g in (c.status() or {"groups": []})["groups"])), None)
-    return wait_for("both halves are logged in", there, 15)
+    return wait_for(lambda: f"both halves are logged in\n{sites.second.logs(30)}", there, 15)
 
 
 def refusal_of(controller, volume):
     """What the log says of an NBD client that is not let in."""
+    mark = len(controller.log())
     with pytest.raises(nbd.Error):
         controller.connect(volume)
-    return controller.log_tail(3)
+    return controller.log_since(mark)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_the_second_site_has_what_the_first_one_had_when_it_was_lost(make_sites,
         assert host.read(0).sense[0] == 2
         assert {state for state, _, _ in host.target_port_groups().values()} == {UNAVAILABLE}
     program = Program(first, NAMES, pause=0.001)
-    time.sleep(0.5)
+    wait_for("some are acknowledged", lambda: program.acknowledged > 50)
     lost = holder(sites)
     lost.kill()
     other = second.other(lost)
@@ -98,21 +99,16 @@ def test_the_second_site_has_what_the_first_one_had_when_it_was_lost(make_sites,
     before = program.acknowledged
     first.b.kill()
     wait_for("hosts go on", lambda: program.acknowledged > before + 20, 20)
-    condition(sites, first, "consistent", timeout=30)
-    time.sleep(0.3)
+    sites.wait_copied(program.times[before], timeout=30)
     sites.destroy(first)
     program.end()
-    refused = sites.act(second, "failover", check=False)
-    if refused.returncode != 0:  # it was heard a moment ago
-        assert "--force" in refused.stderr
-        wait_for("the first site is not heard any more",
-                 lambda: sites.act(second, "failover", check=False).returncode == 0, 10, step=0.3)
+    sites.fail_over(second)
     shown = condition(sites, second, "failed over")
     assert shown["hosts"] == "served" and shown["role"] == "failed over"
     assert scsihost.ACCESS_STATE_CHANGED in waiting[other].clear_attentions()
     assert waiting[other].read(0).status == scsihost.GOOD
     last = check_no_hole(find(readers(second), 4 * MI), program.times, shown["shown_wall_us"])
-    assert last > before / 2
+    assert last >= before
     more = Program(second, NAMES, first=last + 1)
     wait_for("hosts work there", lambda: more.acknowledged > last + 50, 10)
     more.end()
@@ -173,27 +169,26 @@ def test_there_and_home_again_costs_what_was_touched(make_sites, tmp_path):
     now = contents(second)
     assert now[0] == before[0][:3 * MI] + b"1" * 4096 + before[0][3 * MI + 4096:]
     assert now[1] == before[1][:MI] + b"3" * 65536 + before[1][MI + 65536:] and now[2] == before[2]
-    carried = sum(g["base_pages_sent"] for g in sites.groups(second))
+    carried = sum(g["base_pages_sent"] for g in sites.all_groups(second))
     assert 32 <= carried <= 32 + 6 * 16, f"{carried} pages came home, of 18 that were touched"
 
     there.pwrite(b"4" * 4096, 2 * MI)
-    wait_for("nothing waits", lambda: all(g["behind"]["bytes"] == 0 for g in sites.groups(second)), 10)
+    wait_for("nothing waits", lambda: all(g["behind"]["bytes"] == 0 for g in sites.all_groups(second)), 10)
     condition(sites, first, "consistent")
-    time.sleep(0.3)
     sites.act(second, "suspend")
     sites.act(first, "failover", "--force")
     condition(sites, first, "failed over")
     back = contents(first)
     assert back[1][2 * MI:2 * MI + 4096] == b"4" * 4096
     assert back[2] == before[2], "what the first site wrote after the cut was given up"
-    sent = sum(g["base_pages_sent"] for g in sites.groups(first))
+    sent = sum(g["base_pages_sent"] for g in sites.all_groups(first))
     sites.act(first, "reverse")
     both_consistent(sites, timeout=30)
     home = first.a.connect("gamma")
     home.pwrite(b"5" * 4096, 0)
     wait_for("the copy is one again", lambda: contents(second) == contents(first), 15)
     assert sites.groups(first)[0]["era"] == 3
-    assert sum(g["base_pages_sent"] for g in sites.groups(first)) <= sent + 4 * 16
+    assert sum(g["base_pages_sent"] for g in sites.all_groups(first)) <= sent + 4 * 16
 
 
 def test_a_suspended_copy_stays_as_it_is_and_is_read_only(make_sites, scsi_hosts):
@@ -228,12 +223,8 @@ def test_a_link_that_is_cut_costs_hosts_nothing_and_comes_back(make_sites):
     both_consistent(sites)
     sites.cut()
     writer = first.a.connect("alpha")
-    slowest = 0.0
-    for number in range(48):  # more than the group's memory
-        began = time.monotonic()
+    for number in range(48):  # more than the group's memory; whoever waited for the link would wait for ever
         writer.pwrite(bytes([number + 1]) * 65536, number * 65536)
-        slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 3, "a host waited for the link"
     condition(sites, first, "suspended", "link")
     condition(sites, second, "behind", "link")
     sites.heal()

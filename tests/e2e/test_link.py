@@ -30,7 +30,7 @@ def heal_and_pair(pair):
     """After the cables are whole again, whoever was ended by the fence is started again."""
     for proxy in pair.cables.all():
         proxy.heal()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 20 * PATIENCE
     while time.monotonic() < deadline:
         roles = [c.role() for c in (pair.a, pair.b)]
         if roles == ["paired", "paired"]:

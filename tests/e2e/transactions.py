@@ -33,7 +33,7 @@ class Wrong(AssertionError):
 class Program:
     """Runs until end(), or until no controller of the site answers for `give_up` seconds."""
 
-    def __init__(self, pair, volumes, first=1, pause=0.0, give_up=20.0, on_event=None):
+    def __init__(self, pair, volumes, first=1, pause=0.0, give_up=60.0, on_event=None):
         """first: the number to go on from. on_event(volume, text) is told what happens on the paths."""
         self.volumes = [pair.volumes[name] for name in volumes]
         self.limit = len(volumes) * min(v.size for v in self.volumes) // SECTOR

@@ -257,6 +257,8 @@ static void words_that_make_no_sense_are_refused(void **state)
          "holdfast status: --timeout is 1 to 86400 seconds, not: 5x\n"},
         {"holdfast volume move v", "holdfast volume move: more words are needed: NAME a|b\n"},
         {"holdfast volume move v c", "holdfast volume move: a volume moves to a or b, not to: c\n"},
+        {"holdfast volume move \xff a", "holdfast volume move: not a name: \xff\n"},
+        {"holdfast group resume \xff", "holdfast group resume: not a name: \xff\n"},
         {"holdfast run",
          "holdfast run: which controller is it? Needs: --controller a or --controller b\n"},
         {"holdfast demo --config x", "holdfast demo: does not take: --config\n"},

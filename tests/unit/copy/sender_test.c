@@ -302,6 +302,35 @@ static void marked_pages_are_shared_out_and_kept_until_confirmed(void **state)
     ASSERT_CHECK_FAILS(sender_base_read(&sender, 2, 1));
 }
 
+/* Closes the open cycle, with the other half done too, and confirms it. */
+static bool confirm_next(uint64_t cycle)
+{
+    sender_close(&sender, 100, 1000, 2);
+    assert_int_equal(send(), SEND_END);
+    assert_true(sender_peer_held(&sender, cycle, true));
+    assert_int_equal(send(), SEND_PROMOTE);
+    given_back();
+    assert_int_equal(sender.confirmed, cycle);
+    return sender.consistent;
+}
+
+static void a_cycle_in_which_a_volume_moved_is_vouched_for_when_no_bit_was_on_its_way(void **state)
+{
+    leads(state);
+    sender_attach(&sender, 8);
+    sender_moved(&sender, 0); /* with bits, perhaps: at neither half when they closed */
+    assert_false(confirm_next(1));
+    assert_true(confirm_next(2));
+    sender_moved(&sender, 0); /* there were none to go with it */
+    assert_true(confirm_next(3));
+    sender_mark(&sender, 0, 3, 1); /* there is one, and away it goes */
+    sender_moved(&sender, 0);
+    sender_own(&sender, 0, false);
+    assert_false(confirm_next(4));
+    sender_moved(&sender, 0); /* the cut before does not say that there is none */
+    assert_false(confirm_next(5));
+}
+
 static void an_idle_group_is_cut_each_second_once_it_is_consistent(void **state)
 {
     assert_int_equal(sender_cut_deadline(&sender), 100); /* the copy does not say it is */
@@ -340,6 +369,7 @@ int main(void)
         cmocka_unit_test_setup(a_survivor_in_the_bitmap_leads, leads),
         cmocka_unit_test(a_returned_half_has_no_part_in_what_was_closed_without_it),
         cmocka_unit_test(marked_pages_are_shared_out_and_kept_until_confirmed),
+        cmocka_unit_test(a_cycle_in_which_a_volume_moved_is_vouched_for_when_no_bit_was_on_its_way),
         cmocka_unit_test_setup(an_idle_group_is_cut_each_second_once_it_is_consistent, leads),
         cmocka_unit_test_setup(the_budget_counts_own_pins_alone, leads),
     };

@@ -208,10 +208,13 @@ static void discarded_pages_are_zero_there_too(void **state)
     uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
     settle();
     assert_ok(trim);
+    assert_int_equal(group_of(A)->range_pages, 30); /* nobody may believe that all is there */
+    assert_int_equal(group_of(B)->range_pages, 30);
     write_now(A, V_A, 6 * PAGE, PAGE, 0x83);
     pass_ms(10);
     second.hold_answers = false;
     pass_ms(50);
+    assert_int_equal(group_of(A)->range_pages + group_of(B)->range_pages, 0);
     assert_shows(0, 0, 4, 0x82);
     assert_shows(0, 4, 2, 0);
     assert_shows(0, 6, 1, 0x83);
@@ -273,6 +276,24 @@ static void a_volume_that_moves_is_followed(void **state)
     assert_shows(0, 3, 1, 0xA1);
 }
 
+/* An operator may move a volume at any time, and the first array may be lost in the next moment. */
+static void a_move_leaves_the_copy_consistent(void **state)
+{
+    until_consistent();
+    pass_ms(100); /* and both halves know that no bit is left */
+    for (int i = 0; i < 4; i++) {
+        int from = i % 2 ? B : A;
+        array_operator_move(pair.side[from].array, pair.now_us, 5, V_A, (uint8_t)(1 - from));
+        for (int step = 0; step < 200; step++) {
+            write_now(array_owner(pair.side[A].array, V_A) == 1 ? A : B, V_A, 0, PAGE,
+                      (uint8_t)step);
+            pass_ms(5);
+            assert_true(second.receiver.consistent);
+        }
+        assert_int_equal(array_owner(pair.side[1 - from].array, V_A), 1);
+    }
+}
+
 static void what_the_second_array_lost_is_sent_again(void **state)
 {
     until_consistent();
@@ -308,6 +329,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_the_store_discarded_unheard_is_looked_at_again, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_volume_that_moves_is_followed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_move_leaves_the_copy_consistent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_second_array_lost_is_sent_again, set_up,
                                         tear_down),
     };

@@ -119,6 +119,7 @@ static void what_is_left_is_counted(void **state)
                                         .confirmed_wall_us = NOW - 3 * SECOND,
                                         .pinned_pages = 2,
                                         .tagged_pages = 3,
+                                        .range_pages = 7,
                                         .marked_pages = 5,
                                         .marked_regions = 25,
                                         .region_count = 200};
@@ -130,7 +131,7 @@ static void what_is_left_is_counted(void **state)
     assert_int_equal((int)group.percent, 75);
     assert_int_equal((int)group.seconds_left, 10);
     assert_int_equal(group.behind_us, 3 * SECOND);
-    assert_int_equal(group.behind_bytes, 10 * 4096);
+    assert_int_equal(group.behind_bytes, 17 * 4096);
     assert_int_equal(group.behind_cycles, 2);
     counts.sync_rate = 0;
     control_group_judge(&group, &config, &counts, &status);

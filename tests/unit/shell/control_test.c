@@ -259,6 +259,7 @@ static void fill(void)
                                              .confirmed_wall_us = 84,
                                              .pinned_pages = 85,
                                              .tagged_pages = 86,
+                                             .range_pages = 99,
                                              .marked_regions = 87,
                                              .region_count = 97,
                                              .marked_pages = 100,
@@ -357,12 +358,13 @@ static const char expected[] =
     "\"write_latency_us\":{\"count\":1000,\"p50\":%llu,\"p99\":%llu,\"p999\":%llu}}],"
     "\"groups\":[{\"name\":\"g\",\"array\":\"far\",\"state\":\"copying\",\"reason\":\"it runs\","
     "\"leader\":true,\"term\":80,\"open_cycle\":81,\"closed_cycle\":82,\"confirmed_cycle\":83,"
-    "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"budget_pages\":2048,"
+    "\"confirmed_wall_us\":84,\"pinned_pages\":85,\"tagged_pages\":86,\"range_pages\":99,\"budget_"
+    "pages\":2048,"
     "\"marked_regions\":87,\"cuts\":88,\"falls\":89,\"restarts\":90,\"batches\":91,"
     "\"resends\":92,\"refused\":93,\"pages_sent\":94,\"base_pages_sent\":95,\"bytes_sent\":96,"
     "\"role\":\"primary\",\"era\":79,\"condition\":\"consistent\",\"cause\":null,"
     "\"hosts\":\"served\",\"shown_cycle\":83,\"shown_wall_us\":84,"
-    "\"behind\":{\"seconds\":1.5,\"bytes\":1110016,\"cycles\":0},\"sync\":null,"
+    "\"behind\":{\"seconds\":1.5,\"bytes\":1515520,\"cycles\":0},\"sync\":null,"
     "\"incoming\":{\"a\":null,\"b\":\"192.0.2.7:9\",\"batches\":75,\"bytes\":76},"
     "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
     "\"in_flight\":71,\"sent_bytes\":73,\"compression\":\"zstd\",\"batch_bytes\":97,"
