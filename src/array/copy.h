@@ -131,6 +131,8 @@ struct site {
     uint64_t known_cycle; /* that the second array has promoted in this era, at least */
     bool all_marked;      /* no cycle was confirmed since everything was marked */
     uint64_t promoted, promoted_wall_us; /* failed over: what was shown then */
+    uint64_t promoted_cut;
+    bool cutting; /* an operator's failover waits for a promotion */
     /* handing over the bitmap */
     uint64_t marks_number, marks_out; /* of the last batch; of the one under way */
     bool marks_ended;                 /* the one under way is the last */
@@ -395,6 +397,8 @@ bool copy_site_restore(struct array *array, struct group *group);
 void copy_marks_give(struct array *array, struct group *group);
 /* Whether the answer was to one of its batches. */
 bool copy_marks_answered(struct array *array, struct group *group, uint64_t number, bool good);
+/* The promotion that a failover waits for is done, or cannot be. */
+void copy_site_cut_over(struct array *array, struct group *group, bool good);
 /* The last of them was answered well. */
 void copy_site_handed_over(struct group *group);
 void copy_marks_begin_anew(struct group *group);

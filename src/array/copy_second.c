@@ -83,6 +83,8 @@ static void end_arrival(struct array *array, struct group *group, struct arrival
     arrival->state = ARRIVAL_FREE;
     CHECK(group->second.waiting > 0);
     group->second.waiting--;
+    if (arrival->operates)
+        copy_site_cut_over(array, group, good);
 }
 
 void array_on_copy_message(struct array *array, uint64_t now_us, uint64_t handle, uint8_t index,
@@ -264,7 +266,7 @@ static bool apply_records(struct array *array, struct group *group, struct arriv
         struct record record;
         const char *why = record_get(records + (size_t)arrival->record * COPY_RECORD_SIZE, &record);
         CHECK(why == NULL);
-        if (array->mirroring && !lists_have_room(&array->lists, 1, false))
+        if (array->mirroring && !lists_have_room(&array->lists, head->cut == 0 ? 1 : 2, false))
             return false;
         if (record.type == RECORD_PAGE) {
             if (!copy_second_hold(array, group, head, &record, data + arrival->data_at))
@@ -277,6 +279,10 @@ static bool apply_records(struct array *array, struct group *group, struct arriv
                 copy_second_say_range(array, group, head->cycle, &record);
         } else if (record.type == RECORD_END) {
             receiver_end(&group->second.receiver, head->half, head->cycle, head->wall_us, &record);
+            if (head->cut != 0)
+                receiver_name_cut(&group->second.receiver, head->cycle, head->cut);
+            if (head->cut != 0 && array->mirroring)
+                copy_second_say_cut(array, group, head);
             if (array->mirroring)
                 copy_second_say_end(array, group, arrival, &record);
         }
@@ -290,6 +296,10 @@ static void said_over(struct array *array, struct group *group, struct arrival *
 {
     if (arrival->promotes) {
         arrival->state = ARRIVAL_DECIDED;
+        return;
+    }
+    if (arrival->own) {
+        end_arrival(array, group, arrival, true);
         return;
     }
     receiver_batch_done(&group->second.receiver, arrival->head.half, arrival->head.number,
@@ -313,7 +323,8 @@ static bool apply(struct array *array, struct group *group, struct arrival *arri
     }
     if (arrival->promotes)
         copy_second_say_promote(array, group, arrival);
-    copy_second_say_taken(array, group, arrival);
+    if (!arrival->own)
+        copy_second_say_taken(array, group, arrival);
     arrival->said = lists_filling_number(&array->lists);
     arrival->unheard = false;
     return true;
@@ -332,6 +343,79 @@ static void end_term(struct array *array, struct group *group)
     }
 }
 
+/* One promotion at a time; and while a returned peer is filled its image and this memory differ. */
+static bool may_promote(const struct array *array, const struct group *group)
+{
+    return !group->second.receiver.promoting && group->second.zero.count == 0 &&
+           array->refill.state == REFILL_NONE && array->mirroring == !array_is_solo(array);
+}
+
+static void begin_cut(struct array *array, struct group *group, struct arrival *arrival,
+                      uint64_t cycle)
+{
+    struct receiver *receiver = &group->second.receiver;
+    if (!may_promote(array, group))
+        return;
+    arrival->own = arrival->promotes = true;
+    arrival->consistent = receiver_stays_consistent(receiver);
+    arrival->head.cycle = cycle;
+    arrival->head.wall_us = receiver_wall_us(receiver, cycle);
+    arrival->head.record_count = 0;
+    receiver_promote_begin(receiver);
+    arrival->state = ARRIVAL_TAKEN;
+    group->second.taken++;
+}
+
+static void begin_seal(struct array *array, struct group *group, struct arrival *arrival)
+{
+    /* What was said of the older term counts at the peer: so it has to here. */
+    if (find_state(group, ARRIVAL_SAID) != NULL ||
+        (array->mirroring && !lists_have_room(&array->lists, 1, false)))
+        return;
+    end_term(array, group);
+    receiver_seal(&group->second.receiver, arrival->head.term);
+    if (array->mirroring)
+        copy_second_say_term(array, group);
+    arrival->own = true;
+    arrival->head.record_count = 0;
+    arrival->state = ARRIVAL_TAKEN;
+    group->second.taken++;
+}
+
+/* A batch with KEEP. False: it ends with *verdict, or waits. */
+static enum receiver_verdict judge_kept(struct array *array, struct group *group,
+                                        struct arrival *arrival, const char **why)
+{
+    struct record record;
+    uint64_t cycle = 0;
+    *why = record_get(arrival->bytes + COPY_HEAD_SIZE, &record);
+    if (*why == NULL && (arrival->head.record_count != 1 || arrival->head.data_bytes != 0 ||
+                         (record.type != RECORD_SEAL && record.type != RECORD_PROMOTE)))
+        *why = "copy batch that keeps what is held, and carries something";
+    if (*why != NULL)
+        return RECEIVER_REFUSE;
+    bool promotes = record.type == RECORD_PROMOTE;
+    enum receiver_verdict verdict =
+        receiver_judge_kept(&group->second.receiver, &arrival->head, promotes, &cycle, why);
+    if (verdict == RECEIVER_TAKE && promotes)
+        begin_cut(array, group, arrival, cycle);
+    else if (verdict == RECEIVER_TAKE)
+        begin_seal(array, group, arrival);
+    return verdict;
+}
+
+static void judge_operators(struct array *array, struct group *group, struct arrival *arrival)
+{
+    const struct receiver *receiver = &group->second.receiver;
+    uint64_t cycle = receiver_find_cut(receiver, arrival->head.cut);
+    if (receiver->promoted_cut == arrival->head.cut)
+        end_arrival(array, group, arrival, true);
+    else if (cycle != 0)
+        begin_cut(array, group, arrival, cycle);
+    else if (!receiver->promoting)
+        end_arrival(array, group, arrival, false);
+}
+
 /* False: it may not begin just now. */
 static bool begin(struct array *array, struct group *group, struct arrival *arrival, bool new_term)
 {
@@ -342,10 +426,7 @@ static bool begin(struct array *array, struct group *group, struct arrival *arri
     CHECK(why == NULL);
     arrival->promotes = record.type == RECORD_PROMOTE;
     arrival->consistent = (record.flags & RECORD_CONSISTENT) != 0;
-    /* One at a time; and while a returned peer is filled its image and this memory differ. */
-    if (arrival->promotes &&
-        (receiver->promoting || group->second.zero.count > 0 ||
-         array->refill.state != REFILL_NONE || array->mirroring != !array_is_solo(array)))
+    if (arrival->promotes && !may_promote(array, group))
         return false;
     if (new_term) {
         if (array->mirroring && !lists_have_room(&array->lists, 1, false))
@@ -369,7 +450,16 @@ static void judge(struct array *array, struct group *group, struct arrival *arri
     struct receiver *receiver = &group->second.receiver;
     bool new_term = false;
     const char *why = NULL;
-    enum receiver_verdict verdict = receiver_judge(receiver, &arrival->head, &new_term, &why);
+    if (arrival->operates) {
+        judge_operators(array, group, arrival);
+        return;
+    }
+    bool keep = arrival->head.keep;
+    enum receiver_verdict verdict = keep
+                                        ? judge_kept(array, group, arrival, &why)
+                                        : receiver_judge(receiver, &arrival->head, &new_term, &why);
+    if (verdict == RECEIVER_TAKE && keep)
+        return;
     if (verdict == RECEIVER_TAKE) {
         why = receiver_judge_records(receiver, &arrival->head, new_term,
                                      arrival->bytes + COPY_HEAD_SIZE);
@@ -451,7 +541,7 @@ static void promote_pump(struct array *array, struct group *group)
         if (arrival->state != ARRIVAL_DURABLE || !is_safe(array, group, arrival))
             continue;
         const struct receiver_counts none = {0};
-        if (!arrival->stale)
+        if (!arrival->stale && !arrival->own)
             receiver_batch_done(&group->second.receiver, arrival->head.half, arrival->head.number,
                                 arrival->head.cycle, &none);
         end_arrival(array, group, arrival, true);
@@ -469,7 +559,8 @@ static void turn_away(struct array *array, struct group *group)
         if (arrival->state == ARRIVAL_WAITS) {
             end_arrival(array, group, arrival, false);
         } else if (arrival->state == ARRIVAL_TAKEN) {
-            receiver_untaken(&group->second.receiver, arrival->head.half, arrival->head.number);
+            if (!arrival->own)
+                receiver_untaken(&group->second.receiver, arrival->head.half, arrival->head.number);
             if (arrival->promotes)
                 group->second.receiver.promoting = false;
             end_arrival(array, group, arrival, false);
@@ -578,6 +669,30 @@ void copy_second_leave(struct array *array)
     }
 }
 
+void copy_second_promote_cut(struct array *array, struct group *group, uint64_t cut)
+{
+    struct second *second = &group->second;
+    if (second->waiting == COPY_MESSAGES) {
+        copy_site_cut_over(array, group, false);
+        return;
+    }
+    struct arrival *arrival = second->arrivals;
+    while (arrival->state != ARRIVAL_FREE)
+        arrival++;
+    *arrival = (struct arrival){.state = ARRIVAL_WAITS,
+                                .own = true,
+                                .operates = true,
+                                .answered = true,
+                                .place = ++second->arrived,
+                                .head = {.cut = cut}};
+    second->waiting++;
+}
+
+bool copy_second_keeps_cut(const struct group *group)
+{
+    return copy_receives(group) && receiver_held_cut(&group->second.receiver) != 0;
+}
+
 /* ---- handing over ---- */
 
 void copy_second_hand_over(struct array *array, struct group *group)
@@ -652,7 +767,8 @@ static const char *compare(const struct group *from, const struct group *to)
     receiver_put(a, bytes[0]);
     receiver_put(b, bytes[1]);
     if (a->term != b->term || a->first != b->first || a->promoted != b->promoted ||
-        a->memory != b->memory || a->era != b->era || a->role != b->role)
+        a->memory != b->memory || a->era != b->era || a->role != b->role ||
+        a->promoted_cut != b->promoted_cut || a->sealed != b->sealed)
         return "the two controllers know another term, memory or promotion of a group";
     for (int half = 0; half < 2; half++) {
         if (a->numbers[half].upto != b->numbers[half].upto ||

@@ -41,6 +41,9 @@ struct arrival {
     bool answered; /* early, as not good: it goes on without anybody */
     bool unheard;  /* SAID: the mirror is gone, no answer of the peer's will come */
     bool stale;    /* DURABLE: a newer term has begun */
+    bool own;      /* it counts under no number: of a set, or an operator's; nothing of its bytes is
+                      applied */
+    bool operates; /* a failover waits for it; it has no bytes and no answer */
     uint64_t handle;
     uint64_t place;       /* in the order of arrival */
     uint64_t said;        /* SAID: number of the list that says the last of it */
@@ -140,6 +143,12 @@ void copy_second_hand_over(struct array *array, struct group *group);
 /* For what is held from now on, after a loss. */
 uint64_t copy_second_next_memory(const struct array *array, struct group *group);
 
+/* A failover to that cut, which is to be promoted first; copy_site_cut_over() follows. */
+void copy_second_promote_cut(struct array *array, struct group *group, uint64_t cut);
+/* A cut of a set is held that other second arrays may have promoted: what is held may not be given
+ * up. */
+bool copy_second_keeps_cut(const struct group *group);
+
 const char *copy_second_check(const struct array *array);
 /* The same of both: what one holds the other holds, when nothing is on its way. */
 const char *copy_second_check_mirror(const struct array *from, const struct array *to);
@@ -177,6 +186,8 @@ void copy_second_say_end(struct array *array, const struct group *group,
 void copy_second_say_term(struct array *array, const struct group *group);
 void copy_second_say_taken(struct array *array, const struct group *group,
                            const struct arrival *arrival);
+void copy_second_say_cut(struct array *array, const struct group *group,
+                         const struct copy_head *head);
 void copy_second_say_promote(struct array *array, const struct group *group,
                              const struct arrival *arrival);
 void copy_second_say_zeroed(struct array *array, const struct group *group);

@@ -73,9 +73,19 @@ void copy_second_say_term(struct array *array, const struct group *group)
 {
     const struct receiver *receiver = &group->second.receiver;
     say(array, &(struct header){.type = HEADER_TERM,
+                                .flags = receiver->sealed ? HEADER_KEEP : 0,
                                 .volume = index_of(array, group),
                                 .page = receiver->term,
-                                .count = receiver->first});
+                                .count = max_u64(receiver->first, 1)});
+}
+
+void copy_second_say_cut(struct array *array, const struct group *group,
+                         const struct copy_head *head)
+{
+    say(array, &(struct header){.type = HEADER_CUT,
+                                .volume = index_of(array, group),
+                                .page = head->cycle,
+                                .count = head->cut});
 }
 
 void copy_second_say_taken(struct array *array, const struct group *group,
@@ -186,6 +196,7 @@ static void go_astray(struct array *array, struct group *group, const char *why)
     group->second.receiver.role = COPY_EMPTY;
     group->second.receiver.consistent = false;
     group->second.receiver.promoted = group->second.receiver.promoted_wall_us = 0;
+    group->second.receiver.promoted_cut = 0;
     group->second.astray = true;
 }
 
@@ -204,12 +215,26 @@ static void apply_all(struct array *array, struct group *group, const uint8_t *d
 static void apply_term(struct array *array, struct group *group, const struct header *header)
 {
     struct receiver *receiver = &group->second.receiver;
-    if (header->page <= receiver->term || header->count <= receiver->promoted) {
+    bool keeps = (header->flags & HEADER_KEEP) != 0;
+    if (header->page <= receiver->term || (!keeps && header->count <= receiver->promoted)) {
         go_astray(array, group, "a term that is not newer");
+        return;
+    }
+    if (keeps) {
+        receiver_seal(receiver, header->page);
         return;
     }
     receiver_begin_term(receiver, header->page, header->count);
     copy_second_discard(array, group);
+}
+
+static void apply_cut(struct array *array, struct group *group, const struct header *header)
+{
+    if (!receiver_may_hold(&group->second.receiver, 0, header->page,
+                           &(struct record){.type = RECORD_END}))
+        go_astray(array, group, "a cut that is a cycle that cannot be held");
+    else
+        receiver_name_cut(&group->second.receiver, header->page, header->count);
 }
 
 static void apply_end(struct array *array, struct group *group, const struct header *header)
@@ -261,6 +286,9 @@ void copy_second_apply(struct array *array, const struct header *header, const u
         break;
     case HEADER_TERM:
         apply_term(array, group, header);
+        break;
+    case HEADER_CUT:
+        apply_cut(array, group, header);
         break;
     case HEADER_END:
         apply_end(array, group, header);

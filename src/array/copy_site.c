@@ -121,11 +121,13 @@ void copy_site_state(const struct array *array, const struct group *group, struc
         return;
     state->role = COPY_EMPTY;
     state->flags = 0;
+    state->held_cut = 0;
     if (!has_truth(site) || site->now.unknown)
         return;
     state->role = COPY_FAILED_OVER;
     state->promoted = site->promoted;
     state->promoted_wall_us = site->promoted_wall_us;
+    state->cut = site->promoted_cut;
     if (site->settled && array_owns(array, first) &&
         (array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED))
         state->flags = COPY_STATE_HERE;
@@ -174,6 +176,7 @@ static void discard_held(struct array *array, struct group *group)
         return;
     group->site.promoted = receiver->promoted;
     group->site.promoted_wall_us = receiver->promoted_wall_us;
+    group->site.promoted_cut = receiver->promoted_cut;
     receiver_fail_over(receiver, group->site.now.era);
     copy_second_discard(array, group);
 }
@@ -546,7 +549,7 @@ void copy_site_leave(struct array *array, struct group *group)
     struct site *site = &group->site;
     answer_operator(array, group, false,
                     "this controller went out meanwhile: see the group's status at the other one");
-    site->changing = site->unsaid = false;
+    site->changing = site->cutting = site->unsaid = false;
     site->peer_known = site->peer_kept = site->peer_quiet = false;
     site->mirror_marks = false;
 }
@@ -591,7 +594,7 @@ static void answer_when_done(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
     char text[TRACE_LINE], when[WALL_TEXT] = "an unknown time";
-    if (!site->asked || site->changing || !site->settled)
+    if (!site->asked || site->changing || site->cutting || !site->settled)
         return;
     if (site->action == GROUP_FAILOVER && site->open) {
         if (site->promoted_wall_us > 0)
@@ -702,6 +705,34 @@ static const char *refuse_failover(const struct array *array, const struct group
     return NULL;
 }
 
+static uint64_t shown_cut(const struct group *group)
+{
+    return group->site.now.role == SITE_RECEIVING && copy_receives(group)
+               ? group->second.receiver.promoted_cut
+               : group->site.promoted_cut;
+}
+
+/* A set is failed over to one cut at all its second arrays. */
+static const char *refuse_cut(const struct group *group, uint64_t cut)
+{
+    uint64_t shown = shown_cut(group);
+    if (cut == shown)
+        return NULL;
+    if (group->site.now.role != SITE_RECEIVING || !copy_receives(group))
+        return "this site does not hold the copy";
+    if (cut < shown)
+        return "a newer cut than this one has been promoted here";
+    if (receiver_find_cut(&group->second.receiver, cut) == 0)
+        return "this cut is not held here";
+    return NULL;
+}
+
+static void take_over(struct group *group)
+{
+    uint64_t era = max_u64(group->site.now.era, group->site.heard_era) + 1;
+    change_to(group, era + !truth_is_here(group, era), SITE_FAILED_OVER);
+}
+
 static const char *begin_failover(struct array *array, struct group *group, uint64_t cut,
                                   bool force)
 {
@@ -709,10 +740,28 @@ static const char *begin_failover(struct array *array, struct group *group, uint
     if (why != NULL)
         return why;
     if (cut != 0)
-        return "this cut is not held here";
-    uint64_t era = max_u64(group->site.now.era, group->site.heard_era) + 1;
-    change_to(group, era + !truth_is_here(group, era), SITE_FAILED_OVER);
+        why = refuse_cut(group, cut);
+    if (why != NULL)
+        return why;
+    if (cut != 0 && cut != shown_cut(group)) {
+        group->site.cutting = true;
+        copy_second_promote_cut(array, group, cut);
+        return NULL;
+    }
+    take_over(group);
     return NULL;
+}
+
+void copy_site_cut_over(struct array *array, struct group *group, bool good)
+{
+    struct site *site = &group->site;
+    if (!site->cutting)
+        return;
+    site->cutting = false;
+    if (good && site->now.role == SITE_RECEIVING)
+        take_over(group);
+    else
+        answer_operator(array, group, false, "the cut could not be promoted: see the status");
 }
 
 static const char *begin_reverse(struct array *array, struct group *group)
@@ -777,7 +826,7 @@ static void operate(struct array *array, uint64_t handle, uint8_t number, enum g
         why = "this controller does not serve: ask the other one";
     else if (array->stopping)
         why = "this controller stops";
-    else if (site->asked || site->changing)
+    else if (site->asked || site->changing || site->cutting)
         why = "a change of its role is under way";
     else if (action == GROUP_FAILOVER)
         why = begin_failover(array, group, cut, force);

@@ -11,7 +11,7 @@
  *     8     group, 16 bytes                 84 u32 bytes of bitmaps that follow, or 0
  *    24 u64 era                             88 u32 CRC-32C of all of it, these four bytes zero
  *    32 u64 epoch of the pair               92 u8  stop (enum site_stop)
- *    40 u64 reserved                        93 3 bytes reserved
+ *    40 u64 newest promoted cut of a set     93 3 bytes reserved
  *    48 u64 newest promoted cycle           96 the bitmap of each volume, in the group's order
  *
  * The bitmaps are there only after a stop that left everything on the stores. */
@@ -93,6 +93,7 @@ static uint32_t encode(const struct group *group, uint8_t *bytes)
     memcpy(bytes + 8, group->config->id, GROUP_ID_SIZE);
     put_u64(bytes + 24, now->era);
     put_u64(bytes + 32, now->epoch);
+    put_u64(bytes + 40, receives ? receiver->promoted_cut : site->promoted_cut);
     put_u64(bytes + 48, receives ? receiver->promoted : site->promoted);
     put_u64(bytes + 56, receives ? receiver->promoted_wall_us : site->promoted_wall_us);
     put_u64(bytes + 64, receives ? receiver->term : group->sender.term);
@@ -170,8 +171,7 @@ static const char *judge(const struct group *group, const uint8_t *bytes, uint32
         return "it is another group's: its arrays, names, volumes or sizes were others";
     if (get_u32(bytes + 80) != group->config->volume_count)
         return "it has another number of volumes";
-    if ((bytes[7] & ~RECORD_FLAGS) || get_u64(bytes + 40) != 0 || bytes[93] != 0 ||
-        bytes[94] != 0 || bytes[95] != 0)
+    if ((bytes[7] & ~RECORD_FLAGS) || bytes[93] != 0 || bytes[94] != 0 || bytes[95] != 0)
         return "reserved bytes are set";
     if (bytes[92] >= SITE_STOP_COUNT || get_u64(bytes + 32) == 0 ||
         !copy_site_possible(group, get_u64(bytes + 24), bytes[6]))
@@ -208,6 +208,7 @@ void array_load_group(struct array *array, uint8_t number, const void *bytes, ui
     site->now = site->kept;
     site->promoted = get_u64(record + 48);
     site->promoted_wall_us = get_u64(record + 56);
+    site->promoted_cut = get_u64(record + 40);
     site->settled = site->open = false; /* until this controller serves */
     group->suspended = site->now.suspended;
     copy_site_forget(group);
@@ -229,7 +230,8 @@ bool copy_site_restore(struct array *array, struct group *group)
             .era = site->kept.era,
             .term = get_u64(record + 64),
             .promoted = site->promoted,
-            .promoted_wall_us = site->promoted_wall_us};
+            .promoted_wall_us = site->promoted_wall_us,
+            .cut = site->promoted_cut};
         receiver_restore(receiver, &state);
         return true;
     }

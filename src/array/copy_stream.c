@@ -197,9 +197,15 @@ static const char *judge_volume(const struct array *array, const struct header *
     return NULL;
 }
 
+/* What the owner of a received group says. */
+static bool is_of_second(uint8_t type)
+{
+    return (type >= HEADER_RECEIVED && type <= HEADER_ZEROED) || type == HEADER_CUT;
+}
+
 const char *copy_judge(const struct array *array, const struct header *header, const uint8_t *data)
 {
-    if (header->type >= HEADER_RECEIVED && header->type != HEADER_SITE)
+    if (is_of_second(header->type))
         return copy_second_judge(array, header, data);
     switch (header->type) {
     case HEADER_REGIONS:
@@ -323,14 +329,15 @@ void copy_apply(struct array *array, const struct header *header, const uint8_t 
         copy_site_apply(array, header);
         return;
     }
-    if (header->type >= HEADER_RECEIVED) {
+    if (is_of_second(header->type)) {
         copy_second_apply(array, header, data);
         return;
     }
     struct copy *copy = &array->copy;
     const struct volume *volume = &array->volumes[header->volume];
-    struct group *group = header->type >= HEADER_REGIONS ? copy_group(array, header->volume)
-                                                         : &copy->groups[header->volume];
+    bool of_volume = header->type >= HEADER_REGIONS && header->type <= HEADER_ZEROING;
+    struct group *group =
+        of_volume ? copy_group(array, header->volume) : &copy->groups[header->volume];
     struct sender *sender = &group->sender;
     switch (header->type) {
     case HEADER_GROUP:

@@ -122,7 +122,8 @@ static void move_group(struct array *array, struct group *group)
         if (!move_drained(array, config->volumes[i]))
             return;
     }
-    if (copy_second_busy(array, group) || !move_has_room(array, config->volume_count + 1))
+    if (copy_second_busy(array, group) || copy_second_keeps_cut(group) ||
+        !move_has_room(array, config->volume_count + 1))
         return;
     copy_second_hand_over(array, group);
     for (uint32_t i = 0; i < config->volume_count; i++)
@@ -151,6 +152,9 @@ static void move_step(struct array *array, uint32_t index)
         if (dirty_pages > MOVE_FEW_PAGES &&
             !generation_is_over(&array->destage.generations, volume->move_cut))
             return;
+        if (copy_second_together(array, (uint8_t)index) &&
+            copy_second_keeps_cut(copy_group(array, (uint8_t)index)))
+            return; /* from here on nothing is taken, its promotion neither */
         volume->move = MOVE_HOLD;
         volume->move_since_us = array->now_us;
         array->service_stamp++;

@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/failover.h"
 #include "cli/show.h"
 
 #include <jansson.h>
@@ -22,6 +23,7 @@ enum {
     OPTION_PEER_IS_DEAD = 16,
     OPTION_TIMEOUT = 32,
     OPTION_FORCE = 64,
+    OPTION_CONFIGS = 128, /* more than one --config */
     OPTION_REMOTE = 1024, /* of the demonstration */
     OPTION_POSTGRES = 2048,
     OPTION_KEEP = 4096,
@@ -35,9 +37,11 @@ enum { NAME_LIMIT = CLI_FILE_LIMIT, TIMEOUT_LIMIT_S = 86400 };
 struct call {
     const struct command *command;
     const struct cli_hooks *hooks;
-    const char *config;
-    int controller;     /* -1: none named */
-    const char *socket; /* NULL: by the configuration */
+    const char *config; /* the last one named */
+    uint32_t config_count;
+    const char *configs[CLI_FILE_LIMIT]; /* all that were named */
+    int controller;                      /* -1: none named */
+    const char *socket;                  /* NULL: by the configuration */
     bool json;
     bool peer_is_dead;
     bool force;
@@ -66,6 +70,7 @@ static int run_move(const struct call *call);
 static int run_stop(const struct call *call);
 static int run_accept_loss(const struct call *call);
 static int run_group(const struct call *call);
+static int run_failover(const struct call *call);
 static int run_group_status(const struct call *call);
 static int run_demo(const struct call *call);
 
@@ -114,9 +119,14 @@ static const struct command commands[] = {
      "What hosts write is only noted from now on; when the group is resumed, what differs is\n"
      "sent. The other array keeps the last state that it has. `status` shows every group.\n",
      run_group},
-    {"group resume", "NAME", 1, 1, OPTIONS_ASK, 10, "copy a suspended group again",
-     "Copies what has changed since the group was suspended, then goes on in cycles.\n", run_group},
-    {"group failover", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 120,
+    {"group resume", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 10, "copy a suspended group again",
+     "Copies what has changed since the group was suspended, then goes on in cycles.\n"
+     "\n"
+     "--force says, at a controller that was out while the other one served alone, that the group "
+     "was\n"
+     "not failed over meanwhile. If it was, that failover is forgotten.\n",
+     run_group},
+    {"group failover", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE | OPTION_CONFIGS, 120,
      "serve the copy: the other site is lost",
      "At the array that holds the copy: from now on hosts use it here. It shows the newest state "
      "of\n"
@@ -125,8 +135,13 @@ static const struct command commands[] = {
      "acknowledged after that is not here.\n"
      "\n"
      "While the other array is heard it needs --force: both sites may then serve hosts until the\n"
-     "other one hears of it. Suspend the group there first, and stop its hosts.\n",
-     run_group},
+     "other one hears of it. Suspend the group there first, and stop its hosts.\n"
+     "\n"
+     "NAME may be a set, with a --config for each array that holds copies of it: all of them go "
+     "to\n"
+     "one cut, the newest that any has. When one is not there or cannot, nothing is done; --force\n"
+     "does it for the others, and says what that gives up.\n",
+     run_failover},
     {"group reverse", "NAME", 1, 1, OPTIONS_ASK, 120, "copy back after a failover",
      "At the array that was failed over, once the other site is there again: what differs is "
      "copied\n"
@@ -243,7 +258,10 @@ static int take_option(struct call *call, const struct option *option, const cha
 {
     switch (option->bit) {
     case OPTION_CONFIG:
-        call->config = value;
+        if (call->config_count == CLI_FILE_LIMIT ||
+            (call->config_count > 0 && !(call->command->options & OPTION_CONFIGS)))
+            return usage(call->command, "too many files with --config", value);
+        call->config = call->configs[call->config_count++] = value;
         break;
     case OPTION_CONTROLLER:
         if (strcmp(value, "a") != 0 && strcmp(value, "b") != 0)
@@ -416,36 +434,13 @@ static const char *target_name(const struct targets *targets, uint32_t index)
     return controller < 0 ? targets->socket[index] : names[controller];
 }
 
-/* The answer to a request; takes `request` over. NULL with a sentence when there is none. */
-static json_t *ask(const struct call *call, const char *path, json_t *request, char why[TRACE_LINE])
-{
-    char *text = json_dumps(request, JSON_COMPACT);
-    json_decref(request);
-    CHECK(text);
-    size_t length = strlen(text);
-    char *line = realloc(text, length + 2);
-    CHECK(line);
-    memcpy(line + length, "\n", 2);
-    char *answer = client_ask(path, line, call->timeout_ms, why);
-    free(line);
-    if (!answer)
-        return NULL;
-    json_t *reply = json_loads(answer, JSON_REJECT_DUPLICATES, NULL);
-    free(answer);
-    if (json_is_object(reply) && json_is_boolean(json_object_get(reply, "ok")))
-        return reply;
-    json_decref(reply);
-    snprintf(why, TRACE_LINE, "%.100s: the answer is not one of a controller", path);
-    return NULL;
-}
-
 /* Asks target `index` and prints its answer. CLI_DONE when it is "ok"; *reached tells whether it
  * answered at all. */
 static int ask_and_print(const struct call *call, const struct targets *targets, uint32_t index,
                          json_t *request, bool *reached)
 {
     char why[TRACE_LINE];
-    json_t *reply = ask(call, targets->socket[index], request, why);
+    json_t *reply = client_request(targets->socket[index], request, call->timeout_ms, why);
     *reached = reply != NULL;
     if (!reply) {
         fprintf(stderr, "%s: not reached: %s\n", target_name(targets, index), why);
@@ -478,18 +473,7 @@ static int run_check(const struct call *call)
 /* The status object of one target; takes no reference away from the reply that it is part of. */
 static json_t *ask_status(const struct call *call, const char *path, char why[TRACE_LINE])
 {
-    json_t *reply = ask(call, path, json_pack("{ss}", "command", "status"), why);
-    if (!reply)
-        return NULL;
-    json_t *status = json_incref(json_object_get(reply, "status"));
-    if (!json_is_object(status)) {
-        const char *text = json_string_value(json_object_get(reply, "text"));
-        snprintf(why, TRACE_LINE, "%.150s", text ? text : "the answer holds no status");
-        json_decref(status);
-        status = NULL;
-    }
-    json_decref(reply);
-    return status;
+    return client_status(path, call->timeout_ms, why);
 }
 
 static void print_json(const json_t *value)
@@ -603,6 +587,28 @@ static int run_group(const struct call *call)
     if (request && call->force)
         json_object_set_new(request, "force", json_true());
     return ask_either(call, request);
+}
+
+/* A set when one of the arrays has it, else a group. */
+static int run_failover(const struct call *call)
+{
+    static struct failover_array arrays[CLI_FILE_LIMIT];
+    uint32_t count = call->config_count > 0 ? call->config_count : 1;
+    bool found = false;
+    if (call->socket)
+        return run_group(call);
+    for (uint32_t i = 0; i < count; i++) {
+        arrays[i].config = call->config_count > 0 ? call->configs[i] : call->config;
+        if (!call->hooks->sockets(arrays[i].config, arrays[i].sockets))
+            return CLI_FAILED;
+    }
+    int result = failover_set(call->names[0], arrays, count, call->force, call->timeout_ms, &found);
+    if (found)
+        return result;
+    if (count == 1)
+        return run_group(call);
+    fprintf(stderr, "no controller that answers has a set %s\n", call->names[0]);
+    return CLI_FAILED;
 }
 
 /* Takes what is not a group of that name away; false when nothing is left of several. */

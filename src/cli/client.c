@@ -132,3 +132,41 @@ char *client_ask(const char *path, const char *line, uint32_t timeout_ms, char w
     close(descriptor);
     return answer;
 }
+
+json_t *client_request(const char *path, json_t *request, uint32_t timeout_ms, char why[TRACE_LINE])
+{
+    char *text = json_dumps(request, JSON_COMPACT);
+    json_decref(request);
+    CHECK(text);
+    size_t length = strlen(text);
+    char *line = realloc(text, length + 2);
+    CHECK(line);
+    memcpy(line + length, "\n", 2);
+    char *answer = client_ask(path, line, timeout_ms, why);
+    free(line);
+    if (!answer)
+        return NULL;
+    json_t *reply = json_loads(answer, JSON_REJECT_DUPLICATES, NULL);
+    free(answer);
+    if (json_is_object(reply) && json_is_boolean(json_object_get(reply, "ok")))
+        return reply;
+    json_decref(reply);
+    snprintf(why, TRACE_LINE, "%.100s: the answer is not one of a controller", path);
+    return NULL;
+}
+
+json_t *client_status(const char *path, uint32_t timeout_ms, char why[TRACE_LINE])
+{
+    json_t *reply = client_request(path, json_pack("{ss}", "command", "status"), timeout_ms, why);
+    if (!reply)
+        return NULL;
+    json_t *status = json_incref(json_object_get(reply, "status"));
+    if (!json_is_object(status)) {
+        const char *text = json_string_value(json_object_get(reply, "text"));
+        snprintf(why, TRACE_LINE, "%.150s", text ? text : "the answer holds no status");
+        json_decref(status);
+        status = NULL;
+    }
+    json_decref(reply);
+    return status;
+}

@@ -382,6 +382,56 @@ static void show_receiver(FILE *out, const json_t *group)
              b ? b : "is not logged in", came, number(incoming, "batches"));
 }
 
+/* The sessions of a coordinator that are not there, one a line. */
+static void show_members(FILE *out, const json_t *set)
+{
+    size_t index;
+    json_t *member;
+    json_array_foreach(json_object_get(set, "members"), index, member)
+    {
+        const json_t *session = json_object_get(member, "session");
+        char array[LINE_BYTES];
+        if (!json_is_object(session) || yes(session, "up"))
+            continue;
+        labelled(out, "", "array %s is NOT reached at %s%s%s",
+                 cut(array, words(member, "array"), 40), or_mark(words(session, "address")),
+                 words(session, "error") ? "; last error: " : "",
+                 words(session, "error") ? words(session, "error") : "");
+    }
+}
+
+/* Of a group that is cut together with those of other arrays. */
+static void show_set(FILE *out, const json_t *group, bool copy)
+{
+    const json_t *set = json_object_get(group, "set"), *hold = json_object_get(set, "hold");
+    char name[LINE_BYTES];
+    if (!json_is_object(set))
+        return;
+    cut(name, words(set, "name"), 40);
+    if (copy && yes(set, "here"))
+        labelled(out, "", "set %s: it shows cut %" PRIu64 ", and holds up to cut %" PRIu64, name,
+                 number(set, "shown_cut"), number(set, "held_cut"));
+    else if (copy)
+        labelled(out, "", "set %s", name);
+    else if (yes(set, "coordinates"))
+        labelled(out, "",
+                 "set %s, coordinated here: %s; cut %" PRIu64 "; %" PRIu64 " of %" PRIu64
+                 " cuts failed",
+                 name, yes(set, "runs") ? "all arrays are cut together" : "waits for its arrays",
+                 number(set, "cut"), number(set, "failed_cuts"), number(set, "cuts"));
+    else
+        labelled(out, "", "set %s: %s%s", name,
+                 words(set, "coordinator") ? "its coordinator is logged in from "
+                                           : "no coordinator is logged in here",
+                 words(set, "coordinator") ? words(set, "coordinator") : "");
+    if (!copy && number(hold, "count") > 0)
+        labelled(out, "",
+                 "writes were held for a cut %.1f ms at last, %.1f ms on average, %.1f ms at most",
+                 (double)number(hold, "last_us") / 1e3, (double)number(hold, "mean_us") / 1e3,
+                 (double)number(hold, "longest_us") / 1e3);
+    show_members(out, set);
+}
+
 static void show_group(FILE *out, const json_t *group)
 {
     static const char primary[] = "copied to array";
@@ -403,6 +453,7 @@ static void show_group(FILE *out, const json_t *group)
         labelled(out, "", "%s", words(group, "reason"));
     show_behind(out, group, copy);
     show_sync(out, group);
+    show_set(out, group, copy);
     if (!copy || json_is_object(json_object_get(group, "link")))
         show_sender(out, group);
     if (copy)

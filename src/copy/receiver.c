@@ -49,6 +49,7 @@ void receiver_restore(struct receiver *receiver, const struct copy_state *state)
     receiver->first = 0; /* no batch of that term names it */
     receiver->promoted = state->promoted;
     receiver->promoted_wall_us = state->promoted_wall_us;
+    receiver->promoted_cut = state->cut;
     receiver->consistent = (state->flags & COPY_STATE_CONSISTENT) != 0;
 }
 
@@ -218,6 +219,11 @@ void receiver_end(struct receiver *receiver, uint8_t half, uint64_t number, uint
         .pages = record->page, .base = record->count, .ranges = record->crc};
 }
 
+void receiver_name_cut(struct receiver *receiver, uint64_t number, uint64_t cut)
+{
+    take_cycle(receiver, number, 0)->cut = cut;
+}
+
 static void pass_number(struct receiver_numbers *numbers)
 {
     numbers->done >>= 1;
@@ -297,6 +303,38 @@ bool receiver_complete(const struct receiver *receiver, uint64_t cycle)
     return true;
 }
 
+uint64_t receiver_find_cut(const struct receiver *receiver, uint64_t cut)
+{
+    for (int i = 0; i < RECEIVER_CYCLES && cut != 0; i++) {
+        const struct receiver_cycle *cycle = &receiver->cycle[i];
+        if (cycle->number != 0 && cycle->cut == cut && receiver_complete(receiver, cycle->number))
+            return cycle->number;
+    }
+    return 0;
+}
+
+uint64_t receiver_held_cut(const struct receiver *receiver)
+{
+    uint64_t newest = 0;
+    for (int i = 0; i < RECEIVER_CYCLES; i++) {
+        const struct receiver_cycle *cycle = &receiver->cycle[i];
+        if (cycle->number != 0 && cycle->cut > newest && receiver_complete(receiver, cycle->number))
+            newest = cycle->cut;
+    }
+    return newest;
+}
+
+bool receiver_stays_consistent(const struct receiver *receiver)
+{
+    return receiver->consistent && receiver->promoted >= receiver->first;
+}
+
+uint64_t receiver_wall_us(const struct receiver *receiver, uint64_t cycle)
+{
+    const struct receiver_cycle *held = find_cycle(receiver, cycle);
+    return held == NULL ? 0 : held->wall_us;
+}
+
 void receiver_promote_begin(struct receiver *receiver)
 {
     CHECK(!receiver->promoting);
@@ -308,6 +346,7 @@ void receiver_promote(struct receiver *receiver, uint64_t cycle, uint64_t wall_u
     CHECK(receiver->drain == RECEIVER_REST);
     CHECK(receiver_complete(receiver, cycle));
     receiver->promoting = false;
+    receiver->promoted_cut = find_cycle(receiver, cycle)->cut;
     receiver->promoted = cycle;
     receiver->promoted_wall_us = wall_us;
     receiver->consistent = consistent;
@@ -328,12 +367,23 @@ void receiver_begin_term(struct receiver *receiver, uint64_t term, uint64_t firs
     CHECK(first > receiver->promoted);
     CHECK(!receiver->promoting);
     receiver->role = COPY_RECEIVING;
+    receiver->sealed = false;
     receiver->term = term;
     receiver->first = first;
     for (int half = 0; half < 2; half++)
         receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
     if (!MISTAKE(copy_term_keeps_held))
         discard_all(receiver);
+}
+
+void receiver_seal(struct receiver *receiver, uint64_t term)
+{
+    CHECK(term > receiver->term);
+    CHECK(!receiver->promoting);
+    receiver->term = term;
+    receiver->sealed = true;
+    for (int half = 0; half < 2; half++)
+        receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
 }
 
 void receiver_fail_over(struct receiver *receiver, uint64_t era)
@@ -403,7 +453,8 @@ void receiver_reopen(struct receiver *receiver)
     CHECK(receiver->held_count == 0);
     CHECK(!receiver->promoting);
     receiver->role = COPY_EMPTY;
-    receiver->consistent = false;
+    receiver->consistent = receiver->sealed = false;
+    receiver->promoted_cut = 0;
     for (int half = 0; half < 2; half++)
         receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
 }
@@ -523,6 +574,8 @@ void receiver_state(const struct receiver *receiver, struct copy_state *state)
                                  .promoted = receiver->promoted,
                                  .promoted_wall_us = receiver->promoted_wall_us,
                                  .memory = receiver->memory,
+                                 .cut = receiver->promoted_cut,
+                                 .held_cut = receiver_held_cut(receiver),
                                  .room_pages = receiver->room,
                                  .window = COPY_WINDOW};
     memcpy(state->group, receiver->group, COPY_ID_SIZE);

@@ -49,6 +49,7 @@ struct receiver_part {
 struct receiver_cycle {
     uint64_t number; /* 0: none */
     uint64_t wall_us;
+    uint64_t cut;   /* of a set that it is a part of; 0: none, or not known yet */
     uint8_t halves; /* 0: no END yet */
     struct receiver_part part[2];
     uint32_t head, tail, count; /* held slots: chains, by their newest */
@@ -80,6 +81,8 @@ struct receiver {
     bool consistent;
     uint64_t era, term, first; /* first cycle of the term */
     uint64_t promoted, promoted_wall_us;
+    uint64_t promoted_cut; /* of a set; 0: what was promoted last is none */
+    bool sealed;           /* the term keeps what is held, and takes nothing more */
     uint64_t memory;
     bool promoting; /* see receiver_promote_begin() */
     uint32_t room;  /* slots that may be held */
@@ -119,6 +122,30 @@ enum receiver_verdict {
  * applied. */
 enum receiver_verdict receiver_judge(const struct receiver *receiver, const struct copy_head *head,
                                      bool *new_term, const char **why);
+
+/* The same for a batch with KEEP, of a set (docs/remote-copy.md, "Several primary arrays").
+ *
+ * SEAL begins a newer term and discards nothing, so that no PROMOTE of an older one can come any
+ * more, and what is held stands still: it is refused unless it names what was promoted, first - 1,
+ * and the newest cut that is held. Taken: receiver_seal().
+ *
+ * PROMOTE in such a term is about the cut that it names, *cycle: which that is here. */
+enum receiver_verdict receiver_judge_kept(const struct receiver *receiver,
+                                          const struct copy_head *head, bool promotes,
+                                          uint64_t *cycle, const char **why);
+void receiver_seal(struct receiver *receiver, uint64_t term);
+
+/* The cycle is a part of that cut. It must be held, or have a place. */
+void receiver_name_cut(struct receiver *receiver, uint64_t cycle, uint64_t cut);
+/* The cycle that is that cut, if it and all before it are held complete; else 0. */
+uint64_t receiver_find_cut(const struct receiver *receiver, uint64_t cut);
+/* The newest such cut; 0: none. */
+uint64_t receiver_held_cut(const struct receiver *receiver);
+/* What receiver_promote() would say of the cycle when nobody says whether it is consistent: it is
+ * when an earlier cycle of its term was. */
+bool receiver_stays_consistent(const struct receiver *receiver);
+/* The time of day of a cycle that is held. */
+uint64_t receiver_wall_us(const struct receiver *receiver, uint64_t cycle);
 
 /* The records and data of a batch that may be taken, which stand behind its head: NULL, or what is
  * wrong with them. Only then is anything of it applied. */

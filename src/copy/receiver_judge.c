@@ -34,18 +34,53 @@ static enum receiver_verdict judge_number(const struct receiver_numbers *numbers
     return RECEIVER_TAKE;
 }
 
+/* Whether batches of this group, era and term are taken at all. */
+static const char *judge_origin(const struct receiver *receiver, const struct copy_head *head)
+{
+    if (memcmp(head->group, receiver->group, COPY_ID_SIZE) != 0)
+        return "copy batch of another group";
+    if (receiver->role == COPY_FAILED_OVER)
+        return "copy batch after this site took over";
+    if (head->era != receiver->era && !(head->era < receiver->era && MISTAKE(old_era_accepted)))
+        return "copy batch of another era";
+    return head->term < receiver->term ? "copy batch of an older term" : NULL;
+}
+
+enum receiver_verdict receiver_judge_kept(const struct receiver *receiver,
+                                          const struct copy_head *head, bool promotes,
+                                          uint64_t *cycle, const char **why)
+{
+    *why = judge_origin(receiver, head);
+    if (*why != NULL)
+        return RECEIVER_REFUSE;
+    if (head->term > receiver->term) {
+        if (promotes)
+            return refuse(why, "promotion in a term that was not sealed");
+        if (receiver->promoting)
+            return RECEIVER_WAIT;
+        if (head->first != receiver->promoted + 1 || head->cut != receiver_held_cut(receiver))
+            return refuse(why, "seal of another state than there is");
+        return RECEIVER_TAKE;
+    }
+    if (!receiver->sealed)
+        return refuse(why, "seal of a term that has begun without it");
+    if (!promotes || receiver->promoted_cut >= head->cut)
+        return RECEIVER_KNOWN;
+    if (receiver->promoting)
+        return RECEIVER_WAIT;
+    *cycle = receiver_find_cut(receiver, head->cut);
+    return *cycle == 0 ? refuse(why, "promotion of a cut that is not held") : RECEIVER_TAKE;
+}
+
 enum receiver_verdict receiver_judge(const struct receiver *receiver, const struct copy_head *head,
                                      bool *new_term, const char **why)
 {
     *new_term = false;
-    if (memcmp(head->group, receiver->group, COPY_ID_SIZE) != 0)
-        return refuse(why, "copy batch of another group");
-    if (receiver->role == COPY_FAILED_OVER)
-        return refuse(why, "copy batch after this site took over");
-    if (head->era != receiver->era && !(head->era < receiver->era && MISTAKE(old_era_accepted)))
-        return refuse(why, "copy batch of another era");
-    if (head->term < receiver->term)
-        return refuse(why, "copy batch of an older term");
+    *why = judge_origin(receiver, head);
+    if (*why != NULL)
+        return RECEIVER_REFUSE;
+    if (receiver->sealed && head->term == receiver->term)
+        return refuse(why, "copy batch in a term that was sealed");
     uint64_t from = max_u64(receiver->promoted + 1, head->first);
     if (head->term > receiver->term) {
         if (head->first <= receiver->promoted)

@@ -19,8 +19,13 @@ enum {
     HALF_B_ENDED = 2,
 };
 
-_Static_assert(FIXED_BYTES + 2 * NUMBERS_BYTES + RECEIVER_CYCLES * CYCLE_BYTES <= RECEIVER_BYTES,
-               "all of it fits");
+enum {
+    CUTS_AT = FIXED_BYTES + 2 * NUMBERS_BYTES + RECEIVER_CYCLES * CYCLE_BYTES,
+    FLAG_SEALED = 2,
+    FLAGS = FLAG_CONSISTENT | FLAG_SEALED,
+};
+
+_Static_assert(CUTS_AT + 8 + 8 * RECEIVER_CYCLES <= RECEIVER_BYTES, "all of it fits");
 
 static void put_counts(uint8_t *bytes, const struct receiver_counts *counts)
 {
@@ -39,7 +44,11 @@ void receiver_put(const struct receiver *receiver, uint8_t bytes[RECEIVER_BYTES]
 {
     memset(bytes, 0, RECEIVER_BYTES);
     bytes[0] = receiver->role;
-    bytes[1] = receiver->consistent ? FLAG_CONSISTENT : 0;
+    bytes[1] = (uint8_t)((receiver->consistent ? FLAG_CONSISTENT : 0) |
+                         (receiver->sealed ? FLAG_SEALED : 0));
+    put_u64(bytes + CUTS_AT, receiver->promoted_cut);
+    for (int i = 0; i < RECEIVER_CYCLES; i++)
+        put_u64(bytes + CUTS_AT + 8 + 8 * i, receiver->cycle[i].cut);
     put_u64(bytes + 8, receiver->era);
     put_u64(bytes + 16, receiver->term);
     put_u64(bytes + 24, receiver->first);
@@ -68,7 +77,7 @@ const char *receiver_judge_bytes(const uint8_t *bytes, uint32_t length)
 {
     if (length != RECEIVER_BYTES)
         return "received header of a wrong length";
-    if (bytes[0] >= COPY_ROLE_COUNT || bytes[1] & ~FLAG_CONSISTENT)
+    if (bytes[0] >= COPY_ROLE_COUNT || bytes[1] & ~FLAGS)
         return "received header of an unknown role or with unknown flags";
     if (get_u64(bytes + 48) == 0)
         return "received header without a memory number";
@@ -90,6 +99,8 @@ void receiver_get(struct receiver *receiver, const uint8_t bytes[RECEIVER_BYTES]
     CHECK(receiver_judge_bytes(bytes, RECEIVER_BYTES) == NULL);
     receiver->role = bytes[0];
     receiver->consistent = (bytes[1] & FLAG_CONSISTENT) != 0;
+    receiver->sealed = (bytes[1] & FLAG_SEALED) != 0;
+    receiver->promoted_cut = get_u64(bytes + CUTS_AT);
     receiver->era = get_u64(bytes + 8);
     receiver->term = get_u64(bytes + 16);
     receiver->first = get_u64(bytes + 24);
@@ -103,8 +114,11 @@ void receiver_get(struct receiver *receiver, const uint8_t bytes[RECEIVER_BYTES]
             (struct receiver_numbers){.upto = get_u64(at), .done = get_u64(at + 8)};
     for (int i = 0; i < RECEIVER_CYCLES; i++, at += CYCLE_BYTES) {
         struct receiver_cycle *cycle = &receiver->cycle[i];
-        *cycle = (struct receiver_cycle){
-            .number = get_u64(at), .halves = at[8], .head = NO_INDEX, .tail = NO_INDEX};
+        *cycle = (struct receiver_cycle){.number = get_u64(at),
+                                         .cut = get_u64(bytes + CUTS_AT + 8 + 8 * i),
+                                         .halves = at[8],
+                                         .head = NO_INDEX,
+                                         .tail = NO_INDEX};
         for (int half = 0; half < 2; half++) {
             const uint8_t *part = at + 16 + half * PART_BYTES;
             cycle->part[half] = (struct receiver_part){.got = get_counts(part),

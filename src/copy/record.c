@@ -11,7 +11,9 @@ enum {
     HEAD_MAGIC = 0x48464342,  /* "HFCB" */
     STATE_MAGIC = 0x48464353, /* "HFCS" */
     COPY_VERSION = 1,
+    HEAD_KEEP = 1,
     HEAD_CRC_AT = 80,
+    HEAD_RESERVED_AT = 92,
     STATE_CRC_AT = 124,
 };
 
@@ -39,6 +41,7 @@ void record_put_head(uint8_t *bytes, const struct copy_head *head)
     put_u32(bytes, HEAD_MAGIC);
     put_u16(bytes + 4, COPY_VERSION);
     bytes[6] = head->half;
+    bytes[7] = head->keep ? HEAD_KEEP : 0;
     memcpy(bytes + 8, head->group, COPY_ID_SIZE);
     put_u64(bytes + 24, head->era);
     put_u64(bytes + 32, head->term);
@@ -48,6 +51,7 @@ void record_put_head(uint8_t *bytes, const struct copy_head *head)
     put_u64(bytes + 64, head->wall_us);
     put_u32(bytes + 72, head->record_count);
     put_u32(bytes + 76, head->data_bytes);
+    put_u64(bytes + 84, head->cut);
     put_u32(bytes + HEAD_CRC_AT, head_crc(bytes, head->record_count));
 }
 
@@ -60,6 +64,8 @@ const char *record_get_head(const uint8_t *bytes, uint32_t length, struct copy_h
     if (get_u16(bytes + 4) != COPY_VERSION)
         return "copy batch of another version";
     *head = (struct copy_head){.half = bytes[6],
+                               .keep = (bytes[7] & HEAD_KEEP) != 0,
+                               .cut = get_u64(bytes + 84),
                                .era = get_u64(bytes + 24),
                                .term = get_u64(bytes + 32),
                                .cycle = get_u64(bytes + 40),
@@ -69,7 +75,8 @@ const char *record_get_head(const uint8_t *bytes, uint32_t length, struct copy_h
                                .record_count = get_u32(bytes + 72),
                                .data_bytes = get_u32(bytes + 76)};
     memcpy(head->group, bytes + 8, COPY_ID_SIZE);
-    if (!all_zero(bytes + HEAD_CRC_AT + 4, COPY_HEAD_SIZE - HEAD_CRC_AT - 4) || bytes[7] != 0)
+    if (!all_zero(bytes + HEAD_RESERVED_AT, COPY_HEAD_SIZE - HEAD_RESERVED_AT) ||
+        (bytes[7] & ~HEAD_KEEP))
         return "copy batch head with reserved bytes set";
     if (head->record_count == 0 || head->record_count > COPY_RECORDS)
         return "copy batch with no record or too many";
@@ -114,6 +121,7 @@ static const struct record_use {
     [RECORD_PROMOTE] = {.flags = true},
     [RECORD_MARKED] = {.volume = true, .page = true, .count = true},
     [RECORD_MARKED_END] = {.flags = false},
+    [RECORD_SEAL] = {.flags = false},
 };
 
 static const char *judge_values(const struct record *record)

@@ -37,6 +37,8 @@ enum record_type {
     /* From a primary that was failed over, to the array that took over: nothing of a cycle. */
     RECORD_MARKED = 5,     /* these pages may differ */
     RECORD_MARKED_END = 6, /* and no others; alone in its batch */
+    RECORD_SEAL =
+        7, /* a new term that leaves what is held as it is; alone in its batch, with KEEP */
     RECORD_TYPE_COUNT
 };
 
@@ -47,6 +49,7 @@ enum {
 
 struct copy_head {
     uint8_t half; /* 0 a, 1 b */
+    bool keep;    /* SEAL, and PROMOTE in a term that began with it: see receiver_judge_kept() */
     uint8_t group[COPY_ID_SIZE];
     uint64_t era;
     uint64_t term;
@@ -54,6 +57,7 @@ struct copy_head {
     uint64_t number; /* of the batch in its half and term, from 1 */
     uint64_t first;  /* the term's first cycle */
     uint64_t wall_us;
+    uint64_t cut; /* END: which cut of a set the cycle is a part of; with KEEP: see there; else 0 */
     uint32_t record_count;
     uint32_t data_bytes;
 };

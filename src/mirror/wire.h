@@ -95,6 +95,9 @@ enum header_type {
     HEADER_ZEROED = 25,   /* the ranges of cycles up to `page` read as zeros on the store */
     HEADER_SITE = 26,     /* the group's era is `page`, and the sender's role in it `slot`, with
                                 flags (array/copy_site.c); count = its epoch */
+    /* Of a set of groups. */
+    HEADER_CUT = 27,     /* second array: cycle `page` is a part of cut `count` */
+    HEADER_RELEASE = 28, /* completions that were held since cycle `page` was closed may go */
     HEADER_TYPE_COUNT
 };
 
@@ -108,7 +111,10 @@ enum {
     HEADER_CONSISTENT = 1, /* PROMOTE: nothing differs between the sites but later cycles */
     HEADER_NOTED = 1,      /* RANGE: of the past; only noted, and no slot is given up for it */
     HEADER_BOTH = 1,       /* MARK: both controllers have a part in the cycle */
+    HEADER_HOLDS = 2,      /* MARK: completions are held from here on, until RELEASE */
     HEADER_DONE = 1,       /* HELD: no marked region was left at the sender when it was closed */
+    HEADER_LATE = 2,       /* HELD: completions had gone before RELEASE came */
+    HEADER_KEEP = 1,       /* TERM: what is held stays */
     HEADER_BEGIN = 1,      /* GROUP: from the bitmap, with cycle `count` */
     HEADER_RESTART = 2,    /* GROUP: all that was unconfirmed joins cycle `count` */
     HEADER_JOIN = 4,       /* GROUP: as `count` bytes say, which follow among the data */

@@ -10,6 +10,7 @@
 
 #include "scsi/scsi.h"
 #include "shell/control_group.h"
+#include "shell/control_set.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -34,13 +35,13 @@ static bool refuse(char why[TRACE_LINE], const char *format, ...)
 static const struct command {
     const char *name;
     enum control_command command;
-    const char *keys[4]; /* that it takes beside "command" */
+    const char *keys[5]; /* that it takes beside "command" */
 } commands[] = {
     {"status", CONTROL_STATUS, {NULL}},
     {"move", CONTROL_MOVE, {"volume", "to", NULL}},
     {"stop", CONTROL_STOP, {NULL}},
     {"accept-loss", CONTROL_ACCEPT_LOSS, {"peer_is_dead", NULL}},
-    {"group", CONTROL_GROUP, {"group", "action", "force", NULL}},
+    {"group", CONTROL_GROUP, {"group", "action", "force", "cut", NULL}},
 };
 
 static bool takes_key(const struct command *command, const char *key)
@@ -97,6 +98,12 @@ static bool parse_group(const json_t *root, struct control_request *request, cha
         return refuse(why, "\"force\" is true or false");
     if (force && !actions[which].takes_force)
         return refuse(why, "%s does not take \"force\"", action);
+    const json_t *cut = json_object_get(root, "cut");
+    if (cut && (!json_is_integer(cut) || json_integer_value(cut) <= 0))
+        return refuse(why, "\"cut\" is a number above zero");
+    if (cut && actions[which].action != GROUP_FAILOVER)
+        return refuse(why, "%s does not take \"cut\"", action);
+    request->cut = cut ? (uint64_t)json_integer_value(cut) : 0;
     memcpy(request->group, group, strlen(group) + 1);
     request->action = actions[which].action;
     request->force = json_is_true(force);
@@ -468,6 +475,7 @@ static json_t *format_group(const struct config *config, uint32_t index,
     put_number(object, "base_pages_sent", status->base_pages_sent);
     put_number(object, "bytes_sent", status->bytes_sent);
     control_group_put(object, group, counts, status);
+    put(object, "set", control_set_format(config, group, counts, status));
     bool sends = counts->sends && group->address_count > 0;
     put(object, "link", sends ? format_group_link(group, &counts->out) : json_null());
     for (uint32_t i = 0; i < group->volume_count; i++) {

@@ -10,7 +10,7 @@
  *     {"command":"move","volume":"vol0","to":"b"}
  *     {"command":"stop"}
  *     {"command":"accept-loss","peer_is_dead":true}
- *     {"command":"group","group":"db","action":"failover","force":true}
+ *     {"command":"group","group":"db","action":"failover","force":true,"cut":512}
  *
  *     {"ok":true,"status":{...}}   {"ok":true,"text":"..."}   {"ok":false,"text":"why not"} */
 
@@ -46,6 +46,7 @@ struct control_request {
     char group[VOLUME_NAME_SIZE];  /* GROUP: perhaps not a group of ours */
     enum group_action action;      /* GROUP */
     bool force;                    /* GROUP: RESUME, FAILOVER, RESYNC */
+    uint64_t cut;                  /* GROUP: FAILOVER, of a set; 0: none was said */
 };
 
 enum control_store_state {

@@ -6,6 +6,8 @@
 
 #include "shell/control_group.h"
 
+#include "shell/control_set.h"
+
 #include <string.h>
 
 /* ---- judging ---- */
@@ -18,7 +20,7 @@ static bool late(const struct control_group *to, const struct config_group *conf
 }
 
 static void judge_sync(struct control_group *to, const struct copy_group_counts *counts,
-                       const struct group_status *status)
+                       const struct group_status *status, bool waits)
 {
     uint64_t from = max_u64(counts->sync_from, status->marked_regions);
     to->syncs = true;
@@ -27,7 +29,7 @@ static void judge_sync(struct control_group *to, const struct copy_group_counts 
         counts->sync_rate > 0 ? (double)status->marked_regions / counts->sync_rate : -1;
     /* Nothing there is of use until all of it has come. */
     to->condition = counts->initial ? "initial copy" : "resynchronising";
-    to->cause = counts->out.up ? NULL : "link";
+    to->cause = !counts->out.up ? "link" : waits ? "members" : NULL;
 }
 
 static void judge_primary(struct control_group *to, const struct config_group *config,
@@ -38,6 +40,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         PAGE_SIZE_BYTES;
     to->behind_cycles = status->open > status->confirmed ? status->open - status->confirmed : 0;
     enum group_state state = status->state;
+    bool waits = control_set_waits(config, status);
     /* The half that does not lead does not hear that the last bit is gone. */
     if (state == GROUP_SYNCING && !status->leader && status->marked_regions == 0 &&
         counts->out.state.flags & COPY_STATE_CONSISTENT)
@@ -56,14 +59,14 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         break;
     case GROUP_FALLEN:
         to->condition = "suspended";
-        to->cause = counts->out.up ? "budget" : "link";
+        to->cause = !counts->out.up ? "link" : waits ? "members" : "budget";
         break;
     case GROUP_SYNCING:
-        judge_sync(to, counts, status);
+        judge_sync(to, counts, status, waits);
         break;
     case GROUP_COPYING:
         to->condition = late(to, config, counts) ? "behind" : "consistent";
-        to->cause = counts->out.up ? NULL : "link";
+        to->cause = !counts->out.up ? "link" : waits ? "members" : NULL;
         break;
     default:
         to->condition = "not here";

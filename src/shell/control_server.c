@@ -101,8 +101,12 @@ static void act_on_group(struct control_connection *connection,
         return;
     }
     connection->asked = true;
-    array_operator_group(controller->array, controller->loop.now_us, connection->handle,
-                         (uint8_t)group, request->action, request->force);
+    if (request->cut > 0)
+        array_operator_failover(controller->array, controller->loop.now_us, connection->handle,
+                                (uint8_t)group, request->cut, request->force);
+    else
+        array_operator_group(controller->array, controller->loop.now_us, connection->handle,
+                             (uint8_t)group, request->action, request->force);
 }
 
 static void perform(struct control_connection *connection, const struct control_request *request)

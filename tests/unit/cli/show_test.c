@@ -279,6 +279,51 @@ static void who_is_offline_is_told_what_to_do(void **state)
     free(json);
 }
 
+#define SET_GROUP(role, rest)                                                                      \
+    "{'array':'x','groups':[{'name':'db','array':'far','role':'" role                              \
+    "','set':{'name':'shop'," rest "}}]}"
+
+static void a_set_is_shown_where_it_is_cut_and_where_it_is_held(void **state)
+{
+    static const struct {
+        const char *json, *lines;
+    } rows[] = {
+        {SET_GROUP("primary", "'coordinates':true,'runs':true,'cut':12,'cuts':9,'failed_cuts':2,"
+                              "'hold':{'count':4,'last_us':1250,'mean_us':900,'longest_us':50000},"
+                              "'members':[{'array':'berlin','session':null},{'array':'paris',"
+                              "'session':{'up':true}}]"),
+         "              set shop, coordinated here: all arrays are cut together; cut 12; 2 of 9 "
+         "cuts failed\n"
+         "              writes were held for a cut 1.2 ms at last, 0.9 ms on average, 50.0 ms at "
+         "most\n"
+         "              0 of 0 wait here"},
+        {SET_GROUP("primary", "'coordinates':true,'runs':false,'cut':12,'cuts':0,'failed_cuts':0,"
+                              "'hold':{'count':0},'members':[{'array':'berlin','session':null},"
+                              "{'array':'paris','session':{'up':false,'address':'10.3.0.1:1',"
+                              "'error':'it does not answer'}}]"),
+         "              set shop, coordinated here: waits for its arrays; cut 12; 0 of 0 cuts "
+         "failed\n"
+         "              array paris is NOT reached at 10.3.0.1:1; last error: it does not answer\n"
+         "              0 of 0 wait here"},
+        {SET_GROUP("primary", "'coordinates':false,'coordinator':'10.1.0.1:7'"),
+         "              set shop: its coordinator is logged in from 10.1.0.1:7\n"},
+        {SET_GROUP("primary", "'coordinates':false,'coordinator':null"),
+         "              set shop: no coordinator is logged in here\n"},
+        {SET_GROUP("receiving", "'here':true,'shown_cut':7,'held_cut':9"),
+         "              set shop: it shows cut 7, and holds up to cut 9\n"},
+        {SET_GROUP("receiving", "'here':false"), "              set shop\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        char *json = quoted(rows[i].json);
+        char *text = shown(json);
+        check_columns(text);
+        if (!strstr(text, rows[i].lines))
+            fail_msg("row %zu:\n%s", i, text);
+        free(text);
+        free(json);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +331,7 @@ int main(void)
         cmocka_unit_test(no_line_is_wider_than_100_columns),
         cmocka_unit_test(who_is_offline_is_told_what_to_do),
         cmocka_unit_test(what_is_not_there_is_shown_as_none),
+        cmocka_unit_test(a_set_is_shown_where_it_is_cut_and_where_it_is_held),
         cmocka_unit_test(numbers_fit_six_columns_and_round_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,8 @@ static int full_batch(void **state)
                               .number = 0x3132333435363738,
                               .first = 0x2122232425262720,
                               .wall_us = 0x4142434445464748,
+                              .keep = true,
+                              .cut = 0x5152535455565758,
                               .record_count = RECORDS};
     memcpy(head.group, "0123456789abcdef", COPY_ID_SIZE);
     for (int i = 0; i < RECORDS; i++)
@@ -81,9 +83,9 @@ static void every_flipped_bit_of_a_head_and_its_records_is_seen(void **state)
 static void every_reserved_byte_of_a_head_is_zero(void **state)
 {
     for (int at = 0; at < COPY_HEAD_SIZE; at++) {
-        if (at != 7 && at < 84)
+        if (at != 7 && at < 92)
             continue;
-        bytes[at] = 1;
+        bytes[at] = 2; /* bit 0 of byte 7 is KEEP */
         seal();
         assert_string_equal(head_error(), "copy batch head with reserved bytes set");
         bytes[at] = 0;
@@ -256,7 +258,9 @@ static const struct copy_state whole = {.role = COPY_FAILED_OVER,
                                         .promoted_wall_us = 0x3132333435363738,
                                         .memory = 0x4142434445464748,
                                         .room_pages = 0x51525354,
-                                        .window = COPY_WINDOW};
+                                        .window = COPY_WINDOW,
+                                        .cut = 0x6162636465666768,
+                                        .held_cut = 0x7172737475767778};
 
 static void a_state_comes_out_as_it_went_in(void **state)
 {
@@ -298,7 +302,7 @@ static const char *state_error(int at, uint8_t value)
 
 static void every_reserved_byte_and_bound_of_a_state_is_kept(void **state)
 {
-    for (int at = 72; at < 124; at++)
+    for (int at = 88; at < 124; at++)
         assert_string_equal(state_error(at, 1), "copy state with reserved bytes set");
     assert_string_equal(state_error(3, 0), "copy state without its magic");
     assert_string_equal(state_error(5, 2), "copy state of another version");

@@ -237,12 +237,14 @@ static const int may_carry[HEADER_TYPE_COUNT] = {
     [HEADER_BITMAP] = VOLUME | PAGE | COUNT | CRC,
     [HEADER_ZEROING] = VOLUME | SLOT | PAGE | COUNT,
     [HEADER_RECEIVED] = VOLUME | COUNT | CRC,
-    [HEADER_TERM] = VOLUME | PAGE | COUNT,
+    [HEADER_TERM] = FLAGS | VOLUME | PAGE | COUNT,
     [HEADER_END] = FLAGS | VOLUME | SLOT | PAGE | COUNT | CRC,
     [HEADER_TAKEN] = FLAGS | VOLUME | SLOT | PAGE | COUNT | CRC,
     [HEADER_PROMOTE] = FLAGS | VOLUME | PAGE | COUNT,
     [HEADER_ZEROED] = VOLUME | PAGE,
     [HEADER_SITE] = VOLUME | SLOT | PAGE | COUNT,
+    [HEADER_CUT] = VOLUME | PAGE | COUNT,
+    [HEADER_RELEASE] = VOLUME | PAGE,
 };
 
 /* Whether the type has a count, which must then not be zero. */
@@ -251,7 +253,7 @@ static bool counts(unsigned type)
     return type == HEADER_RANGE || type == HEADER_STATE || type == HEADER_GROUP ||
            type == HEADER_REGIONS || type == HEADER_BITMAP || type == HEADER_ZEROING ||
            type == HEADER_RECEIVED || type == HEADER_TERM || type == HEADER_TAKEN ||
-           type == HEADER_SITE;
+           type == HEADER_SITE || type == HEADER_CUT;
 }
 
 /* The fields whose places WRITE and RANGE use for their cycle and generation. */
@@ -393,7 +395,7 @@ static void headers_that_say_nothing_or_too_much_are_refused(void **state)
         {{.type = HEADER_RECEIVED, .count = WIRE_DATA_BYTES + 1},
          "received header of an impossible length"},
         {{.type = HEADER_RANGE, .flags = 4, .count = 1}, "header with unknown flags"},
-        {{.type = HEADER_HELD, .flags = 2}, "header with unknown flags"},
+        {{.type = HEADER_HELD, .flags = 4}, "header with unknown flags"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(groups); i++) {
         wire_put_header(bytes, &groups[i].header);

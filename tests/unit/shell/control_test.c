@@ -51,6 +51,18 @@ static const struct request_row request_rows[] = {
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":true}",
      NULL,
      {.command = CONTROL_GROUP, .group = "db", .action = GROUP_FAILOVER, .force = true}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"cut\":512}",
+     NULL,
+     {.command = CONTROL_GROUP, .group = "db", .action = GROUP_FAILOVER, .cut = 512}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"cut\":0}",
+     "\"cut\" is a number above zero",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"cut\":\"9\"}",
+     "\"cut\" is a number above zero",
+     {0}},
+    {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"reverse\",\"cut\":5}",
+     "reverse does not take \"cut\"",
+     {0}},
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":1}",
      "\"force\" is true or false",
      {0}},
@@ -118,6 +130,7 @@ static void each_request_is_taken_or_refused_with_its_sentence(void **state)
         assert_int_equal(request.to, row->request.to);
         assert_int_equal(request.peer_is_dead, row->request.peer_is_dead);
         assert_string_equal(request.group, row->request.group);
+        assert_int_equal(request.cut, row->request.cut);
         assert_int_equal(request.action, row->request.action);
         assert_int_equal(request.force, row->request.force);
     }
@@ -365,7 +378,7 @@ static const char expected[] =
     "\"role\":\"primary\",\"era\":79,\"condition\":\"consistent\",\"cause\":null,"
     "\"hosts\":\"served\",\"shown_cycle\":83,\"shown_wall_us\":84,"
     "\"behind\":{\"seconds\":1.5,\"bytes\":1515520,\"cycles\":0},\"sync\":null,"
-    "\"incoming\":{\"a\":null,\"b\":\"192.0.2.7:9\",\"batches\":75,\"bytes\":76},"
+    "\"incoming\":{\"a\":null,\"b\":\"192.0.2.7:9\",\"batches\":75,\"bytes\":76},\"set\":null,"
     "\"link\":{\"up\":true,\"address\":\"10.0.1.2:5\",\"encrypted\":true,\"logins\":72,"
     "\"in_flight\":71,\"sent_bytes\":73,\"compression\":\"zstd\",\"batch_bytes\":97,"
     "\"packed_bytes\":98,\"round_trip_us\":74,\"error\":null},"
@@ -461,6 +474,14 @@ static void the_largest_status_fits_its_bound(void **state)
         for (int j = 0; j < CONTROLLER_COUNT; j++)
             extra.groups[i].from[j][ADDRESS_TEXT_SIZE - 1] = '\0';
         memset(extra.groups[i].out.error, '"', TRACE_LINE - 1);
+        status.groups[i].set.coordinates = status.groups[i].set.runs = true;
+        status.groups[i].set.holding = extra.groups[i].set.coordinates = true;
+        config.groups[i].set_count = CONFIG_SET_LIMIT;
+        for (int j = 0; j < CONFIG_SET_LIMIT; j++) {
+            memset(config.groups[i].set_arrays[j].name, 'n', CONFIG_NAME_SIZE - 1);
+            memset(extra.groups[i].set.members[j].error, '"', TRACE_LINE - 1);
+            status.groups[i].set.members[j] = (struct set_member_status){0};
+        }
         config.groups[i].volume_count = VOLUME_LIMIT / GROUP_LIMIT;
         for (int j = 0; j < VOLUME_LIMIT / GROUP_LIMIT; j++)
             memset(config.groups[i].volumes[j].remote, 'n', CONFIG_NAME_SIZE - 1);
