@@ -60,6 +60,7 @@ struct cut_group {
     uint64_t changes; /* of what may be read there */
     /* Of a set: */
     uint64_t cut;        /* that the image is; 0: none */
+    uint64_t named_cut;  /* that an operator has named */
     uint64_t newest_cut; /* that it ever was */
     uint64_t memory;     /* the second array's memory number, and how many common cuts there had */
     uint64_t memory_since; /* been when it was a new one */
@@ -433,13 +434,32 @@ static const struct sent *promotion_of(const struct world *world, const struct c
 {
     const struct sent *found = NULL;
     for (const struct sent *sent = group->sent; sent; sent = sent->next) {
-        bool names = sent->bytes[COPY_HEAD_SIZE] == RECORD_PROMOTE &&
+        bool names = sent->bytes[COPY_HEAD_SIZE] == RECORD_PROMOTE && !sent->head.keep &&
                      sent->head.cycle == state->promoted && sent->from_second != world->second &&
                      sent->head.term <= state->term;
         if (names && (found == NULL || sent->head.term > found->head.term))
             found = sent;
     }
     return found;
+}
+
+/* Of a set, when the cut is named and not the cycle: by an operator, or because another second
+ * array has promoted it. Then it is the cycle whose END says so. */
+static const struct sent *end_of(const struct world *world, const struct cut_group *group,
+                                 const struct copy_state *state)
+{
+    const struct sent *end = NULL;
+    bool named = group->named_cut == state->cut;
+    for (const struct sent *sent = group->sent; sent && state->cut != 0; sent = sent->next) {
+        if (sent->head.cut != state->cut || sent->from_second == world->second)
+            continue;
+        if (sent->head.keep)
+            named = true;
+        else if (sent->head.cycle == state->promoted &&
+                 (end == NULL || sent->head.term > end->head.term))
+            end = sent;
+    }
+    return named ? end : NULL;
 }
 
 static void forget(struct cut_group *group, uint64_t term, uint64_t cycle)
@@ -476,6 +496,9 @@ static void know_all(struct cut_group *group)
 static void promote(struct world *world, struct cut_group *group, const struct copy_state *state)
 {
     const struct sent *named = promotion_of(world, group, state);
+    bool whole = named != NULL;
+    if (named == NULL)
+        named = end_of(world, group, state);
     if (named == NULL && group->fresh) {
         group->promoted = state->promoted;
         return;
@@ -486,7 +509,8 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     uint64_t term = named->head.term, cycle = named->head.cycle;
     struct record record;
     CHECK(record_get(named->bytes + COPY_HEAD_SIZE, &record) == NULL);
-    bool consistent = (record.flags & RECORD_CONSISTENT) != 0;
+    bool consistent = whole ? (record.flags & RECORD_CONSISTENT) != 0
+                            : (state->flags & COPY_STATE_CONSISTENT) != 0;
     uint64_t from = max_u64(group->promoted + 1, named->head.first);
     group->forward = consistent && group->consistent;
     for (uint64_t c = from; c <= cycle; c++)
@@ -596,6 +620,12 @@ static void note_cut(struct world *world, uint8_t who, struct cut_group *group,
 uint64_t cuts_common_count(const struct world *root)
 {
     return root->cuts->common_count;
+}
+
+void cuts_name(struct world *root, uint64_t cut)
+{
+    for (uint32_t g = 0; g < root->cuts->group_count; g++)
+        root->cuts->groups[g].named_cut = cut;
 }
 
 bool cuts_may_refuse(const struct world *root, uint64_t cut)

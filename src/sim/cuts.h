@@ -49,6 +49,8 @@ uint64_t cuts_promoted(const struct world *world, uint8_t group, bool *known);
 
 /* Of a set: how often the images of all groups were of one cut. */
 uint64_t cuts_common_count(const struct world *root);
+/* An operator names this one. */
+void cuts_name(struct world *root, uint64_t cut);
 /* Whether a second array may refuse to be failed over to the newest cut that any has promoted: one
  * of them has lost what it held, or never had all. */
 bool cuts_may_refuse(const struct world *root, uint64_t cut);

@@ -727,6 +727,7 @@ static bool read_cut(struct world *root)
         sites->cut = max_u64(sites->cut, state.cut);
     }
     sites->cut_known = true;
+    cuts_name(root, sites->cut);
     world_trace(root, "the set is to be failed over to cut %" PRIu64, sites->cut);
     return true;
 }
