@@ -419,6 +419,9 @@ static void show_set(FILE *out, const json_t *group, bool copy)
                  " cuts failed",
                  name, yes(set, "runs") ? "all arrays are cut together" : "waits for its arrays",
                  number(set, "cut"), number(set, "failed_cuts"), number(set, "cuts"));
+    else if (number(set, "place") == 0)
+        labelled(out, "", "set %s: the controller of this array that leads the group coordinates",
+                 name);
     else
         labelled(out, "", "set %s: %s%s", name,
                  words(set, "coordinator") ? "its coordinator is logged in from "

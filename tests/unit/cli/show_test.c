@@ -305,10 +305,12 @@ static void a_set_is_shown_where_it_is_cut_and_where_it_is_held(void **state)
          "failed\n"
          "              array paris is NOT reached at 10.3.0.1:1; last error: it does not answer\n"
          "              0 of 0 wait here"},
-        {SET_GROUP("primary", "'coordinates':false,'coordinator':'10.1.0.1:7'"),
+        {SET_GROUP("primary", "'place':1,'coordinates':false,'coordinator':'10.1.0.1:7'"),
          "              set shop: its coordinator is logged in from 10.1.0.1:7\n"},
-        {SET_GROUP("primary", "'coordinates':false,'coordinator':null"),
+        {SET_GROUP("primary", "'place':1,'coordinates':false,'coordinator':null"),
          "              set shop: no coordinator is logged in here\n"},
+        {SET_GROUP("primary", "'place':0,'coordinates':false,'coordinator':null"),
+         "              set shop: the controller of this array that leads the group coordinates\n"},
         {SET_GROUP("receiving", "'here':true,'shown_cut':7,'held_cut':9"),
          "              set shop: it shows cut 7, and holds up to cut 9\n"},
         {SET_GROUP("receiving", "'here':false"), "              set shop\n"},
