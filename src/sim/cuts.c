@@ -54,7 +54,7 @@ struct cut_group {
     bool lost;        /* the site that holds the copy has lost some of it */
     uint64_t vague;   /* sectors */
     uint64_t latest;  /* the begin of the latest write that any image showed */
-    uint64_t acked;   /* of the oracle's acknowledged writes, so many have been looked at */
+    uint64_t facts;   /* of what hosts know to have happened, so much has been looked at */
     uint64_t floor;   /* those that began before may be missing: a loss was accepted */
     uint64_t serial;  /* of built cycles */
     uint64_t changes; /* of what may be read there */
@@ -386,7 +386,7 @@ static void check_cell(struct world *world, const struct cut_group *group,
         return;
     world_fail(world,
                "cycle %" PRIu64 " is no cut: %s holds write %" PRIu64 " and not %" PRIu64
-               ", which was acknowledged before another write that it shows was issued",
+               ", which was acknowledged or read before another write that it shows was issued",
                group->promoted, site_of(image, text, byte / SECTOR_SIZE), id, due);
 }
 
@@ -402,16 +402,17 @@ static struct image *image_of(struct cut_group *group, uint8_t in_oracle)
 static void look_at_due(struct world *world, struct cut_group *group, bool check)
 {
     struct oracle *oracle = world->oracle;
-    for (; group->acked < oracle_acked_count(oracle); group->acked++) {
-        uint64_t id = oracle_acked(oracle, group->acked);
-        const struct oracle_write *write = oracle_write_of(oracle, id);
-        if (write->end >= group->latest)
+    for (; group->facts < oracle_fact_count(oracle); group->facts++) {
+        const struct oracle_fact *fact = oracle_fact(oracle, group->facts);
+        const struct oracle_write *write = oracle_write_of(oracle, fact->id);
+        uint64_t id = fact->id;
+        if (fact->at >= group->latest)
             return;
         struct image *image = image_of(group, write->volume);
         if (image == NULL || write->begin < group->floor)
             continue;
-        uint64_t end = (write->offset + write->length) / world->cell_bytes;
-        for (uint64_t cell = write->offset / world->cell_bytes; cell < end; cell++) {
+        uint64_t end = (fact->offset + fact->length) / world->cell_bytes;
+        for (uint64_t cell = fact->offset / world->cell_bytes; cell < end; cell++) {
             if (oracle_write_of(oracle, image->due[cell])->begin <= write->begin)
                 image->due[cell] = id;
             if (check)

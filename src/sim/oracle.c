@@ -60,8 +60,8 @@ struct oracle {
     struct volume volumes[VOLUME_LIMIT];
     struct oracle_write *writes; /* by id; writes[0] is the volumes' beginning */
     uint64_t write_count, write_room;
-    uint64_t *acked; /* ids, in the order of their acknowledgements */
-    uint64_t acked_count, acked_room;
+    struct oracle_fact *facts;
+    uint64_t fact_count, fact_room;
     struct read *reads; /* by token - first_read, oldest first */
     uint64_t first_read, read_count, read_room;
     char sentence[512];
@@ -110,7 +110,7 @@ void oracle_destroy(struct oracle *oracle)
         free(volume->cells);
     }
     free(oracle->writes);
-    free(oracle->acked);
+    free(oracle->facts);
     free(oracle->reads);
     free(oracle);
 }
@@ -285,6 +285,16 @@ void oracle_fill(const struct oracle *oracle, uint64_t id, void *data)
     }
 }
 
+static void add_fact(struct oracle *oracle, uint64_t id, uint64_t offset, uint64_t length)
+{
+    if (oracle->fact_count == oracle->fact_room) {
+        oracle->fact_room = oracle->fact_room ? oracle->fact_room * 2 : 1024;
+        oracle->facts = grow(oracle->facts, oracle->fact_room * sizeof *oracle->facts);
+    }
+    oracle->facts[oracle->fact_count++] =
+        (struct oracle_fact){.id = id, .at = oracle->clock, .offset = offset, .length = length};
+}
+
 static void write_end(struct oracle *oracle, uint64_t id, bool known)
 {
     CHECK(id > 0);
@@ -294,12 +304,8 @@ static void write_end(struct oracle *oracle, uint64_t id, bool known)
     oracle->clock++;
     write->end = oracle->clock;
     write->unknown = !known;
-    if (known && oracle->acked_count == oracle->acked_room) {
-        oracle->acked_room = oracle->acked_room ? oracle->acked_room * 2 : 1024;
-        oracle->acked = grow(oracle->acked, oracle->acked_room * sizeof *oracle->acked);
-    }
     if (known)
-        oracle->acked[oracle->acked_count++] = id;
+        add_fact(oracle, id, write->offset, write->length);
     struct cell *cells = oracle->volumes[write->volume].cells;
     uint64_t end = (write->offset + write->length) >> oracle->cell_shift;
     for (uint64_t c = write->offset >> oracle->cell_shift; c < end; c++)
@@ -538,6 +544,8 @@ const char *oracle_read_end(struct oracle *oracle, uint64_t token, uint8_t volum
         bool readable = decode(oracle, volume, cell, bytes, &id);
         if (!readable || !cell_read(oracle, volume, &oracle->volumes[volume].cells[cell], from, id))
             return blame(oracle, volume, cell, readable, id, bytes);
+        if (id != 0 && oracle->writes[id].end == NEVER) /* nobody was told of it yet */
+            add_fact(oracle, id, offset + at, cell_bytes(oracle));
     }
     return NULL;
 }
@@ -612,15 +620,15 @@ const struct oracle_write *oracle_write_of(const struct oracle *oracle, uint64_t
     return &oracle->writes[id];
 }
 
-uint64_t oracle_acked_count(const struct oracle *oracle)
+uint64_t oracle_fact_count(const struct oracle *oracle)
 {
-    return oracle->acked_count;
+    return oracle->fact_count;
 }
 
-uint64_t oracle_acked(const struct oracle *oracle, uint64_t at)
+const struct oracle_fact *oracle_fact(const struct oracle *oracle, uint64_t number)
 {
-    CHECK(at < oracle->acked_count);
-    return oracle->acked[at];
+    CHECK(number < oracle->fact_count);
+    return &oracle->facts[number];
 }
 
 bool oracle_decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,

@@ -86,9 +86,14 @@ struct oracle_write {
 
 /* Write 0 is the zeros of the beginning. */
 const struct oracle_write *oracle_write_of(const struct oracle *oracle, uint64_t id);
-/* The acknowledged ones, in the order in which they were. */
-uint64_t oracle_acked_count(const struct oracle *oracle);
-uint64_t oracle_acked(const struct oracle *oracle, uint64_t at);
+/* What hosts know to have happened, in the order in which they came to know it: a write was
+ * acknowledged, or a part of it was read before that. */
+struct oracle_fact {
+    uint64_t id, at;
+    uint64_t offset, length;
+};
+uint64_t oracle_fact_count(const struct oracle *oracle);
+const struct oracle_fact *oracle_fact(const struct oracle *oracle, uint64_t number);
 /* Which write put these bytes of a cell there; 0: zeros. False: none could have. */
 bool oracle_decode(const struct oracle *oracle, uint8_t volume, uint64_t cell, const uint8_t *data,
                    uint64_t *id);

@@ -295,7 +295,7 @@ struct world {
     struct calls *calls;   /* between the arrays of a set; NULL: there is none */
     struct twin twins[TWINS_LIMIT]; /* the root's: every group that there is */
     uint8_t twin_count;
-    struct focus *focus;            /* of all, or NULL */
+    struct focus *focus; /* of all, or NULL */
     struct generator draw, latency, chaos,
         traffic; /* of the configuration, delays, faults, hosts */
     uint64_t now_us, sequence;
