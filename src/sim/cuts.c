@@ -647,14 +647,16 @@ bool cuts_may_refuse(const struct world *root, uint64_t cut)
 
 void cuts_check_failover(struct world *root, uint64_t cut)
 {
+    bool consistent = true;
     for (uint32_t g = 0; g < root->cuts->group_count; g++) {
         const struct cut_group *group = &root->cuts->groups[g];
+        consistent = consistent && group->consistent && !group->lost;
         if (group->cut != cut)
             world_fail(group->twin->site[1],
                        "group %u was failed over to cut %" PRIu64 ", but shows cut %" PRIu64, g,
                        cut, group->cut);
     }
-    if (root->cuts->common != cut && root->cuts->groups[0].consistent)
+    if (root->cuts->common != cut && consistent)
         world_fail(root, "cut %" PRIu64 " was failed over to, and is no common one", cut);
 }
 
@@ -671,6 +673,7 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
                        world_letter(who), group->promoted, state->promoted);
         group->promoted = state->promoted;
         group->consistent = group->consistent && !forgot;
+        group->newest_cut = world->cuts->common = 0; /* and numbers may come again */
     }
     if (group->blackout && !consistent)
         doubt_all(group);

@@ -237,6 +237,15 @@ static void print_counts(const struct statistics *count)
                count->replies[0], count->cuts, count->consistent, count->failovers);
 }
 
+static void print_sets(const struct statistics *count)
+{
+    printf("sets: %" PRIu64 " messages about cuts (%" PRIu64 " good, %" PRIu64 " refused), %" PRIu64
+           " times all copies were one cut, %" PRIu64 " failovers to one cut, %" PRIu64
+           " by force; longest hold %" PRIu64 " us\n",
+           count->calls, count->cut_replies[1], count->cut_replies[0], count->common_cuts,
+           count->common_failovers, count->forced_failovers, count->hold_longest_us);
+}
+
 static void add_counts(struct statistics *sum, const struct statistics *one)
 {
     sum->requests += one->requests;
@@ -255,6 +264,13 @@ static void add_counts(struct statistics *sum, const struct statistics *one)
     sum->cuts += one->cuts;
     sum->consistent += one->consistent;
     sum->failovers += one->failovers;
+    sum->calls += one->calls;
+    sum->cut_replies[0] += one->cut_replies[0];
+    sum->cut_replies[1] += one->cut_replies[1];
+    sum->common_cuts += one->common_cuts;
+    sum->common_failovers += one->common_failovers;
+    sum->forced_failovers += one->forced_failovers;
+    sum->hold_longest_us = max_u64(sum->hold_longest_us, one->hold_longest_us);
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         sum->faults[kind] += one->faults[kind];
     for (int op = 0; op < HOST_OP_COUNT; op++)
@@ -364,6 +380,8 @@ int main(int argc, char **argv)
             break;
     }
     print_counts(&sum);
+    if (arguments.options.sets)
+        print_sets(&sum);
     if (arguments.quiet)
         print_totals(&sum, done, failed);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", done, failed);

@@ -35,6 +35,7 @@ enum stage {
 };
 
 enum { REFUSALS = 30 }; /* until he does something else */
+enum { SETTLED_US = 5 * 1000 * 1000 };
 
 /* What an EVENT_SITES says besides. */
 enum { SITE_NOW = 1 };
@@ -72,6 +73,8 @@ struct sites {
     struct calls_rates calls;
     uint64_t cut; /* that the set is failed over to */
     bool cut_known, forced;
+    bool begun;             /* of a set: all copies have been one, or never will be */
+    uint64_t at_first;      /* requests until then */
     uint64_t common_before; /* common cuts when the faults stopped */
     uint64_t lose_by_us;    /* a site is due to be lost, and will be by then; 0: it is not */
 };
@@ -295,6 +298,11 @@ static void draw_set(struct sites *sites, struct world *root)
         *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
         memcpy(set->id, "one of two sets.", sizeof set->id);
     }
+    bool calm = generator_chance(draw, 2, 3);
+    for (struct world *at = root; at && calm; at = at->next)
+        for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
+            at->rates.mean_us[kind] =
+                at->rates.mean_us[kind] > 0 ? max_u64(at->rates.mean_us[kind], 2000000) : 0;
     rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
     rates->notice_us = PICK(draw, 2000, 20000, 300000);
@@ -835,7 +843,11 @@ void sites_on_turn(struct world *world, const struct event *event)
     uint64_t completed = world->count.completed;
     for (const struct world *at = world->next; at && sites->set != SET_NONE; at = at->next)
         completed += at->count.completed;
-    bool due = completed >= sites->site_after;
+    if (sites->set != SET_NONE && !sites->begun) {
+        sites->begun = cuts_common_count(world) > 2 || world->now_us > SETTLED_US;
+        sites->at_first = completed;
+    }
+    bool due = completed >= sites->site_after && completed - sites->at_first >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
         if (world->calls && generator_chance(&world->chaos, 2, 3)) { /* in the middle of a cut */
@@ -925,6 +937,16 @@ void sites_heal(struct world *first)
 }
 
 /* ---- rest ---- */
+
+uint64_t sites_at_first(const struct world *root)
+{
+    return root->sites ? root->sites->at_first : 0;
+}
+
+bool sites_begun(const struct world *root)
+{
+    return root->sites == NULL || root->sites->set == SET_NONE || root->sites->begun;
+}
 
 uint64_t sites_rest_us(const struct world *first)
 {

@@ -30,6 +30,11 @@ void sites_heal(struct world *first);
 /* A site that is due to be lost is lost after so long. */
 void sites_strike(struct world *root, uint64_t after_us);
 
+/* A set's life counts from when all copies were one for the first time: so many requests had been
+ * completed by then. */
+bool sites_begun(const struct world *root);
+uint64_t sites_at_first(const struct world *root);
+
 /* So long may it take until all is copied when nothing goes wrong any more. */
 uint64_t sites_rest_us(const struct world *first);
 /* The copy has all that hosts have written, and says that it is consistent. */

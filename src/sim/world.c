@@ -826,7 +826,7 @@ static bool faults_over(const struct world *world)
     uint64_t completed = 0;
     for (const struct world *at = world->root; at; at = at->next)
         completed += at->count.completed;
-    return completed >= world->options.steps;
+    return sites_begun(world) && completed - sites_at_first(world) >= world->options.steps;
 }
 
 static bool both_down(const struct world *world)
