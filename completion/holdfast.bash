@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
 #
-# Completion of holdfast's commands, options, volumes and groups for bash. It reads the configuration for the names
+# Completion of holdfast's commands, options, volumes, groups and sets for bash. It reads the configuration for the names
 # of volumes and groups and asks no controller, so that a key press never waits.
 
 # The sections of a kind ("volume", "group") that a configuration has.
 _holdfast_sections() {
     local kind=$1 file=$2
     [ -r "$file" ] && sed -n 's/^[[:blank:]]*\[[[:blank:]]*'"$kind"'[[:blank:]]\{1,\}\([A-Za-z0-9._-]*\)[[:blank:]]*\].*/\1/p' "$file"
+}
+
+# The sets that its groups are in.
+_holdfast_sets() {
+    [ -r "$1" ] && sed -n 's/^[[:blank:]]*set[[:blank:]]*=[[:blank:]]*\([A-Za-z0-9._-]*\).*/\1/p' "$1" | sort -u
 }
 
 _holdfast() {
@@ -60,6 +65,7 @@ _holdfast() {
         *)
             words="--config --controller --socket --timeout --help"
             [ "$names" = 1 ] && words+=" $(_holdfast_sections group "$config")"
+            [ "$names${COMP_WORDS[2]}" = 1failover ] && words+=" $(_holdfast_sets "$config")"
             case ${COMP_WORDS[2]} in
             status) words+=" --json" ;;
             resume | failover | resync) words+=" --force" ;;

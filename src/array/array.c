@@ -144,7 +144,8 @@ struct array *array_create(const struct array_config *config, void *memory, size
     array->low_slots = (uint32_t)((uint64_t)config->slot_count * config->dirty_low_percent / 100);
     array->run = array->room_writes = array->room_reads = array->held = request_queue_empty();
     array->range_wait = array->flush_wait = request_queue_empty();
-    array->state_wait = array->move_wait = array->ship_wait = request_queue_empty();
+    array->state_wait = array->move_wait = array->ship_wait = array->hold_wait =
+        request_queue_empty();
     for (uint32_t i = 0; i < config->volume_count; i++) {
         const struct volume_config *volume = &array->config.volumes[i];
         array->volumes[i] = (struct volume){
@@ -177,6 +178,7 @@ void array_begin(struct array *array, uint64_t now_us)
                                       .copies = array->copy.actions,
                                       .group_records = array->copy.records,
                                       .copy_replies = array->copy.replies,
+                                      .cuts = array->copy.cut_actions,
                                       .cut_replies = array->copy.cut_replies,
                                       .operators = array->operators,
                                       .log = array->log};

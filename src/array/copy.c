@@ -117,7 +117,8 @@ static void create_senders(struct copy *copy, const struct array_config *config,
                                              .volume_count = group->volume_count,
                                              .budget_pages = group->budget_pages,
                                              .base_pages = group->base_pages,
-                                             .shortest_us = group->shortest_us};
+                                             .shortest_us = group->shortest_us,
+                                             .coordinated = group->set.member_count != 0};
         uint64_t page_counts[VOLUME_LIMIT];
         for (uint32_t v = 0; v < group->volume_count; v++)
             page_counts[v] = (config->volumes[group->volumes[v]].size_bytes + PAGE_SIZE_BYTES - 1) /
@@ -174,12 +175,15 @@ void copy_lay_out(struct copy *copy, const struct array_config *config, struct a
         copy_site_lay_out(measures ? NULL : &groups[i], config, (uint8_t)i, arena);
     }
     struct group_record *records = arena_array(arena, struct group_record, config->group_count);
+    struct cut_action *cut_actions =
+        arena_array(arena, struct cut_action, config->group_count * SET_LIMIT * CUT_WINDOW);
     struct copy_action *actions =
         arena_array(arena, struct copy_action, config->group_count * COPY_WINDOW);
     uint8_t *bitmaps = arena_take(arena, (size_t)BITMAP_PIECES * WIRE_DATA_BYTES, PAGE_SIZE_BYTES);
     if (measures)
         return;
     copy->actions = actions;
+    copy->cut_actions = cut_actions;
     copy->records = records;
     copy->bitmaps = bitmaps;
 }
@@ -193,6 +197,7 @@ void copy_create(struct array *array)
         struct group *group = &array->copy.groups[i];
         group->config = config;
         group->reason = "nothing is held here";
+        copy_set_create(group);
         copy_site_create(array, group);
         for (uint32_t place = 0; place < config->volume_count; place++) {
             array->volumes[config->volumes[place]].group = (uint8_t)i;
@@ -218,6 +223,7 @@ void copy_forget(struct array *array)
         struct group *group = &copy->groups[i];
         copy_forget_batches(group);
         copy_base_forget(group);
+        copy_set_break(array, group);
         group->memory_known = 0;
         group->suspended = group->fall_unsaid = group->fall_all = group->begun_in_list = false;
         group->falls_out = 0;
@@ -397,6 +403,7 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
     if (group->sender.mode == SENDER_BITMAP)
         return;
     group->falls++;
+    copy_set_break(array, group);
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
@@ -414,6 +421,7 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
 void copy_restart(struct array *array, struct group *group, uint64_t term, bool alone)
 {
     group->restarts++;
+    copy_set_break(array, group);
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
@@ -461,6 +469,8 @@ void copy_owner_changed(struct array *array, uint8_t volume)
 void copy_moved(struct array *array, uint8_t volume)
 {
     struct group *group = copy_group(array, volume);
+    if (group != NULL && group->sender.holding != 0)
+        copy_set_let_go(array, group, true); /* the other half may not hold */
     if (group != NULL)
         sender_moved(&group->sender, array->volumes[volume].group_place);
 }
@@ -527,6 +537,7 @@ void copy_mirror_void(struct array *array)
         struct group *group = &array->copy.groups[i];
         group->falls_out = 0;
         group->fall_unsaid = group->fall_all = group->begun_in_list = false;
+        copy_set_break(array, group);
         copy_site_mirror_void(group);
         group->confirmed_said = group->sender.confirmed;
     }
@@ -538,6 +549,8 @@ void copy_leave(struct array *array)
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         copy_drop_session(array, &array->copy.groups[i]);
         copy_forget_batches(&array->copy.groups[i]);
+        copy_set_break(array, &array->copy.groups[i]);
+        coordinator_stop(&array->copy.groups[i].coordinator);
         copy_site_leave(array, &array->copy.groups[i]);
     }
 }
@@ -556,6 +569,9 @@ static enum group_state state_of(const struct array *array, const struct group *
 
 static const char *reason_of(const struct group *group, enum group_state state)
 {
+    bool waits = copy_in_set(group) && group->sender.leader && group->member.phase != SET_RUNS;
+    if (waits && (state == GROUP_SYNCING || state == GROUP_COPYING))
+        return "it waits for the other arrays of its set";
     switch (state) {
     case GROUP_NOT_HERE:
         return "this controller holds nothing of it";
@@ -616,6 +632,12 @@ void copy_status(const struct array *array, struct array_status *status)
             into->promoted = group->second.receiver.promoted;
             into->promoted_wall_us = group->second.receiver.promoted_wall_us;
         }
+        into->shown_cut = group->site.promoted_cut;
+        if (copy_receives(group) && group->site.now.role == SITE_RECEIVING) {
+            into->shown_cut = group->second.receiver.promoted_cut;
+            into->held_cut = receiver_held_cut(&group->second.receiver);
+        }
+        copy_set_status(array, group, &into->set);
         snprintf(into->reason, sizeof into->reason, "%s", reason_of(group, into->state));
     }
 }

@@ -10,6 +10,7 @@
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
  *   copy_site*.c   which site has the truth: era, role, the kept record, failover and reverse
+ *   copy_set*.c    several primary arrays: this array's member, its hold, the coordinator's way
  *   copy_second*.c the other side: what another array sends, held and promoted; see copy_second.c
  *
  * The rule of all of them: a slot whose `pinned` bit is set stands on one of a sender's lists, and
@@ -21,6 +22,7 @@
 #include "array/array.h"
 #include "array/copy_second.h"
 #include "cache/slot.h"
+#include "copy/coordinator.h"
 #include "copy/sender.h"
 #include "mirror/wire.h"
 
@@ -143,6 +145,50 @@ struct site {
     uint64_t mirror_byte;
 };
 
+/* What a coordinator waits for: the answer to its message. */
+struct set_ask {
+    bool waits;
+    bool local; /* the coordinator is this controller: `handle` is the message's number */
+    uint64_t handle;
+};
+
+/* A cut that this member has a part in. */
+struct set_cut {
+    uint64_t cut;   /* 0: this place is free */
+    uint64_t cycle; /* which is its part; 0: not closed yet */
+    bool marked;    /* the other half has closed it too */
+    bool released;
+    struct set_ask close, release, promote;
+};
+
+/*     OUT --RESOLVE--> SEALING --its second array says so--> SEALED --BEGIN--> BEGINNING --> RUNS
+ *      what breaks the group's term, from any of them: OUT                                       */
+enum set_phase { SET_OUT, SET_SEALING, SET_SEALED, SET_BEGINNING, SET_RUNS };
+
+/* A group as the member of a set, at its leader. */
+struct set_member {
+    enum set_phase phase;
+    uint64_t run;
+    struct set_ask resolve, begin;
+    uint64_t target;           /* BEGINNING: the cut that the second array is to have promoted */
+    uint64_t term;             /* RUNS: in which the run's batches go */
+    struct copy_state sealed;  /* SEALED and later: what the second array said when it was */
+    uint64_t seal_term, asked; /* asked: number of the batch with KEEP that is under way; 0: none */
+    uint64_t batch_number;
+    bool promotes; /* that batch is a promotion */
+    uint64_t promoted;
+    struct set_cut cuts[COPY_CLOSED];
+    uint8_t bytes[COPY_HEAD_SIZE + COPY_RECORD_SIZE];
+    struct iovec iov;
+};
+
+/* How long completions are held at this half; the cycle is sender.holding. */
+struct set_hold {
+    uint64_t since_us, until_us;
+    uint64_t release_due; /* RELEASE of this cycle has to be said */
+    uint64_t holds, late, last_us, longest_us, total_us;
+};
+
 struct group {
     const struct group_config *config;
     struct site site;
@@ -150,9 +196,13 @@ struct group {
     uint64_t era;         /* the same */
     struct sender sender;
     struct second second; /* what is received, when config->room_pages is not zero */
-    bool up;              /* a session to the second array, whose state is `state` */
-    bool resetting;       /* the shell has been asked to drop it */
-    bool more;            /* the next pump, at once, encodes the next batch */
+    struct set_member member;
+    struct set_hold hold;
+    struct coordinator coordinator; /* when it is member 0 */
+    uint8_t cut_bytes[SET_LIMIT][CUT_WINDOW][CUT_MESSAGE_SIZE];
+    bool up;        /* a session to the second array, whose state is `state` */
+    bool resetting; /* the shell has been asked to drop it */
+    bool more;      /* the next pump, at once, encodes the next batch */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -186,6 +236,8 @@ struct copy {
     struct group_record *records;
     struct copy_reply *replies;
     struct cut_reply *cut_replies;
+    struct cut_action *cut_actions;
+    uint32_t holds;              /* groups whose completions are held */
     uint32_t foreign;            /* slots of our own half that are held for other arrays */
     bool hungry;                 /* and a page that is to be held waits for a slot */
     uint8_t *bitmaps;            /* BITMAP_PIECES pages: the data of the active list */
@@ -291,6 +343,47 @@ bool copy_refill_send(struct array *array);
 /* The whole bitmap, from where the last call stopped; false: there is more to say. */
 bool copy_say_bitmaps(struct array *array, struct group *group, uint32_t *at_volume,
                       uint64_t *at_byte);
+
+/* ---- copy_set.c: several primary arrays ---- */
+
+static inline bool copy_in_set(const struct group *group)
+{
+    return group->config->set.member_count != 0;
+}
+void copy_set_create(struct group *group);
+/* The group's cycles are over, or begin anew: it takes part in no run any more. */
+void copy_set_break(struct array *array, struct group *group);
+void copy_set_pump(struct array *array, struct group *group);
+uint64_t copy_set_deadline(const struct array *array, const struct group *group);
+/* Whether the group may begin cycles, and whether batches may go to the second array. */
+bool copy_set_may_begin(const struct group *group);
+bool copy_set_may_send(const struct group *group);
+/* Cycles have begun from the bitmap: whether that was for the set. */
+void copy_set_begun(struct array *array, struct group *group);
+/* The peer has closed the cycle, as MARK said. */
+void copy_set_marked(struct array *array, struct group *group, uint64_t cycle);
+/* Whether the answer was to a batch of this file. */
+bool copy_set_answered(struct array *array, struct group *group, uint64_t number, bool good);
+/* The session to the second array is up or lost. */
+void copy_set_session(struct array *array, struct group *group);
+void copy_set_status(const struct array *array, const struct group *group, struct set_status *into);
+
+/* ---- copy_set_hold.c ---- */
+
+/* Completions to the group's volumes are held since this cycle was closed. */
+void copy_set_hold(struct array *array, struct group *group, uint64_t cycle);
+/* They may go; `late`: before anybody said so. */
+void copy_set_let_go(struct array *array, struct group *group, bool late);
+void copy_set_let_all_go(struct array *array);
+/* Those whose time is over. */
+void copy_set_hold_pump(struct array *array);
+uint64_t copy_set_hold_deadline(const struct array *array);
+/* Whether the request, which is over, has to wait for that. */
+bool copy_set_holds(const struct array *array, const struct request *request,
+                    enum host_result result);
+/* Whether the slot shows what was written since, and nobody may see that yet. */
+bool copy_set_hides_slot(const struct array *array, const struct slot *slot);
+static inline bool copy_set_hides(const struct array *array, const struct slot *slot);
 
 /* ---- copy_batch.c ---- */
 

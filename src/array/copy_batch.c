@@ -54,6 +54,7 @@ void array_on_copy_up(struct array *array, uint64_t now_us, uint8_t number,
     }
     group->state = *state;
     TRACE(array, "group %s session up", group->config->name);
+    copy_set_session(array, group);
     copy_site_heard_state(array, group, state);
 }
 
@@ -65,6 +66,7 @@ void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t number)
         sender_detach(&group->sender);
     group->up = group->resetting = false;
     copy_marks_begin_anew(group);
+    copy_set_session(array, group);
     TRACE(array, "group %s session down", group->config->name);
 }
 
@@ -83,7 +85,8 @@ void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t index,
     array_begin(array, now_us);
     struct group *group = group_at(array, index);
     struct copy_buffer *buffer = &group->buffers[number % COPY_WINDOW];
-    if (copy_marks_answered(array, group, number, good))
+    if (copy_marks_answered(array, group, number, good) ||
+        copy_set_answered(array, group, number, good))
         return;
     if (!group->up || !group->sender.attached || buffer->number != number)
         return;
@@ -96,10 +99,10 @@ void array_on_copy_answered(struct array *array, uint64_t now_us, uint8_t index,
     }
     count_answer(group, buffer);
     uint64_t promoted = sender_answered(&group->sender, number);
-    if (promoted == 0)
-        return;
-    bool confirmed = copy_confirm(array, group, promoted);
-    CHECK(confirmed);
+    while (group->sender.confirmed < promoted) {
+        bool confirmed = copy_confirm(array, group, group->sender.confirmed + 1);
+        CHECK(confirmed);
+    }
 }
 
 /* ---- encoding ---- */
@@ -233,6 +236,7 @@ static void encode(struct array *array, struct group *group, const struct sender
                              .number = batch->number,
                              .first = sender->term_first,
                              .wall_us = batch->wall_us,
+                             .cut = batch->cut,
                              .record_count = records,
                              .data_bytes = buffer->length_bytes};
     memcpy(head.group, group->config->id, COPY_ID_SIZE);

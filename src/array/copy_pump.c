@@ -40,8 +40,8 @@ static void size_up(struct group *group)
 static bool may_rise(struct array *array, const struct group *group)
 {
     return group->sender.leader && group->up && !group->suspended && !group->fall_unsaid &&
-           group->falls_out == 0 && array->now_us >= group->rise_us && copy_site_copies(group) &&
-           array->refill.state == REFILL_NONE &&
+           copy_set_may_begin(group) && group->falls_out == 0 && array->now_us >= group->rise_us &&
+           copy_site_copies(group) && array->refill.state == REFILL_NONE &&
            (array->role.state == ROLE_SOLO || array->mirroring) && can_say(array);
 }
 
@@ -74,7 +74,7 @@ static void rise(struct array *array, struct group *group)
     /* What another controller of this array had sent may have been promoted since the state was
      * read; a number of which that can be true is refused. */
     uint64_t promoted = group->state.promoted + (group->state.term != 0 ? COPY_CLOSED : 0);
-    uint64_t cycle = max_u64(sender->open, promoted) + 1;
+    uint64_t cycle = max_u64(max_u64(sender->open, promoted), group->coordinator.floor) + 1;
     size_up(group);
     sender_begin(sender, array->now_us, term, cycle, true);
     sender_pair(sender, array->role.state == ROLE_PAIRED);
@@ -89,6 +89,7 @@ static void rise(struct array *array, struct group *group)
                                          .volume = (uint8_t)(group - array->copy.groups),
                                          .page = term,
                                          .count = cycle});
+    copy_set_begun(array, group);
     array_log(array, LOG_INFO, "group %s: copies again, from cycle %llu of term %llu",
               group->config->name, (unsigned long long)cycle, (unsigned long long)term);
 }
@@ -100,6 +101,10 @@ static void attach(struct array *array, struct group *group)
     struct sender *sender = &group->sender;
     bool lost =
         sender->leader && group->memory_known != 0 && group->memory_known != group->state.memory;
+    if (lost && copy_in_set(group)) {
+        copy_set_break(array, group); /* the members agree first */
+        return;
+    }
     if (lost) {
         if (array->refill.state != REFILL_NONE || !can_say(array))
             return;
@@ -148,11 +153,14 @@ static void group_pump(struct array *array, struct group *group)
         copy_fall(array, group, "the second array does not keep up: the pages' budget is used",
                   true);
     copy_say(array, group);
+    if (copy_in_set(group))
+        copy_set_pump(array, group);
     if (sender->mode == SENDER_BITMAP && may_rise(array, group) && !doubt(array, group))
         rise(array, group);
     if (sender->mode == SENDER_BITMAP)
         return;
-    if (group->up && !sender->attached && copy_site_copies(group) && !doubt(array, group))
+    if (group->up && !sender->attached && copy_set_may_send(group) && copy_site_copies(group) &&
+        !doubt(array, group))
         attach(array, group);
     if (sender->mode == SENDER_BITMAP)
         return;
@@ -164,6 +172,8 @@ static void group_pump(struct array *array, struct group *group)
 
 void copy_pump(struct array *array)
 {
+    if (array->copy.holds > 0)
+        copy_set_hold_pump(array);
     if (array->config.group_count == 0 || !copy_serves(array))
         return;
     for (uint32_t i = 0; i < array->config.group_count; i++)
@@ -188,14 +198,18 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
 
 uint64_t copy_deadline(const struct array *array)
 {
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline = copy_set_hold_deadline(array);
     for (uint32_t i = 0; i < array->config.group_count && copy_serves(array); i++)
         if (array->copy.groups[i].more)
             return array->now_us;
     if (!copy_serves(array) || (array->mirroring && !lists_have_room(&array->lists, 1, true)))
         return deadline;
-    for (uint32_t i = 0; i < array->config.group_count; i++)
-        deadline = min_u64(deadline, group_deadline(array, &array->copy.groups[i]));
+    for (uint32_t i = 0; i < array->config.group_count; i++) {
+        const struct group *group = &array->copy.groups[i];
+        deadline = min_u64(deadline, group_deadline(array, group));
+        if (copy_in_set(group))
+            deadline = min_u64(deadline, copy_set_deadline(array, group));
+    }
     return deadline;
 }
 

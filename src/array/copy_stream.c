@@ -81,8 +81,16 @@ void copy_say(struct array *array, struct group *group)
     if (sender->mode == SENDER_BITMAP)
         return;
     say_confirmed(array, group);
+    if (group->hold.release_due != 0 && room(array)) {
+        copy_say_header(array, group,
+                        &(struct header){.type = HEADER_RELEASE,
+                                         .volume = (uint8_t)(group - array->copy.groups),
+                                         .page = group->hold.release_due});
+        group->hold.release_due = 0;
+    }
     while (room(array) && (header.page = sender_held_due(sender, &done)) != 0) {
-        header.flags = done ? HEADER_DONE : 0;
+        bool late = sender->cycle[header.page % COPY_RING].late && !MISTAKE(set_late_unnoticed);
+        header.flags = (uint8_t)((done ? HEADER_DONE : 0) | (late ? HEADER_LATE : 0));
         copy_say_header(array, group, &header);
     }
 }
@@ -144,6 +152,8 @@ void copy_acknowledged(struct array *array, const struct header *header)
 {
     if (header->type == HEADER_RECEIVED)
         array->copy.groups[header->volume].second.saying = false;
+    if (header->type == HEADER_MARK && (header->flags & HEADER_HOLDS))
+        copy_set_marked(array, &array->copy.groups[header->volume], header->page);
     if (header->type != HEADER_FALL)
         return;
     struct group *group = &array->copy.groups[header->volume];
@@ -294,6 +304,8 @@ static void apply_mark(struct array *array, struct group *group, const struct he
     }
     sender_close(sender, array->now_us, header->count, halves);
     group->cuts++;
+    if (header->flags & HEADER_HOLDS)
+        copy_set_hold(array, group, header->page);
 }
 
 static void apply_fall(struct array *array, struct group *group, const struct header *header)
@@ -352,7 +364,12 @@ void copy_apply(struct array *array, const struct header *header, const uint8_t 
         apply_mark(array, group, header);
         break;
     case HEADER_HELD:
-        sender_peer_held(sender, header->page, (header->flags & HEADER_DONE) != 0);
+        if (sender_peer_held(sender, header->page, (header->flags & HEADER_DONE) != 0))
+            sender->cycle[header->page % COPY_RING].peer_late = (header->flags & HEADER_LATE) != 0;
+        break;
+    case HEADER_RELEASE:
+        if (sender->holding != 0 && sender->holding == header->page)
+            copy_set_let_go(array, group, false);
         break;
     case HEADER_CONFIRM:
         if (sender->mode == SENDER_CYCLES && !sender->leader &&

@@ -33,6 +33,12 @@ void host_complete_detail(struct array *array, struct request *request, enum hos
                           uint64_t detail)
 {
     CHECK(request->ship == 0);
+    if (array->copy.holds > 0 && copy_set_holds(array, request, result)) {
+        request->kept = result;
+        request->detail = detail;
+        request_queue_append(&array->requests, &array->hold_wait, request);
+        return;
+    }
     struct volume *volume = &array->volumes[request->host.volume];
     struct volume_status *status = &volume->status;
     uint64_t latency_us = array->now_us - request->started_us;
@@ -216,7 +222,7 @@ void host_slot_settled(struct array *array, struct slot *slot, bool durable)
         struct part part = part_at(request);
         bool here = part.key == slot->key;
         if (here && request->host.op == HOST_READ && (part.touched & ~slot->valid) == 0 &&
-            !slot->unsafe)
+            !slot->unsafe && !copy_set_hides(array, slot))
             copy_out(array, request, slot,
                      &part); /* this version, before a newer one makes it wait again */
         else if (here && durable && request->host.op != HOST_FLUSH &&
@@ -278,6 +284,10 @@ static void host_read(struct array *array, struct request *request)
         }
         if (slot->unsafe && !MISTAKE(read_before_mirror)) {
             host_wait_slot(array, request, slot);
+            return;
+        }
+        if (copy_set_hides(array, slot)) {
+            wait_in(array, &array->held, request);
             return;
         }
         status->read_page_hits++;
@@ -571,6 +581,8 @@ void host_pump(struct array *array)
 
 void host_refuse_all(struct array *array)
 {
+    if (array->copy.holds > 0)
+        copy_set_let_all_go(array); /* these are over, and well */
     struct request_queue *queues[] = {&array->run,
                                       &array->room_writes,
                                       &array->room_reads,
@@ -580,6 +592,7 @@ void host_refuse_all(struct array *array)
                                       &array->state_wait,
                                       &array->move_wait,
                                       &array->ship_wait,
+                                      &array->hold_wait,
                                       &array->lists.list[0].waiting,
                                       &array->lists.list[1].waiting};
     for (size_t i = 0; i < ARRAY_LENGTH(queues); i++) {

@@ -229,6 +229,7 @@ struct array {
     struct request_queue state_wait; /* until the change of a state record is over */
     struct request_queue move_wait;  /* until a move is over */
     struct request_queue ship_wait;  /* until a ship is free and the session is up */
+    struct request_queue hold_wait;  /* over; until the cut of a set of groups is made */
     struct state_change state_change;
     struct ships ships;
     uint64_t changed_volumes[VOLUME_LIMIT / 64]; /* for the next actions.changed */
@@ -403,6 +404,11 @@ static inline struct group *copy_group(const struct array *array, uint8_t volume
 {
     uint8_t group = array->volumes[volume].group;
     return group == NO_GROUP ? NULL : &array->copy.groups[group];
+}
+
+static inline bool copy_set_hides(const struct array *array, const struct slot *slot)
+{
+    return array->copy.holds > 0 && slot->pinned && copy_set_hides_slot(array, slot);
 }
 
 /* ---- link.c ---- */

@@ -107,7 +107,15 @@
     X(promoted_not_zeroed, "the ranges of a promoted cycle are not zeroed on the store")           \
     X(promoted_before_durable, "serving alone, a promotion is answered before it is durable")      \
     X(promotion_not_applied, "the peer does not promote")                                          \
-    X(read_before_zeroed, "a promoted range is read before the store shows zeros")
+    X(read_before_zeroed, "a promoted range is read before the store shows zeros")                 \
+    /* sets of groups: tests/unit/core/copy_set_test.c finds them */                               \
+    X(set_released_early, "completions are released before every member has closed its cycle")     \
+    X(set_promoted_early, "a cut is promoted before every second array holds it")                  \
+    X(set_not_resolved, "a run begins without the cut that some second array has promoted")        \
+    X(set_late_unnoticed, "completions that went too early do not make the cut fail")              \
+    X(set_hold_forgotten, "completions are not held for a cut")                                    \
+    X(set_hold_endless, "completions are held until the coordinator says so, however long")        \
+    X(set_promotes_unsealed, "a member reports before its second array stands still")
 
 /* Those of src/copy/ alone: tests/unit/copy/model_test.c finds them. */
 #define GROUP_MISTAKE_LIST(X)                                                                      \

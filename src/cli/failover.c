@@ -216,7 +216,10 @@ static bool tell(const struct plan *plan, const struct copy *copy)
         const char *text = json_string_value(json_object_get(reply, "text"));
         if (reply)
             snprintf(why, sizeof why, "%s", text ? text : "done");
+        bool last_word = reply && copy->here; /* the other one would only name this one */
         json_decref(reply);
+        if (!ok && last_word)
+            break;
         if (!ok)
             continue;
         printf("array %s, group %s: %s\n", copy->array_name, copy->group, why);

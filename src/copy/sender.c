@@ -361,7 +361,7 @@ static bool has_something(const struct sender_cycle *cycle)
 
 uint64_t sender_cut_deadline(const struct sender *sender)
 {
-    if (sender->mode == SENDER_BITMAP || !sender->leader ||
+    if (sender->mode == SENDER_BITMAP || !sender->leader || sender->config.coordinated ||
         sender_closed_count(sender) >= COPY_CLOSED)
         return UINT64_MAX;
     uint64_t pause_us = sender->config.shortest_us;
@@ -442,7 +442,7 @@ uint64_t sender_held_due(struct sender *sender, bool *done)
         return 0;
     for (uint64_t number = sender->confirmed + 1; number < sender->open; number++) {
         struct sender_cycle *cycle = cycle_of(sender, number);
-        if (!cycle->complete)
+        if (!cycle->complete || number == sender->holding)
             return 0;
         if (cycle->held_said)
             continue;
@@ -459,9 +459,24 @@ uint64_t sender_held_due(struct sender *sender, bool *done)
  * that gave it away had set none since, which it says. */
 bool sender_vouches(const struct sender *sender, const struct sender_cycle *cycle)
 {
-    CHECK(cycle->number == sender->confirmed + 1);
-    return cycle->done && (cycle->halves == 1 || cycle->peer_done) &&
-           (!cycle->moved || sender->consistent);
+    bool vouched = sender->consistent;
+    for (uint64_t number = sender->confirmed + 1; number <= cycle->number; number++) {
+        const struct sender_cycle *at = &sender->cycle[ring_of(number)];
+        vouched = at->done && (at->halves == 1 || at->peer_done) && (!at->moved || vouched);
+    }
+    return vouched;
+}
+
+bool sender_whole(const struct sender *sender, uint64_t cycle)
+{
+    if (sender->mode == SENDER_BITMAP || cycle >= sender->open)
+        return false;
+    for (uint64_t number = sender->confirmed + 1; number <= cycle; number++) {
+        const struct sender_cycle *closed = &sender->cycle[ring_of(number)];
+        if (!closed->complete || (closed->halves == 2 && !closed->peer_complete))
+            return false;
+    }
+    return true;
 }
 
 bool sender_confirm(struct sender *sender, uint64_t number)

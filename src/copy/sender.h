@@ -34,6 +34,7 @@ struct sender_config {
     uint32_t budget_pages; /* pins of this half; more of them: sender_over_budget() */
     uint32_t base_pages;   /* base records of one cycle */
     uint64_t shortest_us;  /* between two cuts */
+    bool coordinated;      /* of a set: somebody else says when to cut and what to promote */
 };
 
 struct sender_cycle {
@@ -54,6 +55,8 @@ struct sender_cycle {
     bool done, peer_done; /* when it was closed no marked region was left */
     bool peer_complete;   /* the leader's: the other half is */
     bool promote_sent;
+    uint64_t cut; /* of a set: which one it is a part of; 0: of none, as far as is known here */
+    bool late, peer_late; /* completions went before every half of the set had closed */
     uint64_t wall_us;
 };
 
@@ -85,6 +88,7 @@ struct sender_batch {
     /* SEND_END */
     uint32_t pages, base, ranges;
     uint8_t halves;
+    uint64_t cut;    /* SEND_END */
     bool consistent; /* SEND_PROMOTE */
 };
 
@@ -117,6 +121,8 @@ struct sender {
     uint64_t drain_at, drain_to; /* cycles that are being given back */
     bool drain_alone;            /* DRAIN_RESTART: the peer is lost, its tags become pins */
     bool consistent;             /* as of the confirmed cycle */
+    uint64_t promote_to;         /* coordinated: the newest cycle that may be promoted */
+    uint64_t holding;            /* the cycle since whose closing completions are held; 0: none */
 };
 
 /* `page_counts`: of each volume. In BITMAP with nothing marked. */
@@ -208,9 +214,13 @@ bool sender_peer_held(struct sender *sender, uint64_t cycle, bool done);
 /* The half that does not lead: the next cycle to say HELD of; 0: none. Said once. */
 uint64_t sender_held_due(struct sender *sender, bool *done);
 
-/* The leader: whether the next cycle to confirm is a state of the group as a whole, with nothing
- * left of what the bitmap marks. It is the promise that PROMOTE makes (RECORD_CONSISTENT). */
+/* The leader: whether this cycle, all before it being confirmed with it, is a state of the group as
+ * a whole, with nothing left of what the bitmap marks. It is the promise that PROMOTE makes
+ * (RECORD_CONSISTENT). */
 bool sender_vouches(const struct sender *sender, const struct sender_cycle *cycle);
+
+/* Coordinated: every cycle up to this one is complete, at both halves. */
+bool sender_whole(const struct sender *sender, uint64_t cycle);
 
 /* The cycle was promoted: at the other half by the leader's CONFIRM. False: that cannot be. Then
  * sender_pop() until it is false. */

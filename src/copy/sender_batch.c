@@ -70,6 +70,7 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
         batch->base = cycle->base;
         batch->ranges = cycle->ranges[0];
         batch->halves = cycle->halves;
+        batch->cut = cycle->cut;
         cycle->end_sent = true;
     } else {
         return false;
@@ -77,9 +78,15 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
     return true;
 }
 
-static bool promote_is_due(const struct sender_cycle *cycle)
+/* In its order, or, of a set, all up to the cycle that it names. */
+static bool promote_is_due(const struct sender *sender, const struct sender_cycle *cycle)
 {
-    return cycle->complete && !cycle->promote_sent &&
+    if (!sender->leader)
+        return false;
+    if (sender->config.coordinated)
+        return cycle->number == sender->promote_to && !cycle->promote_sent &&
+               sender_whole(sender, cycle->number);
+    return cycle->number == sender->confirmed + 1 && cycle->complete && !cycle->promote_sent &&
            (cycle->halves == 1 || cycle->peer_complete || MISTAKE(copy_one_half_promotes));
 }
 
@@ -89,7 +96,7 @@ static bool choose(struct sender *sender, struct sender_batch *batch)
         struct sender_cycle *cycle = cycle_of(sender, number);
         batch->cycle = number;
         batch->wall_us = cycle->wall_us;
-        if (sender->leader && number == sender->confirmed + 1 && promote_is_due(cycle)) {
+        if (promote_is_due(sender, cycle)) {
             cycle->promote_sent = true;
             batch->kind = SEND_PROMOTE;
             batch->count = 1;

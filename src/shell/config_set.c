@@ -121,6 +121,12 @@ void config_check_set(struct config_read *read, uint32_t index)
             "it stands in an iSCSI name; write a-z 0-9 . - only, with a letter or digit first");
         return;
     }
+    for (uint32_t i = 0; i < read->config->group_count; i++)
+        if (strcmp(read->config->groups[i].name, group->set) == 0) {
+            config_report_key(read, section, keys[0],
+                              "a group has this name, and commands take both; write another one");
+            return;
+        }
     int place = config_set_place_of(read->config, group);
     if (place < 0) {
         snprintf(why, sizeof why, "%.63s, where the group's hosts write, is not among them",

@@ -42,8 +42,9 @@ struct request {
     uint32_t progress_at; /* where in the filling list its PROGRESS stands ... */
     uint64_t progress_number; /* ... if this is that list's number */
     uint64_t progress_stream;
-    uint64_t detail;     /* MISCOMPARE: for the completion */
-    uint64_t generation; /* REQUEST_STORE of a FLUSH: what it waits for */
+    uint64_t detail;       /* MISCOMPARE: for the completion */
+    enum host_result kept; /* over, and held for a cut: how it ended */
+    uint64_t generation;   /* REQUEST_STORE of a FLUSH: what it waits for */
     uint64_t started_us;
 };
 

@@ -22,7 +22,7 @@ class Set:
     NAME = "shop"
     GROUPS = {"berlin": "orders", "paris": "stock"}
 
-    def __init__(self, make=Pair, seconds=1, volume_size=4 * MI, cycle="20ms", hold="50ms", memory="6M", delay=0.0,
+    def __init__(self, make=Pair, seconds=1, volume_size=4 * MI, cycle="20ms", hold="50ms", memory="3M", delay=0.0,
                  keys=(), start=True, **settings):
         """volume_size: each primary has two volumes, of a and of b; delay: of the wires to the seconds."""
         settings = {"cache": "64M", "start": False, **settings}

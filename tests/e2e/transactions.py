@@ -34,13 +34,15 @@ class Program:
     """Runs until end(), or until no controller of the site answers for `give_up` seconds."""
 
     def __init__(self, pair, volumes, first=1, pause=0.0, give_up=60.0, on_event=None):
-        """first: the number to go on from. on_event(volume, text) is told what happens on the paths."""
-        self.volumes = [pair.volumes[name] for name in volumes]
+        """volumes: names, or (pair, name) where they are at several arrays; first: the number to go on from.
+        on_event(volume, text) is told what happens on the paths."""
+        places = [place if isinstance(place, tuple) else (pair, place) for place in volumes]
+        self.volumes = [at.volumes[name] for at, name in places]
         self.limit = len(volumes) * min(v.size for v in self.volumes) // SECTOR
         self.paths = []
-        for volume in self.volumes:
+        for (at, _), volume in zip(places, self.volumes):
             told = (lambda text, name=volume.name: on_event(name, text)) if on_event else None
-            self.paths.append(HostPath(pair.targets(volume.owner), volume.name, give_up=give_up, on_event=told).start())
+            self.paths.append(HostPath(at.targets(volume.owner), volume.name, give_up=give_up, on_event=told).start())
         self.first, self.pause = first, pause
         self.acknowledged = first - 1
         self.issued = first - 1

@@ -257,7 +257,7 @@ static const struct row {
     {{{ORDERS("true", 9, 9), YES}, {"", YES}, {STOCK("true", 9, 9), NO}, {"", NO}},
      BOTH,
      CLI_FAILED,
-     {TO("orders", ",\"cut\":9"), NULL, TO("stock", ",\"cut\":9"), TO("stock", ",\"cut\":9")},
+     {TO("orders", ",\"cut\":9"), NULL, TO("stock", ",\"cut\":9"), NULL},
      "group orders: serves\n",
      "array vienna, group stock: refused: still answers\nset shop: not all of it is failed over"},
     {{{GROUP("orders", "berlin", 0, "failed over", "false", 9, 0), YES},

@@ -97,6 +97,9 @@ static const struct row {
     {berlin, "set_arrays = berlin, paris 10.3.0.1:3262 10.3.0.2:3262\n", "",
      "f:31: [group orders] set = shop: needs set_arrays = in the same section"},
     {berlin, SET, "", "f:31: [group orders] hold = 20ms: needs set = in the same section"},
+    {berlin, "set = shop", "set = orders",
+     "f:31: [group orders] set = orders: a group has this name, and commands take both; write "
+     "another one"},
     {berlin, "hold = 20ms", "hold = 2s",
      "f:33: [group orders] hold = 2s: out of range; write 1ms to 1s"},
     {berlin, "set = shop", "set = Shop",
