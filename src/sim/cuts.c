@@ -61,7 +61,7 @@ struct cut_group {
     /* Of a set: */
     uint64_t cut;        /* that the image is; 0: none */
     uint64_t named_cut;  /* that an operator has named */
-    uint64_t newest_cut; /* that it ever was */
+    uint64_t newest_cut; /* that it ever was, or was about to be */
     uint64_t memory;     /* the second array's memory number, and how many common cuts there had */
     uint64_t memory_since; /* been when it was a new one */
 };
@@ -463,6 +463,17 @@ static const struct sent *end_of(const struct world *world, const struct cut_gro
     return named ? end : NULL;
 }
 
+/* Of a set: which cut the cycle is, as its ENDs say. */
+static uint64_t cut_of(const struct world *world, const struct cut_group *group, uint64_t term,
+                       uint64_t cycle)
+{
+    for (const struct sent *sent = group->sent; sent; sent = sent->next)
+        if (sent->head.cut != 0 && !sent->head.keep && sent->head.term == term &&
+            sent->head.cycle == cycle && sent->from_second != world->second)
+            return sent->head.cut;
+    return 0;
+}
+
 static void forget(struct cut_group *group, uint64_t term, uint64_t cycle)
 {
     struct sent **at = &group->sent;
@@ -517,6 +528,10 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     for (uint64_t c = from; c <= cycle; c++)
         build(world, group, term, c);
     group->promoted = cycle;
+    uint64_t cut = cut_of(world, group, term, cycle);
+    if (cut != 0 && cut < group->newest_cut && !group->lost)
+        world_fail(world, "cut %" PRIu64 " is promoted after cut %" PRIu64, cut, group->newest_cut);
+    group->cut = cut;
     group->fresh = false;
     group->changes++;
     world->count.cuts++;
@@ -576,7 +591,7 @@ static bool has_forgotten(const struct cuts *cuts, const struct cut_group *group
 }
 
 /* A second array shows a cut: each other one shows it, or holds it. */
-static void check_held(struct world *world, const struct cut_group *shows)
+static void check_held(struct world *world, const struct cut_group *shows, uint64_t cut)
 {
     const struct cuts *cuts = world->cuts;
     for (uint32_t g = 0; g < cuts->group_count; g++) {
@@ -589,11 +604,11 @@ static void check_held(struct world *world, const struct cut_group *shows)
                 GROUP_ROLE_RECEIVING ||
             has_forgotten(cuts, group, &state) || !(state.flags & COPY_STATE_CONSISTENT))
             continue;
-        if (state.cut < shows->cut && state.held_cut < shows->cut)
+        if (state.cut < cut && state.held_cut < cut)
             world_fail(second,
                        "%c shows cut %" PRIu64 " of group %u and holds %" PRIu64
                        ", but another second array shows cut %" PRIu64,
-                       world_letter(holder), state.cut, g, state.held_cut, shows->cut);
+                       world_letter(holder), state.cut, g, state.held_cut, cut);
     }
 }
 
@@ -605,16 +620,15 @@ static void note_cut(struct world *world, uint8_t who, struct cut_group *group,
         group->memory = state->memory;
         group->memory_since = cuts->common_count;
     }
-    uint64_t cut = state->promoted == group->promoted ? state->cut : 0;
-    if (cut == group->cut)
-        return;
-    group->cut = cut;
-    if (cut != 0 && cut <= group->newest_cut && !group->lost && !group->fresh)
-        world_fail(world, "%c shows cut %" PRIu64 " after cut %" PRIu64, world_letter(who), cut,
-                   group->newest_cut);
-    group->newest_cut = max_u64(group->newest_cut, cut);
-    if (cut != 0 && cut > cuts->common)
-        check_held(world, group);
+    if (state->cut < group->cut)
+        world_fail(world, "%c shows cut %" PRIu64 ", and says that it is %" PRIu64,
+                   world_letter(who), group->cut, state->cut);
+    /* What it says may be about to be promoted: that counts, too. */
+    if (state->cut > group->newest_cut) {
+        group->newest_cut = state->cut;
+        if (state->cut > cuts->common)
+            check_held(world, group, state->cut);
+    }
     check_common(cuts);
 }
 
@@ -673,7 +687,7 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
                        world_letter(who), group->promoted, state->promoted);
         group->promoted = state->promoted;
         group->consistent = group->consistent && !forgot;
-        group->newest_cut = world->cuts->common = 0; /* and numbers may come again */
+        group->cut = group->newest_cut = world->cuts->common = 0; /* and numbers may come again */
     }
     if (group->blackout && !consistent)
         doubt_all(group);
