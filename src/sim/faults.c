@@ -201,6 +201,7 @@ void faults_on_operator(struct world *world, const struct event *event)
         if (!controller->running || controller->paused)
             continue;
         bool happens_here = false, slip = !world->healing && !world->options.scripted &&
+                                          !sites_quiet(world) &&
                                           generator_chance(&world->chaos, 1, hasty ? 2 : 60);
         if (slip || (controller->role == ROLE_OFFLINE && generator_chance(&world->chaos, 1, 2)))
             happens_here = true;
@@ -530,7 +531,9 @@ void faults_on_fault(struct world *world, const struct event *event)
     }
     if (world->healing)
         return;
-    faults_happen(world, (enum fault_kind)event->index, (uint8_t)generator_below(&world->chaos, 2));
+    if (!sites_quiet(world))
+        faults_happen(world, (enum fault_kind)event->index,
+                      (uint8_t)generator_below(&world->chaos, 2));
     world_event(world,
                 world->now_us + 1 +
                     generator_below(&world->chaos, world->rates.mean_us[event->index] * 2),

@@ -7,6 +7,7 @@
 #include "sim/focus.h"
 
 #include "sim/faults.h"
+#include "sim/sites.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -220,7 +221,8 @@ static void want(struct focus *focus, uint64_t from_us)
 void focus_at(struct world *world, uint8_t who, enum moment moment)
 {
     struct focus *focus = world->focus;
-    if (focus == NULL || world->healing || world->finishing || world->destroyed)
+    if (focus == NULL || world->healing || world->finishing || world->destroyed ||
+        sites_quiet(world))
         return;
     struct generator *draw = &focus->draw;
     if (world->now_us > focus->until_us)

@@ -73,6 +73,7 @@ struct sites {
     struct calls_rates calls;
     uint64_t cut; /* that the set is failed over to */
     bool cut_known, forced;
+    bool late_faults;       /* of a set: none before it has begun */
     bool begun;             /* of a set: all copies have been one, or never will be */
     uint64_t at_first;      /* requests until then */
     uint64_t common_before; /* common cuts when the faults stopped */
@@ -299,6 +300,7 @@ static void draw_set(struct sites *sites, struct world *root)
         memcpy(set->id, "one of two sets.", sizeof set->id);
     }
     bool calm = generator_chance(draw, 2, 3);
+    sites->late_faults = generator_chance(draw, 3, 4);
     for (struct world *at = root; at && calm; at = at->next)
         for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
             at->rates.mean_us[kind] =
@@ -941,6 +943,11 @@ void sites_heal(struct world *first)
 uint64_t sites_at_first(const struct world *root)
 {
     return root->sites ? root->sites->at_first : 0;
+}
+
+bool sites_quiet(const struct world *world)
+{
+    return world->sites && world->sites->late_faults && !sites_begun(world->root);
 }
 
 bool sites_begun(const struct world *root)

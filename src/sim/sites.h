@@ -33,6 +33,8 @@ void sites_strike(struct world *root, uint64_t after_us);
 /* A set's life counts from when all copies were one for the first time: so many requests had been
  * completed by then. */
 bool sites_begun(const struct world *root);
+/* And nothing goes wrong before. */
+bool sites_quiet(const struct world *world);
 uint64_t sites_at_first(const struct world *root);
 
 /* So long may it take until all is copied when nothing goes wrong any more. */

@@ -605,7 +605,8 @@ static void on_pump(struct world *world, uint8_t who)
     copies_look(world, who);
     calls_look(world, who);
     /* Now and then the process is stopped between deciding and doing. */
-    bool hold = world->rates.mean_us[FAULT_PAUSE] > 0 && generator_chance(&world->chaos, 1, 120);
+    bool hold = world->rates.mean_us[FAULT_PAUSE] > 0 && !sites_quiet(world) &&
+                generator_chance(&world->chaos, 1, 120);
     if (world->options.replay)
         hold = world->hold_armed[who];
     if (hold && !world->healing && actions->store_count > 0) {
