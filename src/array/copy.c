@@ -118,7 +118,8 @@ static void create_senders(struct copy *copy, const struct array_config *config,
                                              .budget_pages = group->budget_pages,
                                              .base_pages = group->base_pages,
                                              .shortest_us = group->shortest_us,
-                                             .coordinated = group->set.member_count != 0};
+                                             .coordinated = group->set.member_count != 0 &&
+                                                            group->side == GROUP_PRIMARY};
         uint64_t page_counts[VOLUME_LIMIT];
         for (uint32_t v = 0; v < group->volume_count; v++)
             page_counts[v] = (config->volumes[group->volumes[v]].size_bytes + PAGE_SIZE_BYTES - 1) /
@@ -634,7 +635,7 @@ void copy_status(const struct array *array, struct array_status *status)
         }
         into->shown_cut = group->site.promoted_cut;
         if (copy_receives(group) && group->site.now.role == SITE_RECEIVING) {
-            into->shown_cut = group->second.receiver.promoted_cut;
+            into->shown_cut = copy_second_cut(group);
             into->held_cut = receiver_held_cut(&group->second.receiver);
         }
         copy_set_status(array, group, &into->set);

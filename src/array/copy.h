@@ -346,9 +346,11 @@ bool copy_say_bitmaps(struct array *array, struct group *group, uint32_t *at_vol
 
 /* ---- copy_set.c: several primary arrays ---- */
 
+/* In its first direction only: on the way home each group goes by itself, while its set's other
+ * groups may be anywhere. */
 static inline bool copy_in_set(const struct group *group)
 {
-    return group->config->set.member_count != 0;
+    return group->config->set.member_count != 0 && group->config->side == GROUP_PRIMARY;
 }
 void copy_set_create(struct group *group);
 /* The group's cycles are over, or begin anew: it takes part in no run any more. */

@@ -149,14 +149,30 @@ static bool takes(const struct array *array, const struct group *group)
            !(array->stopping && (array_is_solo(array) || array->peer_stopping));
 }
 
+/* A failover of a set that was told less would leave out what is shown a moment later. */
+uint64_t copy_second_cut(const struct group *group)
+{
+    const struct receiver *receiver = &group->second.receiver;
+    uint64_t cut = receiver->promoted_cut;
+    for (uint32_t i = 0; i < COPY_MESSAGES && receiver->promoting; i++) {
+        const struct arrival *arrival = &group->second.arrivals[i];
+        if (arrival->promotes && arrival->state >= ARRIVAL_TAKEN &&
+            arrival->state <= ARRIVAL_DECIDED)
+            cut = max_u64(cut, receiver_cut_of(receiver, arrival->head.cycle));
+    }
+    return cut;
+}
+
 void array_copy_state(const struct array *array, uint8_t index, struct copy_state *state)
 {
     CHECK(index < array->config.group_count);
     const struct group *group = &array->copy.groups[index];
     *state = (struct copy_state){.memory = 1, .window = 1};
     memcpy(state->group, group->config->id, COPY_ID_SIZE);
-    if (copy_receives(group))
+    if (copy_receives(group)) {
         receiver_state(&group->second.receiver, state);
+        state->cut = copy_second_cut(group);
+    }
     if (takes(array, group))
         state->flags |= COPY_STATE_HERE;
     copy_site_state(array, group, state);
@@ -690,7 +706,11 @@ void copy_second_promote_cut(struct array *array, struct group *group, uint64_t 
 
 bool copy_second_keeps_cut(const struct group *group)
 {
-    return copy_receives(group) && receiver_held_cut(&group->second.receiver) != 0;
+    const struct receiver *receiver = &group->second.receiver;
+    if (!copy_receives(group))
+        return false;
+    return receiver_held_cut(receiver) != 0 ||
+           (receiver->promoted_cut != 0 && group->second.waiting > 0);
 }
 
 /* ---- handing over ---- */

@@ -145,6 +145,8 @@ uint64_t copy_second_next_memory(const struct array *array, struct group *group)
 
 /* A failover to that cut, which is to be promoted first; copy_site_cut_over() follows. */
 void copy_second_promote_cut(struct array *array, struct group *group, uint64_t cut);
+/* The newest cut that was promoted, or is about to be. */
+uint64_t copy_second_cut(const struct group *group);
 /* A cut of a set is held that other second arrays may have promoted: what is held may not be given
  * up. */
 bool copy_second_keeps_cut(const struct group *group);

@@ -31,7 +31,8 @@ bool array_cut_elsewhere(const struct array_config *config, uint8_t group, uint8
 {
     CHECK(group < config->group_count);
     const struct group_set *set = &config->groups[group].set;
-    if (set->member_count == 0 || member >= set->member_count || member == set->self)
+    if (set->member_count == 0 || member >= set->member_count || member == set->self ||
+        config->groups[group].side != GROUP_PRIMARY)
         return false;
     for (uint32_t i = 0; i < config->group_count; i++) {
         const struct group_set *other = &config->groups[i].set;
@@ -141,6 +142,8 @@ void copy_set_break(struct array *array, struct group *group)
               (unsigned long long)member->run);
     end_cuts(array, group);
     member->phase = SET_OUT;
+    if (member->asked != 0)
+        copy_drop_session(array, group); /* the next one takes the same place */
     member->asked = 0;
     answer(array, group, &member->resolve, false);
     answer(array, group, &member->begin, false);

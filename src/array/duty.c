@@ -10,6 +10,7 @@
 #include "base/mistake.h"
 
 enum {
+    MOVE_CUT_US = 10 * 1000 * 1000, /* a received group waits so long for its cut's promotion */
     MOVE_HOLD_LIMIT_US =
         2 * 1000 * 1000, /* hosts are held no longer than this for a planned move */
     MOVE_FEW_PAGES = 64, /* so few dirty pages drain within the hold */
@@ -122,8 +123,7 @@ static void move_group(struct array *array, struct group *group)
         if (!move_drained(array, config->volumes[i]))
             return;
     }
-    if (copy_second_busy(array, group) || copy_second_keeps_cut(group) ||
-        !move_has_room(array, config->volume_count + 1))
+    if (copy_second_busy(array, group) || !move_has_room(array, config->volume_count + 1))
         return;
     copy_second_hand_over(array, group);
     for (uint32_t i = 0; i < config->volume_count; i++)
@@ -152,9 +152,11 @@ static void move_step(struct array *array, uint32_t index)
         if (dirty_pages > MOVE_FEW_PAGES &&
             !generation_is_over(&array->destage.generations, volume->move_cut))
             return;
+        /* From here on nothing is taken, no promotion either, and what is held is given up. */
         if (copy_second_together(array, (uint8_t)index) &&
-            copy_second_keeps_cut(copy_group(array, (uint8_t)index)))
-            return; /* from here on nothing is taken, its promotion neither */
+            copy_second_keeps_cut(copy_group(array, (uint8_t)index)) &&
+            array->now_us < volume->move_since_us + MOVE_CUT_US)
+            return;
         volume->move = MOVE_HOLD;
         volume->move_since_us = array->now_us;
         array->service_stamp++;

@@ -26,6 +26,7 @@ struct copy {
     uint32_t holder;  /* ... this one */
     bool failed_over; /* it was, already */
     bool original;    /* it is none: hosts write it there */
+    bool mixed;       /* it is part old, part new */
     uint64_t shown, held;
 };
 
@@ -132,6 +133,8 @@ static void take_group(struct plan *plan, const struct failover_array *array, ui
     copy->here = true;
     copy->holder = controller;
     copy->held = number(set, "held_cut");
+    copy->mixed =
+        says(group, "condition", "initial copy") || says(group, "condition", "resynchronising");
 }
 
 static void look(struct plan *plan, const struct failover_array *array, char why[TRACE_LINE])
@@ -181,6 +184,9 @@ static void judge_copy(struct plan *plan, struct copy *copy)
     if (!copy->failed_over && !copy->here)
         OBJECT(plan, "no controller of array %s that answers holds group %s", copy->array_name,
                copy->group);
+    else if (copy->mixed && !copy->failed_over)
+        OBJECT(plan, "group %s at array %s is part old, part new: what differs is still being sent",
+               copy->group, copy->array_name);
     else if (plan->cut == 0)
         OBJECT(plan, "no cut of the set came whole; the copy %s at array %s stands alone",
                copy->group, copy->array_name);

@@ -408,7 +408,9 @@ static void show_set(FILE *out, const json_t *group, bool copy)
     if (!json_is_object(set))
         return;
     cut(name, words(set, "name"), 40);
-    if (copy && yes(set, "here"))
+    if (copy && yes(set, "here") && number(set, "held_cut") <= number(set, "shown_cut"))
+        labelled(out, "", "set %s: it shows cut %" PRIu64, name, number(set, "shown_cut"));
+    else if (copy && yes(set, "here"))
         labelled(out, "", "set %s: it shows cut %" PRIu64 ", and holds up to cut %" PRIu64, name,
                  number(set, "shown_cut"), number(set, "held_cut"));
     else if (copy)
@@ -422,6 +424,8 @@ static void show_set(FILE *out, const json_t *group, bool copy)
     else if (number(set, "place") == 0)
         labelled(out, "", "set %s: the controller of this array that leads the group coordinates",
                  name);
+    else if (!yes(group, "leader"))
+        labelled(out, "", "set %s: the other controller leads the group", name);
     else
         labelled(out, "", "set %s: %s%s", name,
                  words(set, "coordinator") ? "its coordinator is logged in from "

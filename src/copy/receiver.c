@@ -329,6 +329,12 @@ bool receiver_stays_consistent(const struct receiver *receiver)
     return receiver->consistent && receiver->promoted >= receiver->first;
 }
 
+uint64_t receiver_cut_of(const struct receiver *receiver, uint64_t cycle)
+{
+    const struct receiver_cycle *held = find_cycle(receiver, cycle);
+    return held == NULL ? 0 : held->cut;
+}
+
 uint64_t receiver_wall_us(const struct receiver *receiver, uint64_t cycle)
 {
     const struct receiver_cycle *held = find_cycle(receiver, cycle);

@@ -144,6 +144,8 @@ uint64_t receiver_held_cut(const struct receiver *receiver);
 /* What receiver_promote() would say of the cycle when nobody says whether it is consistent: it is
  * when an earlier cycle of its term was. */
 bool receiver_stays_consistent(const struct receiver *receiver);
+/* The cut that a held cycle is; 0: none. */
+uint64_t receiver_cut_of(const struct receiver *receiver, uint64_t cycle);
 /* The time of day of a cycle that is held. */
 uint64_t receiver_wall_us(const struct receiver *receiver, uint64_t cycle);
 

@@ -85,10 +85,15 @@ def test_two_arrays_and_one_copy_outlive_the_coordinator_and_both_sites(make_set
     more.end()
 
 
-def test_two_arrays_and_two_copies_show_one_moment(make_set):
-    arrays = make_set(seconds=2, lease=LONG_LEASE, delay=0.01)
+def test_two_arrays_and_two_copies_show_one_moment(make_set, tmp_path):
+    psk = tmp_path / "psk"
+    psk.touch(0o600)
+    psk.write_text("00112233445566778899aabbccddeeff\n")
+    arrays = make_set(seconds=2, lease=LONG_LEASE, delay=0.01, keys=[f"tls_psk = {psk}"])
     arrays.wait_consistent(30)
-    arrays.wait_running()
+    coordinator = arrays.wait_running()
+    assert "set shop: logged in at array paris" in coordinator.log()
+    assert all("encrypted" in line for line in coordinator.log().splitlines() if "logged in at array paris" in line)
     program = Program(None, arrays.all_volumes(arrays.primaries), pause=0.0005)
     wait_for("transactions", lambda: program.acknowledged > 300, 20)
     _, set_ = arrays.coordinator()

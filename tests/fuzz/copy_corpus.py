@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Writes the seed corpus of copy_record_fuzz.c: a batch of each kind, a record of each type, a state. Its checksums are zero: the
-target makes them right."""
+"""Writes the seed corpus of copy_record_fuzz.c: a batch of each kind, a record of each type, a state, a coordinator's
+message of each type and the state that answers it. Its checksums are zero: the target makes them right."""
 
 import pathlib
 import struct
@@ -40,6 +40,11 @@ inputs = {
     "state": b"s" + (struct.pack(">IHBB", 0x48464353, 1, 1, 3) + GROUP
                      + struct.pack(">QQQQQII", 1, 2, 3, 4, 5, 6, 32)).ljust(128, b"\0"),
 }
+for name, kind, cut in (("resolve", 1, 0), ("begin", 2, 7), ("close", 3, 8), ("release", 4, 8), ("promote", 5, 8)):
+    inputs[f"cut_{name}"] = b"c" + (struct.pack(">IHBB", 0x48464B4D, 1, kind, 0) + GROUP
+                                    + struct.pack(">QQ", 3, cut)).ljust(64, b"\0")
+inputs["cut_state"] = b"t" + (struct.pack(">IHBB", 0x48464B53, 1, 7, 0) + GROUP
+                              + struct.pack(">QQQ", 3, 8, 9)).ljust(64, b"\0")
 where = pathlib.Path(__file__).parent / "corpus" / "copy_record"
 where.mkdir(parents=True, exist_ok=True)
 for name, content in inputs.items():

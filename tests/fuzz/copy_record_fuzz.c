@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Batches and states from another array: no input may crash or read past its end, what is taken
- * encodes to the same bytes, and a receiver in the middle of a term judges every batch whole. The
- * checksums are made right first, so that what is behind them is reached. The first byte says for
- * what the rest is taken. */
+/* Batches and states from another array, and what the arrays of a set say: no input may crash or
+ * read past its end, what is taken encodes to the same bytes, and a receiver in the middle of a
+ * term judges every batch whole. The checksums are made right first, so that what is behind them is
+ * reached. The first byte says for what the rest is taken. */
 
 #include "base/crc32c.h"
+#include "copy/cut.h"
 #include "copy/receiver.h"
 
 #include <stdlib.h>
@@ -109,6 +110,25 @@ static void try_state(uint8_t *bytes, uint32_t size)
     CHECK(memcmp(again, bytes, sizeof again) == 0);
 }
 
+/* Of a set's coordinator, and the answer to its question. */
+static void try_cut(uint8_t *bytes, uint32_t size, bool is_state)
+{
+    struct cut_message message;
+    struct cut_state state;
+    uint8_t again[CUT_MESSAGE_SIZE];
+    if (size == CUT_MESSAGE_SIZE)
+        put_u32(bytes + 60, crc32c(bytes, 60));
+    const char *why =
+        is_state ? cut_get_state(bytes, size, &state) : cut_get_message(bytes, size, &message);
+    if (why != NULL)
+        return;
+    if (is_state)
+        cut_put_state(again, &state);
+    else
+        cut_put_message(again, &message);
+    CHECK(memcmp(again, bytes, sizeof again) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size > COPY_BATCH_BYTES + 1)
@@ -121,6 +141,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_record(copy);
     else if (data[0] == 's')
         try_state(copy, (uint32_t)size);
+    else if (data[0] == 'c' || data[0] == 't')
+        try_cut(copy, (uint32_t)size, data[0] == 't');
     else
         try_batch(copy, (uint32_t)size);
     free(copy);

@@ -240,6 +240,19 @@ static const struct row {
      {NULL},
      NULL,
      "no controller of array vienna that answers holds group stock\n"},
+    /* one is no state of its primary */
+    {{{"{\"name\":\"orders\",\"array\":\"berlin\",\"role\":\"receiving\",\"era\":1,"
+       "\"condition\":\"resynchronising\",\"set\":{\"name\":\"shop\",\"place\":0,\"here\":true,"
+       "\"shown_cut\":9,\"held_cut\":9," MEMBERS "}}",
+       YES},
+      {"", YES},
+      {STOCK("true", 9, 9), YES},
+      {"", YES}},
+     BOTH,
+     CLI_FAILED,
+     {NULL},
+     NULL,
+     "group orders at array munich is part old, part new"},
     /* there never was a cut */
     {{{ORDERS("true", 0, 0), YES}, {"", YES}, {STOCK("true", 0, 4), YES}, {"", YES}},
      BOTH,

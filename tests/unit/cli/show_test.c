@@ -280,7 +280,7 @@ static void who_is_offline_is_told_what_to_do(void **state)
 }
 
 #define SET_GROUP(role, rest)                                                                      \
-    "{'array':'x','groups':[{'name':'db','array':'far','role':'" role                              \
+    "{'array':'x','groups':[{'name':'db','array':'far','leader':true,'role':'" role                \
     "','set':{'name':'shop'," rest "}}]}"
 
 static void a_set_is_shown_where_it_is_cut_and_where_it_is_held(void **state)
@@ -313,6 +313,11 @@ static void a_set_is_shown_where_it_is_cut_and_where_it_is_held(void **state)
          "              set shop: the controller of this array that leads the group coordinates\n"},
         {SET_GROUP("receiving", "'here':true,'shown_cut':7,'held_cut':9"),
          "              set shop: it shows cut 7, and holds up to cut 9\n"},
+        {SET_GROUP("receiving", "'here':true,'shown_cut':7,'held_cut':7"),
+         "              set shop: it shows cut 7\n"},
+        {"{'array':'x','groups':[{'name':'db','array':'far','leader':false,'role':'primary','set':{"
+         "'name':'shop','place':1,'coordinates':false,'coordinator':null}}]}",
+         "              set shop: the other controller leads the group\n"},
         {SET_GROUP("receiving", "'here':false"), "              set shop\n"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
