@@ -24,7 +24,8 @@ class Set:
 
     def __init__(self, make=Pair, seconds=1, volume_size=4 * MI, cycle="20ms", hold="50ms", memory="3M", delay=0.0,
                  keys=(), start=True, **settings):
-        """volume_size: each primary has two volumes, of a and of b; delay: of the wires to the seconds."""
+        """volume_size: each primary has two volumes, of a and of b; delay: of the wire to the last of the
+        seconds: copies that are not cut together would then not be of one moment."""
         settings = {"cache": "64M", "start": False, **settings}
         if make is Pair:
             settings.pop("start")
@@ -42,7 +43,8 @@ class Set:
         self.seconds = [self._pair(second, owners) for second, owners in copies.items()]
         self.pairs = [*self.primaries, *self.seconds]
         self.to_paris = self._ways(self.paris, Wire())
-        self.to = {second.name: self._ways(second, Wire(delay)) for second in self.seconds}
+        self.to = {second.name: self._ways(second, Wire(delay if second is self.seconds[-1] else 0.0))
+                   for second in self.seconds}
         for primary in self.primaries:
             primary.more = self._group(primary, primary.name, hold)
         for second in self.seconds:

@@ -89,7 +89,7 @@ def test_two_arrays_and_two_copies_show_one_moment(make_set, tmp_path):
     psk = tmp_path / "psk"
     psk.touch(0o600)
     psk.write_text("00112233445566778899aabbccddeeff\n")
-    arrays = make_set(seconds=2, lease=LONG_LEASE, delay=0.01, keys=[f"tls_psk = {psk}"])
+    arrays = make_set(seconds=2, lease=LONG_LEASE, delay=0.02, keys=[f"tls_psk = {psk}"])
     arrays.wait_consistent(30)
     coordinator = arrays.wait_running()
     assert "set shop: logged in at array paris" in coordinator.log()
