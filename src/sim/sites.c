@@ -190,12 +190,12 @@ static void draw_second(struct sites *sites, struct world *second)
     bool far = sites->rates.latency_us >= 25000 ||
                sites->set != SET_NONE; /* with little room that would take hours */
     if (far)
-        config->slot_count = 1024;
+        config->slot_count = sites->set != SET_NONE ? 4096 : 1024;
     config->group_count = 0;
     for (uint8_t t = 0; t < root->twin_count; t++)
         config->group_count += world_has_twin(second, t);
-    bool roomy = focus_roomy(second);
-    if (roomy)
+    bool roomy = focus_roomy(second) || sites->set != SET_NONE;
+    if (roomy && sites->set == SET_NONE)
         config->slot_count = 1024;
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     make_room(config);
@@ -290,7 +290,9 @@ static void draw_set(struct sites *sites, struct world *root)
         for (uint32_t v = 0; v < config->volume_count; v++) /* soon copied */
             config->volumes[v].size_bytes =
                 min_u64(config->volumes[v].size_bytes, 64 * PAGE_SIZE_BYTES);
-        config->slot_count = max_u32(config->slot_count, (uint32_t)PICK(draw, 256, 1024));
+        config->slot_count =
+            max_u32(config->slot_count, (uint32_t)PICK(draw, 256, 1024, 1024, 2048, 2048));
+        config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 50);
         uint32_t high = config->slot_count * config->dirty_high_percent / 100;
         config->groups[0].budget_pages = (config->slot_count - high) / 2;
         config->groups[0].room_pages = room_of(config);
@@ -367,6 +369,8 @@ void sites_draw(struct world *first)
     draw_groups(sites, first, 0);
     focus_draw_groups(first);
     if (third) {
+        sites->rates.bytes_per_ms = max_u64(sites->rates.bytes_per_ms, 20000);
+        sites->rates.latency_us = min_u64(sites->rates.latency_us, 25000);
         draw_groups(sites, third, 1);
         draw_set(sites, first);
     }
