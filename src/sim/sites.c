@@ -303,10 +303,11 @@ static void draw_set(struct sites *sites, struct world *root)
     }
     bool calm = generator_chance(draw, 2, 3);
     sites->late_faults = generator_chance(draw, 3, 4);
-    for (struct world *at = root; at && calm; at = at->next)
+    uint64_t least_us = calm ? 5000000 : 300000;
+    for (struct world *at = root; at; at = at->next)
         for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
-            at->rates.mean_us[kind] =
-                at->rates.mean_us[kind] > 0 ? max_u64(at->rates.mean_us[kind], 5000000) : 0;
+            if (at->rates.mean_us[kind] > 0)
+                at->rates.mean_us[kind] = max_u64(at->rates.mean_us[kind], least_us);
     rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
     rates->notice_us = PICK(draw, 2000, 20000, 300000);
