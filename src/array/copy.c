@@ -633,9 +633,10 @@ void copy_status(const struct array *array, struct array_status *status)
             into->promoted = group->second.receiver.promoted;
             into->promoted_wall_us = group->second.receiver.promoted_wall_us;
         }
-        into->shown_cut = group->site.promoted_cut;
+        into->shown_cut = into->promoted_cut = group->site.promoted_cut;
         if (copy_receives(group) && group->site.now.role == SITE_RECEIVING) {
             into->shown_cut = copy_second_cut(group);
+            into->promoted_cut = group->second.receiver.promoted_cut;
             into->held_cut = receiver_held_cut(&group->second.receiver);
         }
         copy_set_status(array, group, &into->set);

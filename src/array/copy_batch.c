@@ -209,6 +209,7 @@ static uint32_t put_records(struct array *array, struct group *group,
         return put_ranges(&group->sender, batch, records);
     case SEND_END:
         record = (struct record){.type = RECORD_END,
+                                 .flags = batch->consistent ? RECORD_DONE : 0,
                                  .generation = batch->halves,
                                  .page = batch->pages,
                                  .count = batch->base,

@@ -373,7 +373,7 @@ static void begin_cut(struct array *array, struct group *group, struct arrival *
     if (!may_promote(array, group))
         return;
     arrival->own = arrival->promotes = true;
-    arrival->consistent = receiver_stays_consistent(receiver);
+    arrival->consistent = receiver_is_consistent(receiver, cycle);
     arrival->head.cycle = cycle;
     arrival->head.wall_us = receiver_wall_us(receiver, cycle);
     arrival->head.record_count = 0;

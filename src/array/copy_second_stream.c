@@ -61,7 +61,8 @@ void copy_second_say_end(struct array *array, const struct group *group,
 {
     say(array, &(struct header){.type = HEADER_END,
                                 .flags = (uint8_t)((arrival->head.half ? HEADER_HALF : 0) |
-                                                   (record->generation == 2 ? HEADER_TWO : 0)),
+                                                   (record->generation == 2 ? HEADER_TWO : 0) |
+                                                   (record->flags & RECORD_DONE ? HEADER_ALL : 0)),
                                 .volume = index_of(array, group),
                                 .slot = (uint32_t)record->count,
                                 .page = arrival->head.cycle,
@@ -240,6 +241,7 @@ static void apply_cut(struct array *array, struct group *group, const struct hea
 static void apply_end(struct array *array, struct group *group, const struct header *header)
 {
     const struct record record = {.type = RECORD_END,
+                                  .flags = header->flags & HEADER_ALL ? RECORD_DONE : 0,
                                   .generation = header->flags & HEADER_TWO ? 2 : 1,
                                   .page = header->count,
                                   .count = header->slot,

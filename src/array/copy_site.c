@@ -683,8 +683,18 @@ bool copy_site_stopped(struct array *array, bool left)
 
 /* ---- the operator ---- */
 
-static const char *refuse_failover(const struct array *array, const struct group *group, bool force)
+static uint64_t shown_cut(const struct group *group)
 {
+    return group->site.now.role == SITE_RECEIVING && copy_receives(group)
+               ? group->second.receiver.promoted_cut
+               : group->site.promoted_cut;
+}
+
+/* `cut`: not 0, and it has to be promoted first. */
+static const char *refuse_failover(const struct array *array, const struct group *group,
+                                   uint64_t cut, bool force)
+{
+    const struct receiver *receiver = &group->second.receiver;
     const struct site *site = &group->site;
     if (has_truth(site) && !site->now.unknown)
         return "the group's truth is here already";
@@ -700,16 +710,11 @@ static const char *refuse_failover(const struct array *array, const struct group
     if (site->heard_us != 0 && array->now_us - site->heard_us < HEARD_US)
         return "the other array still answers: stop its hosts and suspend the group there, or say "
                "--force";
-    if (!group->second.receiver.consistent)
+    bool shown = cut == 0 || cut == shown_cut(group);
+    if (shown ? !receiver->consistent
+              : !receiver_is_consistent(receiver, receiver_find_cut(receiver, cut)))
         return "the copy is not consistent: --force serves it as it is";
     return NULL;
-}
-
-static uint64_t shown_cut(const struct group *group)
-{
-    return group->site.now.role == SITE_RECEIVING && copy_receives(group)
-               ? group->second.receiver.promoted_cut
-               : group->site.promoted_cut;
 }
 
 /* A set is failed over to one cut at all its second arrays. */
@@ -736,11 +741,9 @@ static void take_over(struct group *group)
 static const char *begin_failover(struct array *array, struct group *group, uint64_t cut,
                                   bool force)
 {
-    const char *why = refuse_failover(array, group, force);
-    if (why != NULL)
-        return why;
-    if (cut != 0)
-        why = refuse_cut(group, cut);
+    const char *why = cut == 0 ? NULL : refuse_cut(group, cut);
+    if (why == NULL)
+        why = refuse_failover(array, group, cut, force);
     if (why != NULL)
         return why;
     if (cut != 0 && cut != shown_cut(group)) {

@@ -106,6 +106,7 @@ struct group_status {
     uint64_t cuts, falls, restarts, batches, resends, refused;
     uint64_t pages_sent, base_pages_sent, bytes_sent; /* answered well */
     uint64_t shown_cut, held_cut; /* RECEIVING, FAILED_OVER: of a set, as in struct copy_state */
+    uint64_t promoted_cut; /* the cut that `promoted` is; shown_cut may already be the next one */
     struct set_status set;
 };
 

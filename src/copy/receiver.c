@@ -215,6 +215,7 @@ void receiver_end(struct receiver *receiver, uint8_t half, uint64_t number, uint
     struct receiver_cycle *cycle = take_cycle(receiver, number, wall_us);
     cycle->halves = (uint8_t)record->generation;
     cycle->part[half].ended = true;
+    cycle->part[half].done = (record->flags & RECORD_DONE) != 0;
     cycle->part[half].told = (struct receiver_counts){
         .pages = record->page, .base = record->count, .ranges = record->crc};
 }
@@ -324,9 +325,16 @@ uint64_t receiver_held_cut(const struct receiver *receiver)
     return newest;
 }
 
-bool receiver_stays_consistent(const struct receiver *receiver)
+bool receiver_is_consistent(const struct receiver *receiver, uint64_t cycle)
 {
-    return receiver->consistent && receiver->promoted >= receiver->first;
+    const struct receiver_cycle *held = find_cycle(receiver, cycle);
+    if (receiver->consistent && receiver->promoted >= receiver->first)
+        return true;
+    for (int half = 0; held != NULL && half < 2; half++) {
+        if (held->part[half].ended && !held->part[half].done)
+            return false;
+    }
+    return held != NULL;
 }
 
 uint64_t receiver_cut_of(const struct receiver *receiver, uint64_t cycle)

@@ -43,7 +43,7 @@ struct receiver_counts {
 
 struct receiver_part {
     struct receiver_counts got, told; /* told: by END */
-    bool ended;
+    bool ended, done;                 /* done: no marked region was left at that half */
 };
 
 struct receiver_cycle {
@@ -141,9 +141,9 @@ void receiver_name_cut(struct receiver *receiver, uint64_t cycle, uint64_t cut);
 uint64_t receiver_find_cut(const struct receiver *receiver, uint64_t cut);
 /* The newest such cut; 0: none. */
 uint64_t receiver_held_cut(const struct receiver *receiver);
-/* What receiver_promote() would say of the cycle when nobody says whether it is consistent: it is
- * when an earlier cycle of its term was. */
-bool receiver_stays_consistent(const struct receiver *receiver);
+/* Whether a cycle that is held complete is consistent, as far as can be said without PROMOTE: no
+ * half had a marked region left, or an earlier cycle of the term was. */
+bool receiver_is_consistent(const struct receiver *receiver, uint64_t cycle);
 /* The cut that a held cycle is; 0: none. */
 uint64_t receiver_cut_of(const struct receiver *receiver, uint64_t cycle);
 /* The time of day of a cycle that is held. */

@@ -17,6 +17,8 @@ enum {
     FLAG_CONSISTENT = 1,
     HALF_A_ENDED = 1,
     HALF_B_ENDED = 2,
+    HALF_A_DONE = 4,
+    HALF_B_DONE = 8,
 };
 
 enum {
@@ -65,7 +67,9 @@ void receiver_put(const struct receiver *receiver, uint8_t bytes[RECEIVER_BYTES]
         put_u64(at, cycle->number);
         at[8] = cycle->halves;
         at[9] = (uint8_t)((cycle->part[0].ended ? HALF_A_ENDED : 0) |
-                          (cycle->part[1].ended ? HALF_B_ENDED : 0));
+                          (cycle->part[1].ended ? HALF_B_ENDED : 0) |
+                          (cycle->part[0].done ? HALF_A_DONE : 0) |
+                          (cycle->part[1].done ? HALF_B_DONE : 0));
         for (int half = 0; half < 2; half++) {
             put_counts(at + 16 + half * PART_BYTES, &cycle->part[half].got);
             put_counts(at + 16 + half * PART_BYTES + PART_BYTES / 2, &cycle->part[half].told);
@@ -123,7 +127,8 @@ void receiver_get(struct receiver *receiver, const uint8_t bytes[RECEIVER_BYTES]
             const uint8_t *part = at + 16 + half * PART_BYTES;
             cycle->part[half] = (struct receiver_part){.got = get_counts(part),
                                                        .told = get_counts(part + PART_BYTES / 2),
-                                                       .ended = (at[9] & 1 << half) != 0};
+                                                       .ended = (at[9] & 1 << half) != 0,
+                                                       .done = (at[9] & 4 << half) != 0};
         }
     }
 }

@@ -117,7 +117,7 @@ static const struct record_use {
                      .page = true,
                      .crc = true},
     [RECORD_ZERO] = {.volume = true, .generation = true, .page = true, .count = true},
-    [RECORD_END] = {.generation = true, .page = true, .count = true, .crc = true},
+    [RECORD_END] = {.flags = true, .generation = true, .page = true, .count = true, .crc = true},
     [RECORD_PROMOTE] = {.flags = true},
     [RECORD_MARKED] = {.volume = true, .page = true, .count = true},
     [RECORD_MARKED_END] = {.flags = false},

@@ -44,6 +44,7 @@ enum record_type {
 
 enum {
     RECORD_BASE = 1,       /* PAGE: sent because its region is marked; a host's record wins */
+    RECORD_DONE = 1,       /* END of a set's member: no marked region was left at the half */
     RECORD_CONSISTENT = 1, /* PROMOTE: nothing differs between the sites but later cycles */
 };
 

@@ -89,7 +89,7 @@ struct sender_batch {
     uint32_t pages, base, ranges;
     uint8_t halves;
     uint64_t cut;    /* SEND_END */
-    bool consistent; /* SEND_PROMOTE */
+    bool consistent; /* SEND_PROMOTE; SEND_END of a set: for this half */
 };
 
 enum sender_drain { DRAIN_NONE, DRAIN_CONFIRM, DRAIN_FALL, DRAIN_RESTART };

@@ -71,6 +71,7 @@ static bool fill(struct sender *sender, struct sender_cycle *cycle, struct sende
         batch->ranges = cycle->ranges[0];
         batch->halves = cycle->halves;
         batch->cut = cycle->cut;
+        batch->consistent = sender->config.coordinated && cycle->done && !cycle->moved;
         cycle->end_sent = true;
     } else {
         return false;

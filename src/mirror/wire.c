@@ -145,7 +145,7 @@ static const struct header_use {
     [HEADER_ZEROING] = {.volume = true, .slot = true, .page = true, .count = true},
     [HEADER_RECEIVED] = {.volume = true, .count = true, .crc = true},
     [HEADER_TERM] = {.flags = HEADER_KEEP, .volume = true, .page = true, .count = true},
-    [HEADER_END] = {.flags = HEADER_HALF | HEADER_TWO,
+    [HEADER_END] = {.flags = HEADER_HALF | HEADER_TWO | HEADER_ALL,
                     .volume = true,
                     .slot = true,
                     .page = true,

@@ -108,6 +108,7 @@ enum {
     HEADER_HELD_RANGE = 2, /* RANGE: the same */
     HEADER_HALF = 1,       /* END, TAKEN: of the other array's controller b */
     HEADER_TWO = 2,        /* END: the cycle has two halves */
+    HEADER_ALL = 4,        /* END: no marked region was left at that half */
     HEADER_CONSISTENT = 1, /* PROMOTE: nothing differs between the sites but later cycles */
     HEADER_NOTED = 1,      /* RANGE: of the past; only noted, and no slot is given up for it */
     HEADER_BOTH = 1,       /* MARK: both controllers have a part in the cycle */

@@ -218,7 +218,7 @@ static void every_bound_of_a_record_is_kept(void **state)
         {{.type = 255}, "record of unknown type"},
         {{.type = RECORD_PAGE, .sectors = 1, .flags = 2}, "record with unknown flags"},
         {{.type = RECORD_ZERO, .count = 1, .flags = 1}, "record with unknown flags"},
-        {{.type = RECORD_END, .generation = 1, .flags = 1}, "record with unknown flags"},
+        {{.type = RECORD_END, .generation = 1, .flags = 2}, "record with unknown flags"},
         {{.type = RECORD_PROMOTE, .flags = 0x80}, "record with unknown flags"},
         {{.type = RECORD_PAGE}, "page record without sectors"},
         {{.type = RECORD_ZERO}, "record of an impossible range"},
