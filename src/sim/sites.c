@@ -291,18 +291,19 @@ static void draw_set(struct sites *sites, struct world *root)
             config->volumes[v].size_bytes =
                 min_u64(config->volumes[v].size_bytes, 64 * PAGE_SIZE_BYTES);
         config->slot_count =
-            max_u32(config->slot_count, (uint32_t)PICK(draw, 256, 1024, 1024, 2048, 2048));
+            max_u32(config->slot_count, generator_chance(draw, 1, 12) ? 256 : 2048);
         config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 50);
         uint32_t high = config->slot_count * config->dirty_high_percent / 100;
         config->groups[0].budget_pages = (config->slot_count - high) / 2;
         config->groups[0].room_pages = room_of(config);
         config->groups[0].base_pages = 256;
+        config->groups[0].shortest_us = min_u64(config->groups[0].shortest_us, 20000);
         struct group_set *set = &primary[m]->config.groups[0].set;
         *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
         memcpy(set->id, "one of two sets.", sizeof set->id);
     }
     bool calm = generator_chance(draw, 2, 3);
-    sites->late_faults = generator_chance(draw, 3, 4);
+    sites->late_faults = generator_chance(draw, 7, 8);
     uint64_t least_us = calm ? 5000000 : 300000;
     for (struct world *at = root; at; at = at->next)
         for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
