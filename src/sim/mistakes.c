@@ -39,5 +39,8 @@ const char *mistakes_make(const char *name)
 void mistakes_print(FILE *to)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-        fprintf(to, "%s\t%s\t%s\n", rows[i].name, rows[i].text, rows[i].groups ? "on" : "off");
+        fprintf(to, "%s\t%s\t%s\n", rows[i].name, rows[i].text,
+                strncmp(rows[i].name, "set_", 4) == 0 ? "sets"
+                : rows[i].groups                      ? "on"
+                                                      : "off");
 }

@@ -12,7 +12,8 @@
 /* The core makes this mistake from now on. NULL, or a sentence saying why it does not. */
 const char *mistakes_make(const char *name);
 
-/* One line for each: its name, what is done wrong, and what --groups has to be; tabs between. */
+/* One line for each: its name, what is done wrong, and what --groups has to be, or `sets`: then
+ * --sets is on; tabs between. */
 void mistakes_print(FILE *to);
 
 #endif
