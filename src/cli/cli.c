@@ -114,8 +114,13 @@ static const struct command commands[] = {
      "What hosts write is only noted from now on; when the group is resumed, what differs is\n"
      "sent. The other array keeps the last state that it has. `status` shows every group.\n",
      run_group},
-    {"group resume", "NAME", 1, 1, OPTIONS_ASK, 10, "copy a suspended group again",
-     "Copies what has changed since the group was suspended, then goes on in cycles.\n", run_group},
+    {"group resume", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 10, "copy a suspended group again",
+     "Copies what has changed since the group was suspended, then goes on in cycles.\n"
+     "\n"
+     "--force is for a controller that does not know whether the group was failed over while it\n"
+     "was out (`status` says so), when the one that knows is lost: it says that it was not. If it\n"
+     "was, what hosts wrote at the other site since is thrown away.\n",
+     run_group},
     {"group failover", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 120,
      "serve the copy: the other site is lost",
      "At the array that holds the copy: from now on hosts use it here. It shows the newest state "

@@ -390,6 +390,8 @@ static void force_is_said_when_it_was_given(void **state)
          "{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\"}\n"},
         {"holdfast group failover db --force --controller a",
          "{\"command\":\"group\",\"group\":\"db\",\"action\":\"failover\",\"force\":true}\n"},
+        {"holdfast group resume db --force --controller a",
+         "{\"command\":\"group\",\"group\":\"db\",\"action\":\"resume\",\"force\":true}\n"},
         {"holdfast group reverse db --controller a",
          "{\"command\":\"group\",\"group\":\"db\",\"action\":\"reverse\"}\n"},
         {"holdfast group resync --force db --controller a",
