@@ -51,6 +51,7 @@ struct cut_group {
     uint64_t promoted;
     bool consistent;  /* the last image was called so, and was checked */
     bool lost;        /* the site that holds the copy has lost some of it */
+    bool loss_asked;  /* that is to be accepted, if it is so */
     uint64_t vague;   /* sectors */
     uint64_t latest;  /* the begin of the latest write that any image showed */
     uint64_t acked;   /* of the oracle's acknowledged writes, so many have been looked at */
@@ -497,12 +498,29 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     forget(group, term, cycle);
 }
 
+static void lose(struct world *world, struct cut_group *group)
+{
+    group->lost = true;
+    group->loss_asked = group->consistent = false;
+    group->vague = 0;
+    for (uint32_t i = 0; i < group->image_count; i++) {
+        struct image *image = &group->images[i];
+        memset(image->vague, VAGUE_LOST, image->sectors);
+        uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
+        memset(image->vague + there, 0, image->sectors - there);
+        group->vague += there;
+    }
+}
+
 void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
 {
     struct cut_group *group = &world->cuts->groups[index];
     bool consistent = state->flags & COPY_STATE_CONSISTENT;
     if (group->hosts_at == world->second)
         return; /* hosts write here now, or wait until they may write at home again */
+    if (group->loss_asked && !consistent)
+        lose(world, group);
+    group->loss_asked = false; /* refused: the other controller had it all along */
     if (state->promoted < group->promoted) {
         bool forgot = group->blackout && !consistent;
         if (!group->lost && !group->fresh && !forgot)
@@ -599,7 +617,7 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 uint64_t cuts_promoted(const struct world *world, uint8_t index, bool *known)
 {
     const struct cut_group *group = &world->cuts->groups[index];
-    *known = group->vague == 0 && !group->lost;
+    *known = group->vague == 0 && !group->lost && !group->loss_asked;
     return group->promoted;
 }
 
@@ -645,16 +663,7 @@ void cuts_loss(struct world *world)
             group->may_go_back = true;
             continue;
         }
-        group->lost = true;
-        group->consistent = false;
-        group->vague = 0;
-        for (uint32_t i = 0; i < group->image_count; i++) {
-            struct image *image = &group->images[i];
-            memset(image->vague, VAGUE_LOST, image->sectors);
-            uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
-            memset(image->vague + there, 0, image->sectors - there);
-            group->vague += there;
-        }
+        group->loss_asked = true;
     }
 }
 
@@ -675,6 +684,8 @@ void cuts_home(struct world *world, uint8_t index)
 void cuts_failover(struct world *world, uint8_t index)
 {
     struct cut_group *group = &world->cuts->groups[index];
+    if (group->loss_asked)
+        lose(world, group);
     if (group->blackout)
         doubt_all(group);
     for (uint32_t i = 0; i < group->image_count; i++) {
