@@ -30,7 +30,9 @@ enum {
     SITE_UNKNOWN = 1 << 11,
     SITE_QUIET = 1 << 12,
     SITE_MARKS = 1 << 13,
-    SITE_FLAGS = SITE_FILLS | SITE_KEPT | SITE_SETTLED | SITE_UNKNOWN | SITE_QUIET | SITE_MARKS,
+    SITE_NONE = 1 << 14, /* the sender has no record at all */
+    SITE_FLAGS =
+        SITE_FILLS | SITE_KEPT | SITE_SETTLED | SITE_UNKNOWN | SITE_QUIET | SITE_MARKS | SITE_NONE,
 };
 
 static bool truth_is_here(const struct group *group, uint64_t era)
@@ -363,7 +365,7 @@ void copy_site_say(struct array *array, struct group *group, bool fills)
     const struct site_record *now = &site->now;
     uint32_t flags = (fills ? SITE_FILLS : 0) | (copy_site_is_kept(site) ? SITE_KEPT : 0) |
                      (site->settled ? SITE_SETTLED : 0) | (now->unknown ? SITE_UNKNOWN : 0) |
-                     (site->quiet_said ? SITE_QUIET : 0) |
+                     (site->quiet_said ? SITE_QUIET : 0) | (site->kept.epoch == 0 ? SITE_NONE : 0) |
                      (now->marks && !site->mirror_marks ? SITE_MARKS : 0);
     site->unsaid = false;
     copy_say_header(array, group,
@@ -404,7 +406,9 @@ static void apply_fill(struct array *array, struct group *group, const struct he
                   group->config->name);
         unknown = false;
     } else {
-        unknown = unknown && site->kept.epoch == 0;
+        /* Where nobody has a record nothing was ever kept: it is the first era. */
+        bool none = site->kept.epoch == 0;
+        unknown = unknown && none && !(header->slot & SITE_NONE);
         site->now = theirs;
         site->now.unknown = unknown;
     }
@@ -482,11 +486,12 @@ void copy_site_note_fresh(struct array *array)
 }
 
 /* Nobody but this controller can have changed the role since its record was kept: each time that
- * the other one serves alone, and each time that this one begins, the epoch goes up. */
+ * the other one serves alone, and each time that this one begins, the epoch goes up. Without a
+ * record only the very first start of the pair is certainly in the first era. */
 static bool record_is_current(const struct array *array, const struct site_record *kept)
 {
     uint64_t epoch = array->role.epoch;
-    if (kept->epoch == 0 || epoch == kept->epoch + 1 || MISTAKE(old_record_believed))
+    if (epoch == kept->epoch + 1 || MISTAKE(old_record_believed))
         return true;
     if (array->copy.fresh_in != 0)
         return false;

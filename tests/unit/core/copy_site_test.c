@@ -797,6 +797,49 @@ static void an_older_record_is_not_believed(void **state)
     assert_page(TWO, V_A, 5, 0x91);
 }
 
+/* Its directory is new, or nothing could ever be kept there. */
+static void without_a_record_nothing_is_believed_but_at_the_first_start(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    kill_at(TWO, B);
+    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
+    ask_stop(TWO, A);
+    until_stopped(TWO, A);
+    side_of(TWO, B)->records[0].there = false;
+    start_at(TWO, B);
+    pass_both_ms(300);
+    assert_true(site_of(TWO, B)->now.unknown);
+    assert_int_equal(array_service(array_of(TWO, B), V_A), ARRAY_HELD);
+    return_at(TWO, A);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
+    }
+    assert_page(TWO, V_A, 5, 0x91);
+}
+
+static void where_nobody_has_a_record_it_is_the_first_era(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    stop_both(TWO);
+    for (int self = A; self < PAIR; self++)
+        side_of(TWO, self)->records[0].there = false;
+    start_at(TWO, A);
+    pass_both_ms(300);
+    assert_true(site_of(TWO, A)->now.unknown);
+    return_at(TWO, B);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_RECEIVING);
+        assert_int_equal(site_of(TWO, self)->now.era, 1);
+    }
+}
+
 static void hosts_wait_for_the_controller_that_stopped_last(void **state)
 {
     until_consistent(TWO);
@@ -912,6 +955,8 @@ int main(void)
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
         TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
+        TEST(without_a_record_nothing_is_believed_but_at_the_first_start),
+        TEST(where_nobody_has_a_record_it_is_the_first_era),
         TEST(hosts_wait_for_the_controller_that_stopped_last),
         TEST(records_that_cannot_be_the_groups_count_as_none),
         TEST(a_suspension_outlives_a_stop),
