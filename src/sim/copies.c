@@ -699,6 +699,14 @@ void copies_perform(struct world *world, uint8_t who, const struct actions *acti
     }
 }
 
+/* While a volume is on its way both say that it is theirs; the new one promotes then. */
+static bool owns_alone(const struct world *world, uint8_t who, uint8_t volume)
+{
+    const struct controller *other = &world->controllers[!who];
+    return array_owner(world->controllers[who].array, volume) == 1 &&
+           (!other->running || array_owner(other->array, volume) != 1);
+}
+
 void copies_look(struct world *world, uint8_t who)
 {
     struct copies *copies = world->copies;
@@ -715,8 +723,7 @@ void copies_look(struct world *world, uint8_t who)
             continue;
         array_copy_state(world->controllers[who].array, g, &state);
         /* A promotion that was under way ends before the failover does, or the move. */
-        bool owner =
-            array_owner(world->controllers[who].array, world->config.groups[g].volumes[0]) == 1;
+        bool owner = owns_alone(world, who, world->config.groups[g].volumes[0]);
         bool late = (role == GROUP_ROLE_FAILED_OVER || owner) &&
                     state.promoted > cuts_promoted(world, g, &known);
         bool here = role != GROUP_ROLE_FAILED_OVER && state.flags & COPY_STATE_HERE;

@@ -453,7 +453,7 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
         return false;
     enum stage stage = world->sites->groups[g].stage;
     if (world->second)
-        return stage == STAGE_COPYING;
+        return stage == STAGE_COPYING && copies_is_copy(world, (uint8_t)g); /* it has heard of it */
     return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
 }
 
