@@ -404,10 +404,13 @@ static void hosts_move(struct world *to, uint8_t index, bool lossless)
     for (uint32_t i = 0; i < group->volume_count; i++)
         hosts_leave_volume(to->other, group->volumes[i]);
     set_closed(to->other, index, true);
-    if (!lossless)
+    if (!lossless) {
         cuts_failover(to, index);
-    else
+        hosts_accept_loss(to); /* what was replaced last may be there again */
+        hosts_accept_loss(to->other);
+    } else {
         cuts_home(to, index);
+    }
     set_closed(to, index, false);
     for (uint32_t i = 0; i < group->volume_count; i++)
         hosts_join_volume(to, to->config.groups[index].volumes[i]);
