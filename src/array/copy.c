@@ -485,6 +485,7 @@ void copy_take_over(struct array *array)
                 sender_moved(&group->sender, (uint8_t)place);
         }
         group->falls_out = 0;
+        copy_last_give_up(array, group, "the peer was lost before it had said what differs");
         group->fall_unsaid = false;
         if (group->sender.mode == SENDER_CYCLES)
             copy_restart(array, group, copy_next_term(array, group), true);
@@ -566,6 +567,7 @@ void copy_status(const struct array *array, struct array_status *status)
                                       .era = group->site.now.era,
                                       .hosts_refused = !group->site.open,
                                       .records_wanted = !group->site.settled,
+                                      .record_away = group->site.lacks,
                                       .promoted = group->site.promoted,
                                       .promoted_wall_us = group->site.promoted_wall_us,
                                       .session = group->up,

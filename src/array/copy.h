@@ -10,7 +10,9 @@
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
  *   copy_site*.c   which site has the truth: era, role, the kept record, failover and reverse
- *   copy_second*.c the other side: what another array sends, held and promoted; see copy_second.c
+ *   copy_last.c    what only the controller knows that stopped last, told to the one that began
+ * first copy_second*.c the other side: what another array sends, held and promoted; see
+ * copy_second.c
  *
  * The rule of all of them: a slot whose `pinned` bit is set stands on one of a sender's lists, and
  * the other way round. A volume without a group meets one comparison, and nothing else. */
@@ -89,6 +91,29 @@ enum site_stop {
     SITE_STOP_COUNT
 };
 
+/* Flags of HEADER_SITE; its slot field has the role in the lowest byte. */
+enum {
+    SITE_FILLS = 1 << 8,
+    SITE_KEPT = 1 << 9,
+    SITE_SETTLED = 1 << 10,
+    SITE_UNKNOWN = 1 << 11,
+    SITE_QUIET = 1 << 12,
+    SITE_MARKS = 1 << 13,
+    SITE_NONE = 1 << 14,  /* the sender has no record at all */
+    SITE_LACKS = 1 << 15, /* only the controller that stopped last knows what differs */
+    SITE_GIVES = 1 << 16, /* that is the sender, and what it knows follows */
+    SITE_WHOLE = 1 << 17, /* all of it has been said; count = 1 + the newest confirmed cycle */
+    SITE_FLAGS = (1 << 18) - (1 << 8),
+};
+
+/* Of the controller that stopped last, when the other one serves already. */
+enum site_gives {
+    GIVES_NOTHING,
+    GIVES_SOON, /* paired, the peer hears that it will be told */
+    GIVES_NOW,  /* it is being said */
+    GIVES_DONE  /* and now that this was all */
+};
+
 /* What a start must find again; see copy_site_record.c. */
 struct site_record {
     uint64_t era;
@@ -135,6 +160,10 @@ struct site {
     bool marks_ended;                 /* the one under way is the last */
     uint32_t marks_volume;
     uint64_t marks_page;
+    /* after a clean stop of both; see copy_last.c */
+    bool lacks;        /* the other controller stopped last: only it knows what differs */
+    uint64_t lacks_us; /* since when it is waited for */
+    enum site_gives gives;
     bool mirror_marks; /* the peer is being told of a bitmap that was handed over */
     uint32_t mirror_volume;
     uint64_t mirror_byte;
@@ -388,6 +417,23 @@ static inline bool copy_site_is_kept(const struct site *site)
 bool copy_site_keep(struct array *array, struct group *group);
 /* The bitmap, and what was promoted, of the record that was loaded. */
 bool copy_site_restore(struct array *array, struct group *group);
+
+/* ---- copy_last.c ---- */
+
+/* The record of the last stop is not here: whether it can be at the other controller. */
+bool copy_last_is_the_other(const struct array *array, const struct site_record *kept);
+/* Filled by a survivor that may lack it: what the record here is worth then. `counts`: where the
+ * truth is was taken from the record here. */
+void copy_last_fill(struct array *array, struct group *group, const struct header *header,
+                    bool counts);
+/* What the flags of a header from the peer say of it. */
+void copy_last_heard(struct array *array, struct group *group, const struct header *header);
+/* The flags of the next header to the peer. */
+uint32_t copy_last_flags(struct group *group);
+void copy_last_pump(struct array *array, struct group *group);
+uint64_t copy_last_deadline(const struct group *group);
+/* It does not come any more, or too late: everything may differ. */
+void copy_last_give_up(struct array *array, struct group *group, const char *why);
 
 /* The bitmap of a primary that was failed over, to the site that took over and from there. */
 void copy_marks_give(struct array *array, struct group *group);

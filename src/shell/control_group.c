@@ -56,7 +56,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         break;
     case GROUP_FALLEN:
         to->condition = "suspended";
-        to->cause = counts->out.up ? "budget" : "link";
+        to->cause = status->record_away ? "record" : counts->out.up ? "budget" : "link";
         break;
     case GROUP_SYNCING:
         judge_sync(to, counts, status);
