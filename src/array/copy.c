@@ -126,6 +126,8 @@ static void lay_out_group(struct group *group, const struct group_config *config
     uint8_t *frames = arena_take(arena, (size_t)count * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
     if (group != NULL)
         group->base = (struct base_pages){.pages = pages, .frames = frames, .count = count};
+    if (group != NULL)
+        copy_base_forget(group);
 }
 
 void copy_lay_out(struct copy *copy, const struct array_config *config, struct arena *arena)
@@ -285,9 +287,10 @@ void copy_relocated(struct array *array, struct slot *from, struct slot *to)
     if (!from->pinned)
         return;
     struct group *group = copy_group(array, slot_key_volume(from->key));
-    if (group->sender.attached && sender_frozen(&group->sender, slot_index(&array->table, from))) {
-        copy_drop_session(array, group); /* a batch may be on its way from the old frame */
-        copy_forget_batches(group);
+    if (sender_frozen(&group->sender, slot_index(&array->table, from))) {
+        if (group->sender.attached)
+            copy_drop_session(array, group); /* a batch may be on its way from the old frame ... */
+        copy_forget_batches(group);          /* ... and one that was lost is written anew */
     }
     sender_relocate(&group->sender, slot_index(&array->table, from), slot_index(&array->table, to));
     from->pinned = false;
@@ -365,6 +368,7 @@ void copy_drop_session(struct array *array, struct group *group)
 {
     if (group->sender.attached)
         sender_detach(&group->sender);
+    copy_stop_encoding(group);
     if (!group->up)
         return;
     group->up = false;

@@ -49,20 +49,37 @@ struct copy_buffer {
 
 /* A page of a marked region: chosen for a cycle, being read, read, sent. */
 struct base_page {
-    uint64_t cycle; /* 0: this place is free */
+    uint64_t cycle;
     uint64_t page;
-    uint64_t batch; /* that carries it; 0: none yet */
+    uint32_t next;  /* that was read after it for the same cycle; free: another free place */
     uint8_t volume; /* its place in the group */
-    bool ready;     /* its bytes stand in the frame of this place */
 };
 
+/* Places are given out as they came back, the last one first, so that what is sent stands in few
+ * frames, and none is touched that is not needed. */
 struct base_pages {
     struct base_page *pages;
     uint8_t *frames;
     uint32_t count;
-    uint32_t free_hint;
-    uint32_t reading; /* those that are not ready */
+    uint32_t free;    /* the first of those that came back; NO_INDEX: none */
+    uint32_t fresh;   /* from here on none was ever used */
+    uint32_t reading; /* those whose bytes do not stand in their frames yet */
     uint32_t at[BASE_READING];
+    struct {
+        uint32_t first, last; /* that were read for this cycle, in this order; NO_INDEX: none */
+        uint32_t waits;       /* the first that is in no batch; NO_INDEX: none */
+    } cycles[COPY_RING];
+    struct {
+        uint64_t number; /* 0: none */
+        uint32_t first;  /* of its pages */
+    } batches[COPY_WINDOW];
+};
+
+/* The batch that is being written: a few pages of it in each pump. */
+struct copy_encoding {
+    struct sender_batch batch; /* its number 0: none */
+    uint32_t done;             /* of its pages */
+    uint32_t next;             /* slot, or place of a base page */
 };
 
 /* A range that the peer's store is about to discard: said before it happens, so that a takeover
@@ -178,7 +195,7 @@ struct group {
     struct second second; /* what is received, when config->room_pages is not zero */
     bool up;              /* a session to the second array, whose state is `state` */
     bool resetting;       /* the shell has been asked to drop it */
-    bool more;            /* the next pump, at once, encodes the next batch */
+    bool more;            /* the next pump, at once, reads or encodes further pages */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -196,6 +213,7 @@ struct group {
     uint64_t base_retry_us;
     struct base_pages base;
     struct copy_buffer buffers[COPY_WINDOW]; /* by number */
+    struct copy_encoding encoding;
     uint64_t confirmed_wall_us;
     uint64_t cuts, falls, restarts, batches, resends, refused, pages_sent, base_pages_sent,
         bytes_sent;
@@ -320,6 +338,8 @@ bool copy_say_bitmaps(struct array *array, struct group *group, uint32_t *at_vol
 /* ---- copy_batch.c ---- */
 
 void copy_send(struct array *array, struct group *group);
+/* The batch that is being written is written anew when it is asked for again. */
+void copy_stop_encoding(struct group *group);
 void copy_forget_batches(struct group *group);
 
 /* ---- copy_base.c ---- */
@@ -327,8 +347,9 @@ void copy_forget_batches(struct group *group);
 size_t copy_base_count(const struct group_config *config);
 void copy_base_pump(struct array *array, struct group *group);
 void copy_base_fetched(struct array *array, const struct slot *slot);
-/* As many pages of the batch's cycle as it says become part of it, or are so already. */
-uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, uint32_t *places);
+/* As many pages of the batch's cycle as it says become part of it, or are so already: the place of
+ * the first. The following ones by `next`. */
+uint32_t copy_base_take(struct group *group, const struct sender_batch *batch);
 void copy_base_confirmed(struct group *group, uint64_t cycle);
 void copy_base_forget(struct group *group);
 bool copy_base_reads(const struct group *group, uint8_t place);

@@ -57,8 +57,7 @@ struct sender_cycle {
     uint64_t wall_us;
 };
 
-/* In one batch, which is read and summed between two requests of hosts: a tenth of a millisecond.
- * A window of them is 32 MiB, more than 1 Gbit/s has on its way over 100 ms. */
+/* In one batch. A window of them is 32 MiB, more than 1 Gbit/s has on its way over 100 ms. */
 enum { SENDER_PAGES = 256 };
 _Static_assert((int)SENDER_PAGES <= (int)COPY_RECORDS, "they fit a batch");
 
