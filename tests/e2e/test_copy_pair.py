@@ -274,6 +274,11 @@ def test_a_volume_of_another_size_is_found(make_sites):
     compared = run(BINARY, "check", sites.first.a.config, sites.second.a.config, check=False)
     assert compared.returncode != 0 and "make them the same size" in compared.stdout
     sites.start()
-    group = wait_for("it is said", lambda: next((g for g in sites.groups(sites.first) if g["link"]["error"]), None), 10)
-    assert "alpha" in group["link"]["error"] and "bytes" in group["link"]["error"]
+    errors = [None]
+
+    def said():
+        errors[0] = [g["link"]["error"] or "" for g in sites.groups(sites.first)]
+        return any("alpha" in error and "bytes" in error for error in errors[0])  # not while one of them is still starting
+
+    wait_for(lambda: f"it is said: {errors[0]}", said, 10)
     assert "alpha" in sites.first.a.log() + sites.first.b.log()
