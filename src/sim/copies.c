@@ -714,7 +714,6 @@ void copies_look(struct world *world, uint8_t who)
         return;
     for (uint8_t g = 0; g < copies->group_count; g++) {
         struct copy_state state;
-        bool known;
         enum group_role role = array_group_role(world->controllers[who].array, g);
         if (role != way_of(world, who, g)->role)
             focus_at(world, who, MOMENT_GROUP_ROLE);
@@ -724,11 +723,11 @@ void copies_look(struct world *world, uint8_t who)
         array_copy_state(world->controllers[who].array, g, &state);
         /* A promotion that was under way ends before the failover does, or the move. */
         bool owner = owns_alone(world, who, world->config.groups[g].volumes[0]);
-        bool late = (role == GROUP_ROLE_FAILED_OVER || owner) &&
-                    state.promoted > cuts_promoted(world, g, &known);
         bool here = role != GROUP_ROLE_FAILED_OVER && state.flags & COPY_STATE_HERE;
-        if (late || here)
+        if (here)
             cuts_state(world, who, g, &state);
+        else if (role == GROUP_ROLE_FAILED_OVER || owner)
+            cuts_late(world, who, g, &state);
     }
     for (uint32_t i = 0; i < copies->room; i++) {
         const struct travel *travel = &copies->travels[i];

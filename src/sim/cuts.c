@@ -541,6 +541,13 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
                    world_letter(who), state->promoted);
 }
 
+void cuts_late(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
+{
+    const struct cut_group *group = &world->cuts->groups[index];
+    if (state->promoted > group->promoted && promotion_of(world, group, state) != NULL)
+        cuts_state(world, who, index, state);
+}
+
 /* ---- what is seen there ---- */
 
 static struct image *find(const struct world *world, uint8_t volume, struct cut_group **found)

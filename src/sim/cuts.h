@@ -22,6 +22,8 @@ void cuts_sent(struct world *from, uint8_t group, const uint8_t *bytes, uint32_t
 
 /* The controller that holds the group says this of it. */
 void cuts_state(struct world *world, uint8_t who, uint8_t group, const struct copy_state *state);
+/* One that does not hold it any more may end a promotion that was under way. */
+void cuts_late(struct world *world, uint8_t who, uint8_t group, const struct copy_state *state);
 
 /* Bytes land on a store of a site. `data` NULL: zeros. */
 void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t length,
