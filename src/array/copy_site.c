@@ -618,12 +618,13 @@ static void answer_when_done(struct array *array, struct group *group)
 }
 
 /* Before anything is received both controllers have to know the same of what came before: terms,
- * cycles, the memory number. */
+ * cycles, the memory number. While the group is on its way the new owner is the one that tells. */
 static void sync_receivers(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
     bool tells = array->mirroring && array_owns(array, group->config->volumes[0]);
-    if (!site->sync_due || (array->mirroring && site->unsaid))
+    bool leaves = array->volumes[group->config->volumes[0]].move == MOVE_SENT;
+    if (!site->sync_due || (array->mirroring && (site->unsaid || leaves)))
         return;
     if (tells && copy_receives(group)) {
         if (group->second.saying || !lists_have_room(&array->lists, 1, true))

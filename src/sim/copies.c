@@ -249,6 +249,24 @@ static void tell_focus(struct world *world, uint8_t who, const struct travel *tr
     }
 }
 
+/* The same batch came before, in a session that is gone, and has no answer yet. */
+static bool is_under_way(const struct copies *copies, const struct travel *travel)
+{
+    struct copy_head head, other;
+    if (record_get_head(travel->bytes, travel->arrived, &head) != NULL)
+        return false;
+    for (uint32_t i = 0; i < copies->room; i++) {
+        const struct travel *before = &copies->travels[i];
+        if (before != travel && before->used && before->there && before->kind == TRAVEL_BATCH &&
+            before->from == travel->from && before->group == travel->group &&
+            before->target == travel->target && before->target_incarnation != 0 &&
+            record_get_head(before->bytes, before->arrived, &other) == NULL &&
+            other.half == head.half && other.term == head.term && other.number == head.number)
+            return true;
+    }
+    return false;
+}
+
 static void send_batch(struct world *world, uint8_t who, const struct copy_action *action)
 {
     struct copies *copies = world->copies;
@@ -614,6 +632,8 @@ static void on_arrival(struct world *world, const struct event *event)
                 travel->corrupt ? ", changed on the way" : "");
     travel->since_us = world->now_us;
     tell_focus(world, event->who, travel, true);
+    if (world->focus && is_under_way(world->copies, travel))
+        focus_at(world, event->who, MOMENT_AGAIN);
     array_on_copy_message(controller->array, clock, travel->number, travel->group, travel->bytes,
                           travel->arrived);
     world_touch(world, event->who);

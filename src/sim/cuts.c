@@ -52,6 +52,7 @@ struct cut_group {
     bool consistent;  /* the last image was called so, and was checked */
     bool lost;        /* the site that holds the copy has lost some of it */
     bool loss_asked;  /* that is to be accepted, if it is so */
+    bool lacking;     /* the original has accepted a loss, and the operator has not decided */
     uint64_t vague;   /* sectors */
     uint64_t latest;  /* the begin of the latest write that any image showed */
     uint64_t acked;   /* of the oracle's acknowledged writes, so many have been looked at */
@@ -200,6 +201,9 @@ void cuts_sent(struct world *from, uint8_t index, const uint8_t *bytes, uint32_t
     CHECK(wrong == NULL);
     if (bytes[COPY_HEAD_SIZE] > RECORD_PROMOTE)
         return; /* which pages differ, on the way home: no data */
+    if (group->lacking && bytes[COPY_HEAD_SIZE] == RECORD_PROMOTE &&
+        group->hosts_at == from->second)
+        world_fail(from, "what an accepted loss left is copied over a better copy");
     for (struct sent *sent = group->sent; sent; sent = sent->next) {
         if (sent->from_second != from->second || sent->head.half != head.half ||
             sent->head.era != head.era || sent->head.term != head.term ||
@@ -672,6 +676,17 @@ void cuts_loss(struct world *world)
         }
         group->loss_asked = true;
     }
+}
+
+void cuts_lacking(struct world *world)
+{
+    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
+        world->cuts->groups[g].lacking |= world->cuts->groups[g].hosts_at == world->second;
+}
+
+void cuts_decided(struct world *world, uint8_t index)
+{
+    world->cuts->groups[index].lacking = false;
 }
 
 void cuts_home(struct world *world, uint8_t index)

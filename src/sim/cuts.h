@@ -42,6 +42,11 @@ void cuts_blackout(struct world *world);
 /* The array has accepted that what it had acknowledged is lost. */
 void cuts_loss(struct world *world);
 
+/* Both memories are lost, and hosts are served from what the stores hold: what the other site has
+ * is better, and stays until an operator says otherwise. */
+void cuts_lacking(struct world *world);
+void cuts_decided(struct world *world, uint8_t group);
+
 /* The group is served at this site from now on, from what was promoted. */
 void cuts_failover(struct world *world, uint8_t group);
 /* The same on the way home: nothing may be missing, so the oracle knows already what is there. */

@@ -232,7 +232,7 @@ void sites_draw(struct world *first)
     generator_seed(&decide, first->options.seed * 0xD1B54A32D192ED03u + 5);
     bool has = generator_chance(&decide, 1, 3);
     if (first->options.groups != GROUPS_DRAWN)
-        has = first->options.groups == GROUPS_ALWAYS;
+        has = first->options.groups >= GROUPS_ALWAYS;
     if (first->options.replay) {
         struct listing copy = *first->options.replay;
         const uint64_t *setting = listing_setting(&copy, "groups");
@@ -376,6 +376,7 @@ static bool asks(struct world *world, uint8_t index, enum group_action action, b
         group->asked_incarnation = controller->incarnation;
         array_operator_group(controller->array, world_clock(world, who), group->handle, index,
                              action, force);
+        cuts_decided(world, index);
         world_touch(world, who);
         return true;
     }
