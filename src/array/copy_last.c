@@ -49,10 +49,12 @@ void copy_last_fill(struct array *array, struct group *group, const struct heade
         site->known_cycle = 0;
     else
         site->now.marks |= kept->marks;
-    if (!counts)
+    /* Of two who may be right the one counts that copies nothing. */
+    bool suspends = kept->suspended || (group->suspended && !counts);
+    if (suspends == group->suspended)
         return;
-    group->suspended = kept->suspended;
-    group->resumed = !kept->suspended;
+    group->suspended = suspends;
+    group->resumed = !suspends;
     group->fall_unsaid = true;
 }
 

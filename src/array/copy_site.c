@@ -755,6 +755,10 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
         array_reply(array, handle, false, role_texts[site->now.role]);
         return;
     }
+    if (site->lacks && !suspend) {
+        array_reply(array, handle, false, group->reason);
+        return;
+    }
     if (group->suspended == suspend) {
         array_reply(array, handle, true,
                     suspend ? "it is suspended already" : "it is not suspended");
