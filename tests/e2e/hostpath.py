@@ -137,7 +137,7 @@ class HostPath:
         target = self.targets[self.next_target % len(self.targets)]
         handle = nbd.NBD()
         handle.set_strict_mode(0)
-        deadline = time.monotonic() + 0.5
+        deadline = time.monotonic() + 2
         error = None
         try:
             handle.aio_connect_uri(f"nbd://{target[1]}:{target[2]}/{self.volume}")
