@@ -345,6 +345,25 @@ static bool keep(struct array *array, struct group *group, struct slot *slot,
     return fate == SENDER_KEPT;
 }
 
+/* What becomes of a slot whose cycle was confirmed. */
+static void give_back(struct array *array, struct slot *slot)
+{
+    CHECK(slot->pinned);
+    if (slot->state == SLOT_FILLING)
+        slot->settled = true; /* the second array has it before the peer was told */
+    pages_unpinned(array, slot);
+}
+
+bool copy_give_back(struct array *array, struct group *group, uint32_t count)
+{
+    struct sender_popped popped;
+    for (; group->sender.over != 0 && count > 0; count--) {
+        if (sender_pop(&group->sender, &popped))
+            give_back(array, slot_at(&array->table, popped.slot));
+    }
+    return group->sender.over == 0;
+}
+
 static void drain(struct array *array, struct group *group, enum sender_drain how)
 {
     struct sender *sender = &group->sender;
@@ -358,8 +377,6 @@ static void drain(struct array *array, struct group *group, enum sender_drain ho
         if (how == DRAIN_FALL && !MISTAKE(fall_forgets))
             regions_mark(&sender->regions, array->volumes[volume].group_place,
                          slot_key_page(slot->key), 1);
-        if (how == DRAIN_CONFIRM && slot->state == SLOT_FILLING)
-            slot->settled = true; /* the second array has it before the peer was told */
         pages_unpinned(array, slot);
     }
 }
@@ -385,6 +402,7 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
+    copy_give_back(array, group, UINT32_MAX);
     sender_fall(&group->sender);
     drain(array, group, DRAIN_FALL);
     group->rise_us = array->now_us + RISE_PAUSE_US;
@@ -402,6 +420,7 @@ void copy_restart(struct array *array, struct group *group, uint64_t term, bool 
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
+    copy_give_back(array, group, UINT32_MAX);
     sender_restart(&group->sender, term, alone);
     drain(array, group, DRAIN_RESTART);
     group->confirmed_said = group->sender.confirmed;
@@ -415,6 +434,7 @@ bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
 {
     struct sender *sender = &group->sender;
     uint64_t wall_us = sender->cycle[cycle % COPY_RING].wall_us;
+    copy_give_back(array, group, UINT32_MAX);
     if (!sender_confirm(sender, cycle))
         return false;
     group->confirmed_wall_us = wall_us;
@@ -425,7 +445,8 @@ bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
         if (sender->own[place])
             group->cleared[place] = max_u64(group->cleared[place], clear);
     }
-    drain(array, group, DRAIN_CONFIRM);
+    if (array->refill.state != REFILL_NONE)
+        copy_give_back(array, group, UINT32_MAX);
     copy_base_confirmed(group, cycle);
     TRACE(array, "group %s confirmed %llu", group->config->name, (unsigned long long)cycle);
     return true;
@@ -480,6 +501,8 @@ void copy_take_over(struct array *array)
     struct copy *copy = &array->copy;
     if (array->config.group_count == 0)
         return;
+    for (uint32_t i = 0; i < array->config.group_count; i++)
+        copy_give_back(array, &copy->groups[i], UINT32_MAX);
     revive_clean_pins(array);
     copy_second_takeover(array);
     for (uint32_t i = 0; i < array->config.group_count; i++) {

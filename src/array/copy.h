@@ -196,6 +196,7 @@ struct group {
     bool up;              /* a session to the second array, whose state is `state` */
     bool resetting;       /* the shell has been asked to drop it */
     bool more;            /* the next pump, at once, reads or encodes further pages */
+    uint64_t pause_us;    /* not before, further pages of a batch; 0: at once */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -225,6 +226,7 @@ struct copy {
     uint8_t *memory;      /* of the pins and senders: all that a forgotten past must leave */
     size_t memory_size;
     uint64_t wall_us;
+    uint64_t host_us; /* when a host asked for something last */
     uint8_t fresh_in; /* who was in the register when this controller began to serve */
     struct copy_action *actions;
     struct group_record *records;
@@ -298,6 +300,9 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
 void copy_restart(struct array *array, struct group *group, uint64_t term, bool alone);
 /* The cycle was promoted; false: that cannot be. */
 bool copy_confirm(struct array *array, struct group *group, uint64_t cycle);
+/* At most `count` slots of the cycle that was confirmed last leave its lists; true: none is left on
+ * them. Before the lists are looked at as a whole all of them must. */
+bool copy_give_back(struct array *array, struct group *group, uint32_t count);
 /* The session, and all that is under way in it, is to be made anew. */
 void copy_drop_session(struct array *array, struct group *group);
 
