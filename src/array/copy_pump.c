@@ -58,7 +58,7 @@ static bool doubt(struct array *array, struct group *group)
         return false;
     if (state->era != site->now.era)
         why = "the second array knows of an older era only";
-    else if (state->promoted < site->known_cycle)
+    else if (state->promoted < max_u64(site->known_cycle, site->now.era > 1))
         why = "the second array has lost what it had promoted";
     else if (site->now.era > 1 && !site->now.marks)
         why = "what the second array had of its own is not known";

@@ -404,6 +404,7 @@ void receiver_reopen(struct receiver *receiver)
     CHECK(!receiver->promoting);
     receiver->role = COPY_EMPTY;
     receiver->consistent = false;
+    receiver->promoted = max_u64(receiver->promoted, 1);
     for (int half = 0; half < 2; half++)
         receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
 }

@@ -522,6 +522,37 @@ static void a_second_array_that_lost_what_it_had_gets_everything(void **state)
     assert_page(ONE, V_A, 0, 0x84);
 }
 
+/* Its bitmap and the other site's are not all that differs: both memories are gone, and with them
+ * what both sites had in common. */
+static void
+an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything(void **state)
+{
+    until_consistent(TWO);
+    side_of(ONE, A)->hold_store = side_of(ONE, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x86), HOST_OK);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    pass_both_ms(1500);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_RECEIVING);
+    between.hold_batches = true;
+    assert_true(operate_there(GROUP_REVERSE, false));
+    pass_both_ms(1500);
+    assert_int_equal(site_of(TWO, A)->known_cycle, 0);
+    kill_at(ONE, B);
+    kill_at(ONE, A);
+    start_at(ONE, A);
+    start_at(ONE, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
+    until_paired(ONE);
+    between.hold_batches = false;
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+    assert_page(TWO, V_A, 0, 0x86);
+}
+
 /* Both were kept in the pair's same epoch; one of them after the failover. */
 static void of_two_records_of_one_epoch_the_later_step_counts(void **state)
 {
@@ -745,6 +776,7 @@ int main(void)
         TEST(what_an_accepted_loss_left_is_not_copied_over_a_better_copy),
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
+        TEST(an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything),
         TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
         TEST(without_a_record_nothing_is_believed_but_at_the_first_start),
