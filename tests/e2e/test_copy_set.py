@@ -63,7 +63,7 @@ def lose_the_primaries(arrays, program):
 
 
 def test_two_arrays_and_one_copy_outlive_the_coordinator_and_both_sites(make_set):
-    arrays = make_set(lease="5s")
+    arrays = make_set(lease=LONG_LEASE)
     arrays.wait_consistent(30)
     coordinator = arrays.wait_running()
     program = Program(None, arrays.all_volumes(arrays.primaries), pause=0.001)
