@@ -522,7 +522,7 @@ void faults_on_fault(struct world *world, const struct event *event)
         return;
     }
     if (event->index >= ONCE) {
-        if (!world->healing)
+        if (!world->healing && !sites_quiet(world))
             faults_happen(world, (enum fault_kind)(event->index - ONCE),
                           (uint8_t)generator_below(&world->chaos, 2));
         return;

@@ -190,12 +190,12 @@ static void draw_second(struct sites *sites, struct world *second)
     bool far = sites->rates.latency_us >= 25000 ||
                sites->set != SET_NONE; /* with little room that would take hours */
     if (far)
-        config->slot_count = 1024;
+        config->slot_count = sites->set != SET_NONE ? 4096 : 1024;
     config->group_count = 0;
     for (uint8_t t = 0; t < root->twin_count; t++)
         config->group_count += world_has_twin(second, t);
-    bool roomy = focus_roomy(second);
-    if (roomy)
+    bool roomy = focus_roomy(second) || sites->set != SET_NONE;
+    if (roomy && sites->set == SET_NONE)
         config->slot_count = 1024;
     config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
     make_room(config);
@@ -290,21 +290,25 @@ static void draw_set(struct sites *sites, struct world *root)
         for (uint32_t v = 0; v < config->volume_count; v++) /* soon copied */
             config->volumes[v].size_bytes =
                 min_u64(config->volumes[v].size_bytes, 64 * PAGE_SIZE_BYTES);
-        config->slot_count = max_u32(config->slot_count, (uint32_t)PICK(draw, 256, 1024));
+        config->slot_count =
+            max_u32(config->slot_count, generator_chance(draw, 1, 12) ? 256 : 2048);
+        config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 50);
         uint32_t high = config->slot_count * config->dirty_high_percent / 100;
         config->groups[0].budget_pages = (config->slot_count - high) / 2;
         config->groups[0].room_pages = room_of(config);
         config->groups[0].base_pages = 256;
+        config->groups[0].shortest_us = min_u64(config->groups[0].shortest_us, 20000);
         struct group_set *set = &primary[m]->config.groups[0].set;
         *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
         memcpy(set->id, "one of two sets.", sizeof set->id);
     }
     bool calm = generator_chance(draw, 2, 3);
-    sites->late_faults = generator_chance(draw, 3, 4);
-    for (struct world *at = root; at && calm; at = at->next)
+    sites->late_faults = generator_chance(draw, 7, 8);
+    uint64_t least_us = calm ? 5000000 : 300000;
+    for (struct world *at = root; at; at = at->next)
         for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
-            at->rates.mean_us[kind] =
-                at->rates.mean_us[kind] > 0 ? max_u64(at->rates.mean_us[kind], 5000000) : 0;
+            if (at->rates.mean_us[kind] > 0)
+                at->rates.mean_us[kind] = max_u64(at->rates.mean_us[kind], least_us);
     rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
     rates->notice_us = PICK(draw, 2000, 20000, 300000);
@@ -367,6 +371,8 @@ void sites_draw(struct world *first)
     draw_groups(sites, first, 0);
     focus_draw_groups(first);
     if (third) {
+        sites->rates.bytes_per_ms = max_u64(sites->rates.bytes_per_ms, 20000);
+        sites->rates.latency_us = min_u64(sites->rates.latency_us, 25000);
         draw_groups(sites, third, 1);
         draw_set(sites, first);
     }
