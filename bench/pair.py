@@ -5,6 +5,7 @@ commands of the program, and how counters are found in its status; no other part
 
 import json
 import os
+import time
 
 import processes
 
@@ -100,7 +101,6 @@ class Pair:
         self.path = path
         self.lease_ms = lease_ms
         self.size_bytes = size_bytes
-        self.cache_bytes = int(cache[:-1]) << {"M": 20, "G": 30}[cache[-1]]
         self.config = os.path.join(path, "holdfast.conf")
         self.servers = processes.Processes(os.path.join(path, "log"))
         self.parents = [None, None]
@@ -194,15 +194,21 @@ class Pair:
             return children[0]
         raise processes.BenchError(f"controller {NAMES[controller]}: no process of its own to be seen")
 
-    def wait_touched(self, timeout_s=60.0):
-        """Until the controllers have all of their cache's memory from the system, which they take in the background:
-        whoever needs some before waits for it. Not an error: they leave it be when the machine has little to spare."""
+    def wait_touched(self, timeout_s=90.0):
+        """Until the controllers have all of their memory from the system, which they take in the background: whoever
+        needs some before waits for it, and taking it is work that delays others. They leave it be when the machine has
+        little to spare; so it is enough that nothing comes any more."""
+        seen, since = None, time.monotonic()
+
         def touched():
+            nonlocal seen, since
+            now = []
             for controller in (0, 1):
                 with open(f"/proc/{self.controller_pid(controller)}/statm", encoding="ascii") as file:
-                    if int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") < self.cache_bytes:
-                        return False
-            return True
+                    now.append(int(file.read().split()[1]))
+            if seen is None or any(abs(a - b) > 64 for a, b in zip(now, seen)):
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 1.5
         try:
             processes.wait_until("the cache's memory", touched, timeout_s, 0.2)
         except processes.BenchError:

@@ -34,7 +34,10 @@ enum {
     RING_BYTES = 64 << 20, /* 200 ms at 1 Gbit/s are 25 MB */
     CHUNKS = 1 << 14,
     CHUNK_BYTES = 64 * 1024,
+    TAKES = 16, /* chunks of a connection at a time: the others come next */
     WAITING_US = 20000,
+    LOOK_US = 500, /* while something comes it is looked for so often, and nobody wakes this ... */
+    QUIET_US = 5000, /* ... program, as nobody is woken by a wire; until so long nothing came */
     WAITING_BYTES = 2 << 20,
     SECOND_US = 1000000,
 };
@@ -67,6 +70,7 @@ static int door_count;
 static uint64_t delay_us, rate_bytes;
 static uint64_t free_us[2]; /* when what was taken so far has left that end */
 static uint64_t passed[2];
+static uint64_t came_us; /* when something came last */
 
 static uint64_t clock_us(void)
 {
@@ -82,16 +86,17 @@ static bool is_full(const struct flow *flow, uint64_t now_us)
            flow->chunk_tail - flow->chunk_head == CHUNKS;
 }
 
-static void take(struct flow *flow, uint64_t now_us)
+/* False: nothing is there. */
+static bool take(struct flow *flow, uint64_t now_us)
 {
     uint64_t at = flow->tail % RING_BYTES, size = RING_BYTES - at;
     ssize_t got =
         recv(flow->from, flow->bytes + at, size < CHUNK_BYTES ? size : CHUNK_BYTES, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (got <= 0) {
         flow->over = true;
-        return;
+        return false;
     }
     uint64_t *from_us = &free_us[flow->end];
     /* What this program was late to take would have begun to leave when it came. */
@@ -99,10 +104,12 @@ static void take(struct flow *flow, uint64_t now_us)
         *from_us = now_us - WAITING_US;
     if (rate_bytes > 0)
         *from_us += (uint64_t)got * SECOND_US / rate_bytes;
+    came_us = now_us;
     flow->tail += (uint64_t)got;
     flow->chunks[flow->chunk_tail++ % CHUNKS] =
         (struct chunk){max_u64(*from_us, now_us) + delay_us, flow->tail};
     passed[flow->end] += (uint64_t)got;
+    return true;
 }
 
 /* When the next bytes are due; UINT64_MAX: none are on their way. */
@@ -191,7 +198,8 @@ static bool wait_for_work(uint64_t now_us)
 {
     struct pollfd look[1 + DOORS + 4 * LINES];
     nfds_t count = 0;
-    uint64_t until_us = now_us + 50000;
+    bool looks = came_us != 0 && now_us < came_us + QUIET_US;
+    uint64_t until_us = now_us + (looks ? LOOK_US : 50000);
     look[count++] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
     for (int i = 0; i < door_count; i++)
         look[count++] = (struct pollfd){.fd = doors[i].listener, .events = POLLIN};
@@ -199,7 +207,7 @@ static bool wait_for_work(uint64_t now_us)
         const struct flow *flow = &lines[i / 2].flows[i % 2];
         if (!lines[i / 2].used)
             continue;
-        if (!is_full(flow, now_us))
+        if (!is_full(flow, now_us) && !looks)
             look[count++] = (struct pollfd){.fd = flow->from, .events = POLLIN};
         else if (free_us[flow->end] > now_us + WAITING_US)
             until_us = min_u64(until_us, free_us[flow->end] - WAITING_US);
@@ -258,8 +266,8 @@ int main(int argc, char **argv)
             struct flow *flow = &line->flows[i % 2];
             if (!line->used)
                 continue;
-            if (!is_full(flow, now_us))
-                take(flow, now_us);
+            for (int n = 0; n < TAKES && !is_full(flow, now_us) && take(flow, now_us); n++)
+                continue;
             give(flow, now_us);
             if (flow->over && due_us(flow) == UINT64_MAX)
                 hang_up(line);

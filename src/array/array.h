@@ -431,6 +431,10 @@ struct array_glance {
 };
 struct array_glance array_glance(const struct array *array);
 
+/* Whether a group's data shall leave in small pieces with pauses between them, because hosts are
+ * being served and there is time for it: less than half of the window is under way. */
+bool array_copy_gently(const struct array *array, uint8_t group);
+
 /* Whether a planned move of `volume` away from here is under way. */
 bool array_moving(const struct array *array, uint8_t volume);
 

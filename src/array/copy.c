@@ -145,6 +145,8 @@ static void lay_out_group(struct group *group, const struct group_config *config
     uint8_t *frames = arena_take(arena, (size_t)count * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
     if (group != NULL)
         group->base = (struct base_pages){.pages = pages, .frames = frames, .count = count};
+    if (group != NULL)
+        copy_base_forget(group);
 }
 
 void copy_lay_out(struct copy *copy, const struct array_config *config, struct arena *arena)
@@ -311,9 +313,10 @@ void copy_relocated(struct array *array, struct slot *from, struct slot *to)
     if (!from->pinned)
         return;
     struct group *group = copy_group(array, slot_key_volume(from->key));
-    if (group->sender.attached && sender_frozen(&group->sender, slot_index(&array->table, from))) {
-        copy_drop_session(array, group); /* a batch may be on its way from the old frame */
-        copy_forget_batches(group);
+    if (sender_frozen(&group->sender, slot_index(&array->table, from))) {
+        if (group->sender.attached)
+            copy_drop_session(array, group); /* a batch may be on its way from the old frame ... */
+        copy_forget_batches(group);          /* ... and one that was lost is written anew */
     }
     sender_relocate(&group->sender, slot_index(&array->table, from), slot_index(&array->table, to));
     from->pinned = false;
@@ -368,6 +371,25 @@ static bool keep(struct array *array, struct group *group, struct slot *slot,
     return fate == SENDER_KEPT;
 }
 
+/* What becomes of a slot whose cycle was confirmed. */
+static void give_back(struct array *array, struct slot *slot)
+{
+    CHECK(slot->pinned);
+    if (slot->state == SLOT_FILLING)
+        slot->settled = true; /* the second array has it before the peer was told */
+    pages_unpinned(array, slot);
+}
+
+bool copy_give_back(struct array *array, struct group *group, uint32_t count)
+{
+    struct sender_popped popped;
+    for (; group->sender.over != 0 && count > 0; count--) {
+        if (sender_pop(&group->sender, &popped))
+            give_back(array, slot_at(&array->table, popped.slot));
+    }
+    return group->sender.over == 0;
+}
+
 static void drain(struct array *array, struct group *group, enum sender_drain how)
 {
     struct sender *sender = &group->sender;
@@ -381,8 +403,6 @@ static void drain(struct array *array, struct group *group, enum sender_drain ho
         if (how == DRAIN_FALL && !MISTAKE(fall_forgets))
             regions_mark(&sender->regions, array->volumes[volume].group_place,
                          slot_key_page(slot->key), 1);
-        if (how == DRAIN_CONFIRM && slot->state == SLOT_FILLING)
-            slot->settled = true; /* the second array has it before the peer was told */
         pages_unpinned(array, slot);
     }
 }
@@ -391,6 +411,7 @@ void copy_drop_session(struct array *array, struct group *group)
 {
     if (group->sender.attached)
         sender_detach(&group->sender);
+    copy_stop_encoding(group);
     if (!group->up)
         return;
     group->up = false;
@@ -408,6 +429,7 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
+    copy_give_back(array, group, UINT32_MAX);
     sender_fall(&group->sender);
     drain(array, group, DRAIN_FALL);
     group->rise_us = array->now_us + RISE_PAUSE_US;
@@ -426,6 +448,7 @@ void copy_restart(struct array *array, struct group *group, uint64_t term, bool 
     copy_drop_session(array, group);
     copy_forget_batches(group);
     copy_base_forget(group);
+    copy_give_back(array, group, UINT32_MAX);
     sender_restart(&group->sender, term, alone);
     drain(array, group, DRAIN_RESTART);
     group->confirmed_said = group->sender.confirmed;
@@ -439,6 +462,7 @@ bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
 {
     struct sender *sender = &group->sender;
     uint64_t wall_us = sender->cycle[cycle % COPY_RING].wall_us;
+    copy_give_back(array, group, UINT32_MAX);
     if (!sender_confirm(sender, cycle))
         return false;
     group->confirmed_wall_us = wall_us;
@@ -449,7 +473,8 @@ bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
         if (sender->own[place])
             group->cleared[place] = max_u64(group->cleared[place], clear);
     }
-    drain(array, group, DRAIN_CONFIRM);
+    if (array->refill.state != REFILL_NONE)
+        copy_give_back(array, group, UINT32_MAX);
     copy_base_confirmed(group, cycle);
     TRACE(array, "group %s confirmed %llu", group->config->name, (unsigned long long)cycle);
     return true;
@@ -506,6 +531,8 @@ void copy_take_over(struct array *array)
     struct copy *copy = &array->copy;
     if (array->config.group_count == 0)
         return;
+    for (uint32_t i = 0; i < array->config.group_count; i++)
+        copy_give_back(array, &copy->groups[i], UINT32_MAX);
     revive_clean_pins(array);
     copy_second_takeover(array);
     for (uint32_t i = 0; i < array->config.group_count; i++) {
@@ -515,6 +542,7 @@ void copy_take_over(struct array *array)
                 sender_moved(&group->sender, (uint8_t)place);
         }
         group->falls_out = 0;
+        copy_last_give_up(array, group, "the peer was lost before it had said what differs");
         group->fall_unsaid = false;
         if (group->sender.mode == SENDER_CYCLES)
             copy_restart(array, group, copy_next_term(array, group), true);
@@ -602,6 +630,7 @@ void copy_status(const struct array *array, struct array_status *status)
                                       .era = group->site.now.era,
                                       .hosts_refused = !group->site.open,
                                       .records_wanted = !group->site.settled,
+                                      .record_away = group->site.lacks,
                                       .promoted = group->site.promoted,
                                       .promoted_wall_us = group->site.promoted_wall_us,
                                       .session = group->up,

@@ -10,6 +10,8 @@
  *   copy_base.c    pages of marked regions, read through the cache
  *   copy_pump.c    when: cuts, promotions, falling to the bitmap and coming back
  *   copy_site*.c   which site has the truth: era, role, the kept record, failover and reverse
+ *   copy_last.c    what only the controller knows that stopped last, told to the one that began
+ *                  first
  *   copy_set*.c    several primary arrays: this array's member, its hold, the coordinator's way
  *   copy_second*.c the other side: what another array sends, held and promoted; see copy_second.c
  *
@@ -50,20 +52,37 @@ struct copy_buffer {
 
 /* A page of a marked region: chosen for a cycle, being read, read, sent. */
 struct base_page {
-    uint64_t cycle; /* 0: this place is free */
+    uint64_t cycle;
     uint64_t page;
-    uint64_t batch; /* that carries it; 0: none yet */
+    uint32_t next;  /* that was read after it for the same cycle; free: another free place */
     uint8_t volume; /* its place in the group */
-    bool ready;     /* its bytes stand in the frame of this place */
 };
 
+/* Places are given out as they came back, the last one first, so that what is sent stands in few
+ * frames, and none is touched that is not needed. */
 struct base_pages {
     struct base_page *pages;
     uint8_t *frames;
     uint32_t count;
-    uint32_t free_hint;
-    uint32_t reading; /* those that are not ready */
+    uint32_t free;    /* the first of those that came back; NO_INDEX: none */
+    uint32_t fresh;   /* from here on none was ever used */
+    uint32_t reading; /* those whose bytes do not stand in their frames yet */
     uint32_t at[BASE_READING];
+    struct {
+        uint32_t first, last; /* that were read for this cycle, in this order; NO_INDEX: none */
+        uint32_t waits;       /* the first that is in no batch; NO_INDEX: none */
+    } cycles[COPY_RING];
+    struct {
+        uint64_t number; /* 0: none */
+        uint32_t first;  /* of its pages */
+    } batches[COPY_WINDOW];
+};
+
+/* The batch that is being written: a few pages of it in each pump. */
+struct copy_encoding {
+    struct sender_batch batch; /* its number 0: none */
+    uint32_t done;             /* of its pages */
+    uint32_t next;             /* slot, or place of a base page */
 };
 
 /* A range that the peer's store is about to discard: said before it happens, so that a takeover
@@ -90,6 +109,29 @@ enum site_stop {
     SITE_LEFT,    /* stopped while the peer was stopping as well: it changes no role any more */
     SITE_STOPPED, /* stopped alone, with everything on the stores: the bitmap is in the record */
     SITE_STOP_COUNT
+};
+
+/* Flags of HEADER_SITE; its slot field has the role in the lowest byte. */
+enum {
+    SITE_FILLS = 1 << 8,
+    SITE_KEPT = 1 << 9,
+    SITE_SETTLED = 1 << 10,
+    SITE_UNKNOWN = 1 << 11,
+    SITE_QUIET = 1 << 12,
+    SITE_MARKS = 1 << 13,
+    SITE_NONE = 1 << 14,  /* the sender has no record at all */
+    SITE_LACKS = 1 << 15, /* only the controller that stopped last knows what differs */
+    SITE_GIVES = 1 << 16, /* that is the sender, and what it knows follows */
+    SITE_WHOLE = 1 << 17, /* all of it has been said; count = 1 + the newest confirmed cycle */
+    SITE_FLAGS = (1 << 18) - (1 << 8),
+};
+
+/* Of the controller that stopped last, when the other one serves already. */
+enum site_gives {
+    GIVES_NOTHING,
+    GIVES_SOON, /* paired, the peer hears that it will be told */
+    GIVES_NOW,  /* it is being said */
+    GIVES_DONE  /* and now that this was all */
 };
 
 /* What a start must find again; see copy_site_record.c. */
@@ -140,6 +182,10 @@ struct site {
     bool marks_ended;                 /* the one under way is the last */
     uint32_t marks_volume;
     uint64_t marks_page;
+    /* after a clean stop of both; see copy_last.c */
+    bool lacks;        /* the other controller stopped last: only it knows what differs */
+    uint64_t lacks_us; /* since when it is waited for */
+    enum site_gives gives;
     bool mirror_marks; /* the peer is being told of a bitmap that was handed over */
     uint32_t mirror_volume;
     uint64_t mirror_byte;
@@ -200,9 +246,10 @@ struct group {
     struct set_hold hold;
     struct coordinator coordinator; /* when it is member 0 */
     uint8_t cut_bytes[SET_LIMIT][CUT_WINDOW][CUT_MESSAGE_SIZE];
-    bool up;        /* a session to the second array, whose state is `state` */
-    bool resetting; /* the shell has been asked to drop it */
-    bool more;      /* the next pump, at once, encodes the next batch */
+    bool up;           /* a session to the second array, whose state is `state` */
+    bool resetting;    /* the shell has been asked to drop it */
+    bool more;         /* the next pump, at once, reads or encodes further pages */
+    uint64_t pause_us; /* not before, further pages of a batch; 0: at once */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -220,6 +267,7 @@ struct group {
     uint64_t base_retry_us;
     struct base_pages base;
     struct copy_buffer buffers[COPY_WINDOW]; /* by number */
+    struct copy_encoding encoding;
     uint64_t confirmed_wall_us;
     uint64_t cuts, falls, restarts, batches, resends, refused, pages_sent, base_pages_sent,
         bytes_sent;
@@ -231,6 +279,7 @@ struct copy {
     uint8_t *memory;      /* of the pins and senders: all that a forgotten past must leave */
     size_t memory_size;
     uint64_t wall_us;
+    uint64_t host_us; /* when a host asked for something last */
     uint8_t fresh_in; /* who was in the register when this controller began to serve */
     struct copy_action *actions;
     struct group_record *records;
@@ -307,6 +356,9 @@ void copy_fall(struct array *array, struct group *group, const char *why, bool t
 void copy_restart(struct array *array, struct group *group, uint64_t term, bool alone);
 /* The cycle was promoted; false: that cannot be. */
 bool copy_confirm(struct array *array, struct group *group, uint64_t cycle);
+/* At most `count` slots of the cycle that was confirmed last leave its lists; true: none is left on
+ * them. Before the lists are looked at as a whole all of them must. */
+bool copy_give_back(struct array *array, struct group *group, uint32_t count);
 /* The session, and all that is under way in it, is to be made anew. */
 void copy_drop_session(struct array *array, struct group *group);
 
@@ -390,6 +442,8 @@ static inline bool copy_set_hides(const struct array *array, const struct slot *
 /* ---- copy_batch.c ---- */
 
 void copy_send(struct array *array, struct group *group);
+/* The batch that is being written is written anew when it is asked for again. */
+void copy_stop_encoding(struct group *group);
 void copy_forget_batches(struct group *group);
 
 /* ---- copy_base.c ---- */
@@ -397,8 +451,9 @@ void copy_forget_batches(struct group *group);
 size_t copy_base_count(const struct group_config *config);
 void copy_base_pump(struct array *array, struct group *group);
 void copy_base_fetched(struct array *array, const struct slot *slot);
-/* As many pages of the batch's cycle as it says become part of it, or are so already. */
-uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, uint32_t *places);
+/* As many pages of the batch's cycle as it says become part of it, or are so already: the place of
+ * the first. The following ones by `next`. */
+uint32_t copy_base_take(struct group *group, const struct sender_batch *batch);
 void copy_base_confirmed(struct group *group, uint64_t cycle);
 void copy_base_forget(struct group *group);
 bool copy_base_reads(const struct group *group, uint8_t place);
@@ -487,6 +542,23 @@ static inline bool copy_site_is_kept(const struct site *site)
 bool copy_site_keep(struct array *array, struct group *group);
 /* The bitmap, and what was promoted, of the record that was loaded. */
 bool copy_site_restore(struct array *array, struct group *group);
+
+/* ---- copy_last.c ---- */
+
+/* The record of the last stop is not here: whether it can be at the other controller. */
+bool copy_last_is_the_other(const struct array *array, const struct site_record *kept);
+/* Filled by a survivor that may lack it: what the record here is worth then. `counts`: where the
+ * truth is was taken from the record here. */
+void copy_last_fill(struct array *array, struct group *group, const struct header *header,
+                    bool counts);
+/* What the flags of a header from the peer say of it. */
+void copy_last_heard(struct array *array, struct group *group, const struct header *header);
+/* The flags of the next header to the peer. */
+uint32_t copy_last_flags(struct group *group);
+void copy_last_pump(struct array *array, struct group *group);
+uint64_t copy_last_deadline(const struct group *group);
+/* It does not come any more, or too late: everything may differ. */
+void copy_last_give_up(struct array *array, struct group *group, const char *why);
 
 /* The bitmap of a primary that was failed over, to the site that took over and from there. */
 void copy_marks_give(struct array *array, struct group *group);

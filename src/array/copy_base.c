@@ -21,27 +21,38 @@ static uint8_t *frame_of(const struct base_pages *base, uint32_t place)
     return base->frames + (size_t)place * PAGE_SIZE_BYTES;
 }
 
-static void forget(struct base_pages *base, uint32_t place)
+static uint32_t take_place(struct base_pages *base)
 {
-    base->pages[place] = (struct base_page){.cycle = 0};
-    base->free_hint = place;
+    uint32_t place = base->free;
+    if (place == NO_INDEX) {
+        CHECK(base->fresh < base->count); /* there is room for all cycles that are alive */
+        return base->fresh++;
+    }
+    base->free = base->pages[place].next;
+    return place;
 }
 
 void copy_base_forget(struct group *group)
 {
     struct base_pages *base = &group->base;
-    for (uint32_t i = 0; i < base->count; i++)
-        base->pages[i] = (struct base_page){.cycle = 0};
-    base->reading = base->free_hint = 0;
+    base->free = NO_INDEX;
+    base->fresh = base->reading = 0;
+    for (int i = 0; i < COPY_RING; i++)
+        base->cycles[i].first = base->cycles[i].last = base->cycles[i].waits = NO_INDEX;
+    memset(base->batches, 0, sizeof base->batches);
 }
 
+/* All of its pages had been read, or it would not be complete. */
 void copy_base_confirmed(struct group *group, uint64_t cycle)
 {
     struct base_pages *base = &group->base;
-    for (uint32_t i = 0; i < base->count; i++) {
-        if (base->pages[i].cycle == cycle)
-            forget(base, i);
-    }
+    uint32_t ring = cycle % COPY_RING;
+    if (base->cycles[ring].first == NO_INDEX)
+        return;
+    CHECK(base->pages[base->cycles[ring].first].cycle == cycle);
+    base->pages[base->cycles[ring].last].next = base->free;
+    base->free = base->cycles[ring].first;
+    base->cycles[ring].first = base->cycles[ring].last = base->cycles[ring].waits = NO_INDEX;
 }
 
 bool copy_base_reads(const struct group *group, uint8_t place)
@@ -58,6 +69,19 @@ static uint64_t key_of(const struct group *group, const struct base_page *page)
     return slot_key(group->config->volumes[page->volume], page->page);
 }
 
+static void add_ready(struct base_pages *base, uint32_t place)
+{
+    uint32_t ring = base->pages[place].cycle % COPY_RING;
+    base->pages[place].next = NO_INDEX;
+    if (base->cycles[ring].first == NO_INDEX)
+        base->cycles[ring].first = place;
+    else
+        base->pages[base->cycles[ring].last].next = place;
+    base->cycles[ring].last = place;
+    if (base->cycles[ring].waits == NO_INDEX)
+        base->cycles[ring].waits = place;
+}
+
 /* The page's bytes as they are now, when all of them are here. */
 static bool take_bytes(const struct array *array, struct group *group, uint32_t place,
                        const struct slot *slot)
@@ -67,7 +91,7 @@ static bool take_bytes(const struct array *array, struct group *group, uint32_t 
     if (page_mask(volume, page->page) & ~slot->valid)
         return false;
     memcpy(frame_of(&group->base, place), slot_frame(&array->table, slot), PAGE_SIZE_BYTES);
-    page->ready = true;
+    add_ready(&group->base, place);
     sender_base_read(&group->sender, page->cycle, 1);
     return true;
 }
@@ -107,10 +131,7 @@ static void choose(struct array *array, struct group *group, uint64_t cycle, uin
     struct base_pages *base = &group->base;
     (void)array;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t place = base->free_hint;
-        while (base->pages[place].cycle != 0)
-            place = (place + 1) % base->count; /* there is room for all cycles that are alive */
-        base->free_hint = (place + 1) % base->count;
+        uint32_t place = take_place(base);
         base->pages[place] =
             (struct base_page){.cycle = cycle, .page = first + i, .volume = volume};
         base->at[base->reading++] = place;
@@ -137,6 +158,7 @@ static void read_all(struct array *array, struct group *group)
     }
 }
 
+/* A few pages in a pump: hosts wait while they are copied. */
 void copy_base_pump(struct array *array, struct group *group)
 {
     struct base_pages *base = &group->base;
@@ -144,13 +166,13 @@ void copy_base_pump(struct array *array, struct group *group)
     uint64_t first, cycle;
     uint32_t count;
     read_all(array, group);
-    if (!group->sender.attached || any_moves(array, group))
+    if (!group->sender.attached || any_moves(array, group) ||
+        base->reading + BASE_STEP > BASE_READING ||
+        !sender_base_next(&group->sender, BASE_STEP, &volume, &first, &count, &cycle))
         return;
-    while (base->reading + BASE_STEP <= BASE_READING &&
-           sender_base_next(&group->sender, BASE_STEP, &volume, &first, &count, &cycle)) {
-        choose(array, group, cycle, volume, first, count);
-        read_all(array, group);
-    }
+    choose(array, group, cycle, volume, first, count);
+    read_all(array, group);
+    group->more |= base->reading + BASE_STEP <= BASE_READING;
 }
 
 void copy_base_fetched(struct array *array, const struct slot *slot)
@@ -170,22 +192,20 @@ void copy_base_fetched(struct array *array, const struct slot *slot)
     }
 }
 
-static uint32_t take(struct base_pages *base, const struct sender_batch *batch, uint64_t number,
-                     uint32_t *places)
+uint32_t copy_base_take(struct group *group, const struct sender_batch *batch)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < base->count && count < batch->count; i++) {
-        struct base_page *page = &base->pages[i];
-        if (page->cycle != batch->cycle || !page->ready || page->batch != number)
-            continue;
-        page->batch = batch->number;
-        places[count++] = i;
+    struct base_pages *base = &group->base;
+    uint32_t at = batch->number % COPY_WINDOW, ring = batch->cycle % COPY_RING;
+    if (base->batches[at].number == batch->number)
+        return base->batches[at].first; /* it is sent again */
+    uint32_t place = base->cycles[ring].waits;
+    base->batches[at].number = batch->number;
+    base->batches[at].first = place;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        CHECK(place != NO_INDEX);
+        CHECK(base->pages[place].cycle == batch->cycle);
+        place = base->pages[place].next;
     }
-    return count;
-}
-
-uint32_t copy_base_take(struct group *group, const struct sender_batch *batch, uint32_t *places)
-{
-    uint32_t count = take(&group->base, batch, batch->number, places); /* it is sent again */
-    return count > 0 ? count : take(&group->base, batch, 0, places);
+    base->cycles[ring].waits = place;
+    return base->batches[at].first;
 }

@@ -10,9 +10,19 @@
 #include "base/mistake.h"
 
 enum { FAR_AWAY = 62 }; /* bits: no term or cycle that is really in use comes near it */
+/* Pages that are read and summed in a pump. Memory that no cache holds gives 16 in some 20
+ * microseconds, and so long a host's request waits for it at most. While hosts are served, and the
+ * link's window is far from full, pauses come between smaller steps: few requests meet one. */
+enum { ENCODE_STEP = 16, GENTLE_STEP = 8, GENTLE_PAUSE_US = 64, HOSTS_NEAR_US = 1000 };
+
+void copy_stop_encoding(struct group *group)
+{
+    group->encoding.batch.number = 0;
+}
 
 void copy_forget_batches(struct group *group)
 {
+    copy_stop_encoding(group);
     for (int i = 0; i < COPY_WINDOW; i++)
         group->buffers[i].number = 0;
 }
@@ -64,6 +74,7 @@ void array_on_copy_down(struct array *array, uint64_t now_us, uint8_t number)
     struct group *group = group_at(array, number);
     if (group->sender.attached)
         sender_detach(&group->sender);
+    copy_stop_encoding(group);
     group->up = group->resetting = false;
     copy_marks_begin_anew(group);
     copy_set_session(array, group);
@@ -136,44 +147,35 @@ static void add_page(struct copy_buffer *buffer, uint32_t at, struct record *rec
     record_put(buffer->bytes + COPY_HEAD_SIZE + (size_t)at * COPY_RECORD_SIZE, record);
 }
 
-static uint32_t put_pages(struct array *array, const struct sender_batch *batch,
-                          struct copy_buffer *buffer)
+static void put_page(struct array *array, struct group *group, struct copy_buffer *buffer)
 {
-    uint32_t index = batch->first;
-    for (uint32_t i = 0; i < batch->count; i++, index = pins_next(&array->copy.pins, index)) {
-        const struct slot *slot = slot_at(&array->table, index);
-        const struct pin *pin = pins_at(&array->copy.pins, index);
-        CHECK(slot->pinned);
-        CHECK((pin->sectors & ~slot->valid) == 0);
-        struct record record = {.type = RECORD_PAGE,
-                                .volume = array->volumes[slot_key_volume(slot->key)].group_place,
-                                .sectors = pin->sectors,
-                                .generation = pin->generation,
-                                .page = slot_key_page(slot->key)};
-        add_page(buffer, i, &record, slot_frame(&array->table, slot));
-    }
-    buffer->pages = batch->count;
-    return batch->count;
+    struct copy_encoding *encoding = &group->encoding;
+    const struct slot *slot = slot_at(&array->table, encoding->next);
+    const struct pin *pin = pins_at(&array->copy.pins, encoding->next);
+    CHECK(slot->pinned);
+    CHECK((pin->sectors & ~slot->valid) == 0);
+    struct record record = {.type = RECORD_PAGE,
+                            .volume = array->volumes[slot_key_volume(slot->key)].group_place,
+                            .sectors = pin->sectors,
+                            .generation = pin->generation,
+                            .page = slot_key_page(slot->key)};
+    add_page(buffer, encoding->done, &record, slot_frame(&array->table, slot));
+    encoding->next = pin->next;
 }
 
-static uint32_t put_base(const struct array *array, struct group *group,
-                         const struct sender_batch *batch, struct copy_buffer *buffer)
+static void put_base(const struct array *array, struct group *group, struct copy_buffer *buffer)
 {
-    uint32_t places[COPY_RECORDS];
-    uint32_t count = copy_base_take(group, batch, places);
-    CHECK(count == batch->count);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct base_page *page = &group->base.pages[places[i]];
-        const struct volume *volume = &array->volumes[group->config->volumes[page->volume]];
-        struct record record = {.type = RECORD_PAGE,
-                                .flags = RECORD_BASE,
-                                .volume = page->volume,
-                                .sectors = page_mask(volume, page->page),
-                                .page = page->page};
-        add_page(buffer, i, &record, group->base.frames + (size_t)places[i] * PAGE_SIZE_BYTES);
-    }
-    buffer->base = count;
-    return count;
+    struct copy_encoding *encoding = &group->encoding;
+    const struct base_page *page = &group->base.pages[encoding->next];
+    const struct volume *volume = &array->volumes[group->config->volumes[page->volume]];
+    struct record record = {.type = RECORD_PAGE,
+                            .flags = RECORD_BASE,
+                            .volume = page->volume,
+                            .sectors = page_mask(volume, page->page),
+                            .page = page->page};
+    add_page(buffer, encoding->done, &record,
+             group->base.frames + (size_t)encoding->next * PAGE_SIZE_BYTES);
+    encoding->next = page->next;
 }
 
 static uint32_t put_ranges(const struct sender *sender, const struct sender_batch *batch,
@@ -194,48 +196,35 @@ static uint32_t put_ranges(const struct sender *sender, const struct sender_batc
     return count;
 }
 
-static uint32_t put_records(struct array *array, struct group *group,
-                            const struct sender_batch *batch, struct copy_buffer *buffer)
+/* What is no page; the number of its records. */
+static uint32_t put_few(const struct sender *sender, const struct sender_batch *batch,
+                        uint8_t *records)
 {
-    uint8_t *records = buffer->bytes + COPY_HEAD_SIZE;
     struct record record = {.type = RECORD_PROMOTE,
                             .flags = batch->consistent ? RECORD_CONSISTENT : 0};
-    switch (batch->kind) {
-    case SEND_PAGES:
-        return put_pages(array, batch, buffer);
-    case SEND_BASE:
-        return put_base(array, group, batch, buffer);
-    case SEND_RANGES:
-        return put_ranges(&group->sender, batch, records);
-    case SEND_END:
+    if (batch->kind == SEND_RANGES)
+        return put_ranges(sender, batch, records);
+    if (batch->kind == SEND_END)
         record = (struct record){.type = RECORD_END,
                                  .flags = batch->consistent ? RECORD_DONE : 0,
                                  .generation = batch->halves,
                                  .page = batch->pages,
                                  .count = batch->base,
                                  .crc = batch->ranges};
-        break;
-    default:
-        break;
-    }
     record_put(records, &record);
     return 1;
 }
 
-static void encode(struct array *array, struct group *group, const struct sender_batch *batch,
-                   struct copy_buffer *buffer)
+/* All its records and data are there: it counts from here on. */
+static void finish(const struct array *array, const struct group *group,
+                   const struct sender_batch *batch, struct copy_buffer *buffer, uint32_t records)
 {
-    const struct sender *sender = &group->sender;
-    buffer->number = batch->number;
-    buffer->iov_count = 1;
-    buffer->length_bytes = buffer->pages = buffer->base = 0;
-    uint32_t records = put_records(array, group, batch, buffer);
     struct copy_head head = {.half = array->config.self,
                              .era = group->site.now.era,
-                             .term = sender->term,
+                             .term = group->sender.term,
                              .cycle = batch->cycle,
                              .number = batch->number,
-                             .first = sender->term_first,
+                             .first = group->sender.term_first,
                              .wall_us = batch->wall_us,
                              .cut = batch->cut,
                              .record_count = records,
@@ -245,27 +234,90 @@ static void encode(struct array *array, struct group *group, const struct sender
     uint32_t size = COPY_HEAD_SIZE + records * COPY_RECORD_SIZE;
     buffer->iov[0] = (struct iovec){.iov_base = buffer->bytes, .iov_len = size};
     buffer->length_bytes += size;
+    buffer->number = batch->number;
 }
 
-/* One batch of pages in a pump: hosts wait while it is read and summed. */
+static void encode_begin(struct array *array, struct group *group, struct copy_buffer *buffer)
+{
+    struct copy_encoding *encoding = &group->encoding;
+    const struct sender_batch *batch = &encoding->batch;
+    buffer->number = 0; /* until all of it is there */
+    buffer->iov_count = 1;
+    buffer->length_bytes = 0;
+    buffer->pages = batch->kind == SEND_PAGES ? batch->count : 0;
+    buffer->base = batch->kind == SEND_BASE ? batch->count : 0;
+    encoding->done = 0;
+    encoding->next = batch->kind == SEND_BASE ? copy_base_take(group, batch) : batch->first;
+}
+
+/* `left`: pages that may still be read in this pump. False: it goes on in the next. */
+static bool encode(struct array *array, struct group *group, struct copy_buffer *buffer,
+                   uint32_t *left)
+{
+    struct copy_encoding *encoding = &group->encoding;
+    const struct sender_batch *batch = &encoding->batch;
+    uint32_t records = buffer->pages + buffer->base;
+    for (; encoding->done<records && * left> 0; encoding->done++, --*left) {
+        if (batch->kind == SEND_PAGES)
+            put_page(array, group, buffer);
+        else
+            put_base(array, group, buffer);
+    }
+    if (encoding->done < records)
+        return false;
+    if (records == 0)
+        records = put_few(&group->sender, batch, buffer->bytes + COPY_HEAD_SIZE);
+    finish(array, group, batch, buffer, records);
+    return true;
+}
+
+static void give(struct array *array, struct group *group, const struct copy_buffer *buffer)
+{
+    CHECK(array->actions.copy_count < array->config.group_count * COPY_WINDOW);
+    array->copy.actions[array->actions.copy_count++] =
+        (struct copy_action){.group = (uint8_t)(group - array->copy.groups),
+                             .number = buffer->number,
+                             .iov = buffer->iov,
+                             .iov_count = buffer->iov_count,
+                             .length_bytes = buffer->length_bytes};
+    TRACE(array, "group %s sends batch %llu of cycle %llu kind %d", group->config->name,
+          (unsigned long long)buffer->number, (unsigned long long)group->encoding.batch.cycle,
+          (int)group->encoding.batch.kind);
+}
+
+bool array_copy_gently(const struct array *array, uint8_t group)
+{
+    const struct sender *sender = &array->copy.groups[group].sender;
+    return array->now_us < array->copy.host_us + HOSTS_NEAR_US &&
+           sender->batch_next - sender->batch_oldest < COPY_WINDOW / 2;
+}
+
 void copy_send(struct array *array, struct group *group)
 {
-    struct sender_batch batch;
-    while (!group->more && sender_next_batch(&group->sender, &batch)) {
-        struct copy_buffer *buffer = &group->buffers[batch.number % COPY_WINDOW];
-        bool again = buffer->number == batch.number;
+    struct sender_batch *batch = &group->encoding.batch;
+    bool gently = array_copy_gently(array, (uint8_t)(group - array->copy.groups));
+    uint32_t left = gently ? GENTLE_STEP : ENCODE_STEP;
+    if (gently && array->now_us < group->pause_us)
+        return;
+    group->pause_us = 0;
+    while (left > 0 && group->sender.attached) {
+        bool begun = batch->number != 0;
+        if (!begun && !sender_next_batch(&group->sender, batch)) {
+            batch->number = 0;
+            return;
+        }
+        struct copy_buffer *buffer = &group->buffers[batch->number % COPY_WINDOW];
+        bool again = !begun && buffer->number == batch->number;
         group->resends += again;
-        if (!again)
-            encode(array, group, &batch, buffer);
-        group->more = !again && buffer->pages + buffer->base > 0;
-        CHECK(array->actions.copy_count < array->config.group_count * COPY_WINDOW);
-        array->copy.actions[array->actions.copy_count++] =
-            (struct copy_action){.group = (uint8_t)(group - array->copy.groups),
-                                 .number = batch.number,
-                                 .iov = buffer->iov,
-                                 .iov_count = buffer->iov_count,
-                                 .length_bytes = buffer->length_bytes};
-        TRACE(array, "group %s sends batch %llu of cycle %llu kind %d", group->config->name,
-              (unsigned long long)batch.number, (unsigned long long)batch.cycle, (int)batch.kind);
+        if (!begun && !again)
+            encode_begin(array, group, buffer);
+        if (!again && !encode(array, group, buffer, &left))
+            break;
+        give(array, group, buffer);
+        batch->number = 0;
     }
+    if (left == 0 && gently)
+        group->pause_us = array->now_us + GENTLE_PAUSE_US;
+    else
+        group->more |= left == 0;
 }

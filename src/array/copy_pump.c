@@ -58,7 +58,7 @@ static bool doubt(struct array *array, struct group *group)
         return false;
     if (state->era != site->now.era)
         why = "the second array knows of an older era only";
-    else if (state->promoted < site->known_cycle)
+    else if (state->promoted < max_u64(site->known_cycle, site->now.era > 1))
         why = "the second array has lost what it had promoted";
     else if (site->now.era > 1 && !site->now.marks)
         why = "what the second array had of its own is not known";
@@ -144,10 +144,13 @@ static void cut(struct array *array, struct group *group)
                                          .count = array->copy.wall_us});
 }
 
+/* Slots that are given back in a pump: hosts wait meanwhile. */
+enum { GIVE_BACK_STEP = 32 };
+
 static void group_pump(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
-    group->more = false;
+    group->more = !copy_give_back(array, group, GIVE_BACK_STEP);
     copy_site_pump(array, group);
     if (sender->mode == SENDER_CYCLES && sender_over_budget(sender))
         copy_fall(array, group, "the second array does not keep up: the pages' budget is used",
@@ -190,6 +193,8 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
                    : deadline;
     if (group->base.reading > 0 && group->base_retry_us > array->now_us)
         deadline = group->base_retry_us;
+    if (group->pause_us != 0)
+        deadline = min_u64(deadline, group->pause_us);
     /* What cannot be said now waits for the peer's answer, and that brings a pump. */
     if (sender->leader && (!sender->paired || array->mirroring))
         deadline = min_u64(deadline, sender_cut_deadline(sender));

@@ -165,7 +165,9 @@ const char *copy_second_judge(const struct array *array, const struct header *he
 {
     if (header->volume >= array->config.group_count)
         return "header of an unknown group";
-    const char *why = judge_group(array, &array->copy.groups[header->volume]);
+    const struct group *group = &array->copy.groups[header->volume];
+    bool told = header->type == HEADER_RECEIVED && group->site.lacks && copy_receives(group);
+    const char *why = told ? NULL : judge_group(array, group);
     if (why == NULL && header->type == HEADER_RECEIVED)
         why = receiver_judge_bytes(data, (uint32_t)header->count);
     return why;

@@ -24,13 +24,6 @@
 enum {
     PATIENCE_US = 10 * 1000 * 1000, /* hosts wait so long for the other controller's word */
     HEARD_US = 5 * 1000 * 1000,     /* the primary answers: it was heard of within so long */
-    SITE_FILLS = 1 << 8,            /* flags of HEADER_SITE, beside the role in its slot field */
-    SITE_KEPT = 1 << 9,
-    SITE_SETTLED = 1 << 10,
-    SITE_UNKNOWN = 1 << 11,
-    SITE_QUIET = 1 << 12,
-    SITE_MARKS = 1 << 13,
-    SITE_FLAGS = SITE_FILLS | SITE_KEPT | SITE_SETTLED | SITE_UNKNOWN | SITE_QUIET | SITE_MARKS,
 };
 
 static bool truth_is_here(const struct group *group, uint64_t era)
@@ -101,15 +94,15 @@ bool copy_site_copies(const struct group *group)
     const struct site *site = &group->site;
     const struct copy_state *state = &group->state;
     return site->now.role == SITE_PRIMARY && site->settled && !site->now.unknown &&
-           site->now.stop == SITE_RUNS && group->up && state->role != COPY_FAILED_OVER &&
-           state->era <= site->now.era;
+           site->now.stop == SITE_RUNS && (!site->lacks || MISTAKE(lacking_copies)) && group->up &&
+           state->role != COPY_FAILED_OVER && state->era <= site->now.era;
 }
 
 bool copy_site_takes(const struct group *group)
 {
     const struct site *site = &group->site;
     return site->now.role == SITE_RECEIVING && site->settled && !site->now.unknown &&
-           !site->changing && !site->sync_due && site->now.stop == SITE_RUNS;
+           !site->changing && !site->sync_due && !site->lacks && site->now.stop == SITE_RUNS;
 }
 
 void copy_site_state(const struct array *array, const struct group *group, struct copy_state *state)
@@ -201,7 +194,7 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
             copy_second_discard(array, group);
             receiver_reopen(&group->second.receiver);
         }
-        site->sync_due = true;
+        site->sync_due = !site->lacks; /* else the peer knows, and tells */
         break;
     case SITE_FAILED_OVER:
         if (was == SITE_RECEIVING)
@@ -275,6 +268,7 @@ static void be_known(struct array *array, struct group *group)
     struct site *site = &group->site;
     site->now.unknown = false;
     site->unsaid = true;
+    site->lacks_us = array->now_us;
     group->reason = role_texts[site->now.role];
     array_log(array, LOG_INFO, "group %s: era %llu: %s", group->config->name,
               (unsigned long long)site->now.era, role_texts[site->now.role]);
@@ -285,6 +279,7 @@ void copy_site_mark_all(struct array *array, struct group *group, const char *wh
 {
     copy_fall(array, group, why, true);
     regions_mark_all(&group->sender.regions);
+    group->site.lacks = false;
     group->site.now.marks = true; /* whatever the other site had, it is among them */
     group->site.all_marked = true;
     group->fall_all = group->fall_unsaid = array->mirroring;
@@ -366,15 +361,17 @@ void copy_site_say(struct array *array, struct group *group, bool fills)
     const struct site_record *now = &site->now;
     uint32_t flags = (fills ? SITE_FILLS : 0) | (copy_site_is_kept(site) ? SITE_KEPT : 0) |
                      (site->settled ? SITE_SETTLED : 0) | (now->unknown ? SITE_UNKNOWN : 0) |
-                     (site->quiet_said ? SITE_QUIET : 0) |
+                     (site->quiet_said ? SITE_QUIET : 0) | (site->kept.epoch == 0 ? SITE_NONE : 0) |
                      (now->marks && !site->mirror_marks ? SITE_MARKS : 0);
+    uint32_t last = copy_last_flags(group);
     site->unsaid = false;
     copy_say_header(array, group,
                     &(struct header){.type = HEADER_SITE,
                                      .volume = (uint8_t)(group - array->copy.groups),
-                                     .slot = now->role | flags,
+                                     .slot = now->role | flags | last,
                                      .page = now->era,
-                                     .count = max_u64(now->epoch, 1)});
+                                     .count = last & SITE_WHOLE ? site->known_cycle + 1
+                                                                : max_u64(now->epoch, 1)});
 }
 
 const char *copy_site_judge_header(const struct array *array, const struct header *header)
@@ -385,6 +382,8 @@ const char *copy_site_judge_header(const struct array *array, const struct heade
         return "site header of an impossible era or role";
     if ((header->slot & SITE_FILLS) && array->role.state == ROLE_PAIRED)
         return "site header of a peer that fills, while paired";
+    if ((header->slot & SITE_FILLS) && (header->slot & (SITE_GIVES | SITE_WHOLE)))
+        return "site header of a peer that fills and knows less";
     return NULL;
 }
 
@@ -400,14 +399,17 @@ static void apply_fill(struct array *array, struct group *group, const struct he
     bool newer =
         site->kept.epoch > header->count ||
         (site->kept.epoch == header->count && is_later(site->kept.era, site->kept.role, &theirs));
-    if (unknown && newer) {
+    bool counts = unknown && newer;
+    if (counts) {
         site->now = site->kept;
         array_log(array, LOG_WARNING,
                   "group %s: the record here is newer than the other controller's",
                   group->config->name);
         unknown = false;
     } else {
-        unknown = unknown && site->kept.epoch == 0;
+        /* Where nobody has a record nothing was ever kept: it is the first era. */
+        bool none = site->kept.epoch == 0;
+        unknown = unknown && none && !(header->slot & SITE_NONE);
         site->now = theirs;
         site->now.unknown = unknown;
     }
@@ -418,6 +420,7 @@ static void apply_fill(struct array *array, struct group *group, const struct he
     if ((header->slot & SITE_UNKNOWN) && !unknown)
         site->unsaid = true; /* the survivor's doubt ends as well */
     group->reason = role_texts[site->now.role];
+    copy_last_fill(array, group, header, counts);
 }
 
 void copy_site_apply(struct array *array, const struct header *header)
@@ -449,6 +452,7 @@ void copy_site_apply(struct array *array, const struct header *header)
         site->now.marks = true;
     if (same && (header->slot & SITE_SETTLED))
         site->settled = true;
+    copy_last_heard(array, group, header);
     note_role(group);
     refresh(array, group);
 }
@@ -475,7 +479,8 @@ void copy_site_forget(struct group *group)
     struct site *site = &group->site;
     note_role(group);
     site->known_cycle = 0;
-    site->all_marked = false;
+    site->all_marked = site->lacks = false;
+    site->gives = GIVES_NOTHING;
     copy_marks_begin_anew(group);
 }
 
@@ -485,11 +490,12 @@ void copy_site_note_fresh(struct array *array)
 }
 
 /* Nobody but this controller can have changed the role since its record was kept: each time that
- * the other one serves alone, and each time that this one begins, the epoch goes up. */
+ * the other one serves alone, and each time that this one begins, the epoch goes up. Without a
+ * record only the very first start of the pair is certainly in the first era. */
 static bool record_is_current(const struct array *array, const struct site_record *kept)
 {
     uint64_t epoch = array->role.epoch;
-    if (kept->epoch == 0 || epoch == kept->epoch + 1 || MISTAKE(old_record_believed))
+    if (epoch == kept->epoch + 1 || MISTAKE(old_record_believed))
         return true;
     if (array->copy.fresh_in != 0)
         return false;
@@ -517,7 +523,12 @@ void copy_site_fresh(struct array *array, struct group *group)
     site->settled = current;
     site->unsaid = false;
     group->reason = role_texts[kept.role];
-    if (!whole && kept.role != SITE_RECEIVING) {
+    site->lacks = !whole && copy_last_is_the_other(array, &kept);
+    site->lacks_us = array->now_us;
+    if (site->lacks && kept.role != SITE_RECEIVING) {
+        group->reason = "the controller that stopped last knows what differs, and is waited for: "
+                        "start it, or say group resync --force here";
+    } else if (!whole && kept.role != SITE_RECEIVING) {
         regions_mark_all(&group->sender.regions);
         site->now.marks = site->all_marked = true;
         group->reason = kept.role == SITE_PRIMARY
@@ -610,12 +621,13 @@ static void answer_when_done(struct array *array, struct group *group)
 }
 
 /* Before anything is received both controllers have to know the same of what came before: terms,
- * cycles, the memory number. */
+ * cycles, the memory number. While the group is on its way the new owner is the one that tells. */
 static void sync_receivers(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
     bool tells = array->mirroring && array_owns(array, group->config->volumes[0]);
-    if (!site->sync_due || (array->mirroring && site->unsaid))
+    bool leaves = array->volumes[group->config->volumes[0]].move == MOVE_SENT;
+    if (!site->sync_due || (array->mirroring && (site->unsaid || leaves)))
         return;
     if (tells && copy_receives(group)) {
         if (group->second.saying || !lists_have_room(&array->lists, 1, true))
@@ -628,6 +640,7 @@ static void sync_receivers(struct array *array, struct group *group)
 void copy_site_pump(struct array *array, struct group *group)
 {
     struct site *site = &group->site;
+    copy_last_pump(array, group);
     if (!site->now.unknown)
         site->now.epoch = array->role.epoch;
     if (site->patient && array->now_us >= site->doubt_us + PATIENCE_US) {
@@ -659,6 +672,7 @@ uint64_t copy_site_deadline(const struct array *array, const struct group *group
 {
     const struct site *site = &group->site;
     uint64_t deadline = site->retry_us > array->now_us ? site->retry_us : UINT64_MAX;
+    deadline = min_u64(deadline, copy_last_deadline(group));
     return copy_site_waits(group) ? min_u64(deadline, site->doubt_us + PATIENCE_US) : deadline;
 }
 
@@ -669,6 +683,8 @@ bool copy_site_stopped(struct array *array, bool left)
         struct group *group = &array->copy.groups[i];
         struct site *site = &group->site;
         answer_operator(array, group, false, "this controller stops");
+        if (!left && !site->now.unknown)
+            copy_last_give_up(array, group, "the other controller was not back before this stop");
         if (!left)
             copy_fall(array, group, "this controller stops", false);
         if (!site->now.unknown)
@@ -734,6 +750,8 @@ static const char *refuse_cut(const struct group *group, uint64_t cut)
 
 static void take_over(struct group *group)
 {
+    if (group->site.now.role == SITE_RECEIVING)
+        group->site.lacks = false; /* what the copy would go on from is of no use any more */
     uint64_t era = max_u64(group->site.now.era, group->site.heard_era) + 1;
     change_to(group, era + !truth_is_here(group, era), SITE_FAILED_OVER);
 }
@@ -784,11 +802,16 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
     struct site *site = &group->site;
     if (site->now.unknown && !suspend && force && site->heard_era <= site->now.era) {
         be_known(array, group);
+        copy_last_give_up(array, group, "an operator said that the record here counts");
         array_reply(array, handle, true, "the record here counts");
         return;
     }
     if (site->now.role != SITE_PRIMARY || site->now.unknown) {
         array_reply(array, handle, false, role_texts[site->now.role]);
+        return;
+    }
+    if (site->lacks && !suspend) {
+        array_reply(array, handle, false, group->reason);
         return;
     }
     if (group->suspended == suspend) {
@@ -807,6 +830,10 @@ static void resync(struct array *array, struct group *group, uint64_t handle, bo
 {
     if (group->site.now.role != SITE_PRIMARY || group->site.now.unknown) {
         array_reply(array, handle, false, role_texts[group->site.now.role]);
+        return;
+    }
+    if (group->site.lacks && !force) {
+        array_reply(array, handle, false, group->reason);
         return;
     }
     if (force)

@@ -46,7 +46,7 @@ static bool may_give(const struct array *array, const struct group *group)
 {
     const struct site *site = &group->site;
     bool quiet = site->quiet_said && (array->role.state == ROLE_SOLO || site->peer_quiet);
-    return site->now.role == SITE_FENCED && !site->now.unknown && !site->changing &&
+    return site->now.role == SITE_FENCED && !site->now.unknown && !site->changing && !site->lacks &&
            group->sender.leader && group->up && quiet && site->marks_out == 0 &&
            copy_receives(group) && (array->role.state == ROLE_SOLO || array->mirroring) &&
            group->state.role == COPY_FAILED_OVER && group->state.era == site->now.era;

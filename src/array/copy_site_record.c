@@ -222,10 +222,10 @@ bool copy_site_restore(struct array *array, struct group *group)
     if (!site->bitmap_loaded)
         return false;
     if (site->kept.role == SITE_RECEIVING) {
-        if (!copy_receives(group) || (record[7] & RECORD_WAS_EMPTY))
+        if (!copy_receives(group))
             return true;
         const struct copy_state state = {
-            .role = COPY_RECEIVING,
+            .role = record[7] & RECORD_WAS_EMPTY ? COPY_EMPTY : COPY_RECEIVING,
             .flags = record[7] & RECORD_WAS_CONSISTENT ? COPY_STATE_CONSISTENT : 0,
             .era = site->kept.era,
             .term = get_u64(record + 64),

@@ -111,11 +111,9 @@ void copy_seal_write(const struct array *array, const struct slot *slot, struct 
     const struct group *group = copy_group(array, header->volume);
     if (group == NULL || (header->flags & HEADER_HOLD))
         return;
-    const struct pin *pin = pins_at(&array->copy.pins, header->slot);
-    header->cycle = 0;
-    if (slot->pinned && !MISTAKE(tag_not_sent))
-        header->cycle = group->sender.cycle[pin->ring].number;
-    else if (slot->settled)
+    uint64_t cycle = slot->pinned ? sender_waits(&group->sender, header->slot) : 0;
+    header->cycle = MISTAKE(tag_not_sent) ? 0 : cycle;
+    if (cycle == 0 && (slot->pinned || slot->settled))
         header->flags |= HEADER_SETTLED;
 }
 
@@ -431,6 +429,7 @@ void copy_refill_begin(struct array *array)
         struct group *group = &array->copy.groups[i];
         const struct sender *sender = &group->sender;
         uint8_t *data = group->join;
+        copy_give_back(array, group, UINT32_MAX);
         memset(data, 0, JOIN_SIZE);
         data[0] = group->suspended ? JOIN_SUSPENDED : 0;
         put_u64(data + 8, sender->term_first);

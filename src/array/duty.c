@@ -123,7 +123,8 @@ static void move_group(struct array *array, struct group *group)
         if (!move_drained(array, config->volumes[i]))
             return;
     }
-    if (copy_second_busy(array, group) || !move_has_room(array, config->volume_count + 1))
+    if (copy_second_busy(array, group) || group->site.lacks ||
+        !move_has_room(array, config->volume_count + 1))
         return;
     copy_second_hand_over(array, group);
     for (uint32_t i = 0; i < config->volume_count; i++)

@@ -656,6 +656,7 @@ struct host_outcome array_host(struct array *array, uint64_t now_us,
                                const struct host_request *host)
 {
     array_begin(array, now_us);
+    array->copy.host_us = now_us;
     CHECK(host->op < HOST_OP_COUNT);
     array->last_held = NULL;
     if (!request_in_bounds(array, host))

@@ -383,7 +383,7 @@ static bool begin_stream(struct array *array, const struct batch_head *head)
         image_drop_all(array);
         state_forget_all(array); /* those that count come with the stream */
     }
-    array->incoming = (struct incoming){.open = true, .stream = head->stream};
+    array->incoming = (struct incoming){.open = true, .stream = head->stream, .epoch = head->epoch};
     return true;
 }
 

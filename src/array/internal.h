@@ -147,6 +147,7 @@ struct volume {
 struct incoming {
     bool open;
     uint64_t stream;
+    uint64_t epoch;        /* of its sender, when it began */
     uint64_t applied;      /* number of the last batch applied */
     uint32_t ship_session; /* as it said: ours that the peer serves */
 };

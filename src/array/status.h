@@ -90,6 +90,7 @@ struct group_status {
     enum group_role role;
     bool hosts_refused;  /*  the group's truth is at the other array, or not known */
     bool records_wanted; /* what must be durable before the next step is not yet */
+    bool record_away;    /* only the controller that stopped last knows what differs */
     uint64_t era;        /* goes up at every failover */
     uint64_t promoted, promoted_wall_us;    /* RECEIVING, FAILED_OVER: the cycle that is shown */
     char reason[TRACE_LINE];                /* of the state: a sentence */

@@ -92,6 +92,8 @@
     X(old_era_accepted, "a batch of an era that is over is taken")                                 \
     X(newer_era_ignored, "a primary that was failed over goes on")                                 \
     X(old_record_believed, "a record counts though the other controller served alone since")       \
+    X(older_stop_is_the_last, "the bitmap of an older stop counts as the last one's")              \
+    X(lacking_copies, "cycles run before the controller that stopped last said what differs")      \
     X(marks_of_any_era, "what an older era's primary had of its own is taken")                     \
     X(reverse_forgets_old_bitmap, "after a failover what the old primary had is not overwritten")  \
     X(copy_loss_not_seen, "a second array that lost what it had promoted is taken for whole")      \

@@ -122,9 +122,9 @@ static const struct command commands[] = {
     {"group resume", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE, 10, "copy a suspended group again",
      "Copies what has changed since the group was suspended, then goes on in cycles.\n"
      "\n"
-     "--force says, at a controller that was out while the other one served alone, that the group "
-     "was\n"
-     "not failed over meanwhile. If it was, that failover is forgotten.\n",
+     "--force is for a controller that does not know whether the group was failed over while it\n"
+     "was out (`status` says so), when the one that knows is lost: it says that it was not. If it\n"
+     "was, what hosts wrote at the other site since is thrown away.\n",
      run_group},
     {"group failover", "NAME", 1, 1, OPTIONS_ASK | OPTION_FORCE | OPTION_CONFIGS, 120,
      "serve the copy: the other site is lost",

@@ -469,6 +469,7 @@ void receiver_reopen(struct receiver *receiver)
     receiver->role = COPY_EMPTY;
     receiver->consistent = receiver->sealed = false;
     receiver->promoted_cut = 0;
+    receiver->promoted = max_u64(receiver->promoted, 1);
     for (int half = 0; half < 2; half++)
         receiver->numbers[half] = (struct receiver_numbers){.upto = 1};
 }

@@ -232,7 +232,9 @@ bool receiver_may_hold(const struct receiver *receiver, uint32_t slot, uint64_t 
 bool receiver_may_count(const struct receiver *receiver, uint8_t half, uint64_t number,
                         uint64_t cycle);
 /* The site receives again, or for the first time: nothing is held, and what it shows is no state of
- * the other one until a cycle says so. Cycle numbers and terms still go up. */
+ * the other one until a cycle says so. Cycle numbers and terms still go up. That it says 1 and not
+ * 0 is how the sender knows that it still has what it had of its own: a memory that was lost says
+ * 0, and then the regions that the two sites have told each other are not all that differ. */
 void receiver_reopen(struct receiver *receiver);
 
 void receiver_state(const struct receiver *receiver, struct copy_state *state);

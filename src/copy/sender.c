@@ -58,6 +58,18 @@ void sender_create(struct sender *sender, struct arena *arena, struct pins *pins
 
 /* ---- writes ---- */
 
+/* Its cycle was confirmed; it only has not been given back yet. */
+static bool is_over(const struct sender *sender, const struct pin *pin)
+{
+    return sender->over != 0 && pin->ring == ring_of(sender->over);
+}
+
+uint64_t sender_waits(const struct sender *sender, uint32_t slot)
+{
+    const struct pin *pin = pins_at(sender->pins, slot);
+    return pin->ring == PIN_NONE || is_over(sender, pin) ? 0 : sender->cycle[pin->ring].number;
+}
+
 bool sender_frozen(const struct sender *sender, uint32_t slot)
 {
     const struct pin *pin = pins_at(sender->pins, slot);
@@ -107,6 +119,8 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
 void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir)
 {
     struct pin *elder = pins_at(sender->pins, old);
+    if (is_over(sender, elder))
+        return; /* it owes nothing */
     if (!MISTAKE(copy_heir_owes_less))
         pins_at(sender->pins, heir)->owed |= elder->owed;
     elder->passed_on = elder->ring != PIN_NONE;
@@ -269,7 +283,7 @@ void sender_tagged(struct sender *sender, uint32_t slot, uint8_t volume, uint64_
         return;
     }
     CHECK_IMPLIES(pin->ring != PIN_NONE, pin->tag);
-    uint8_t owed = pin->owed;
+    uint8_t owed = is_over(sender, pin) ? 0 : pin->owed;
     sender_untag(sender, slot); /* what it owed goes with the newer cycle */
     pin->owed = owed | sectors;
     pin->sectors = pin->owed;
@@ -479,19 +493,34 @@ bool sender_whole(const struct sender *sender, uint64_t cycle)
     return true;
 }
 
+/* The ranges of a drained cycle: over when it was confirmed, marked when the group fell. */
+static void drain_ranges(struct sender *sender, struct sender_cycle *cycle)
+{
+    for (uint32_t i = 0; i < SENDER_RANGES; i++) {
+        struct sender_range *range = &sender->ranges[i];
+        if (range->cycle != cycle->number)
+            continue;
+        if (sender->drain == DRAIN_FALL && !MISTAKE(copy_ranges_fall_unmarked))
+            mark(sender, range->volume, range->page, range->count);
+        sender->range_count[range->tag]--;
+        range->cycle = 0;
+    }
+    cycle->ranges[0] = cycle->ranges[1] = 0;
+}
+
 bool sender_confirm(struct sender *sender, uint64_t number)
 {
     CHECK(sender->drain == DRAIN_NONE);
+    CHECK(sender->over == 0);
     if (sender->mode == SENDER_BITMAP || number != sender->confirmed + 1 || number >= sender->open)
         return false;
-    const struct sender_cycle *cycle = cycle_of(sender, number);
+    struct sender_cycle *cycle = cycle_of(sender, number);
     if (!cycle->complete || (sender->leader && cycle->halves == 2 && !cycle->peer_complete))
         return false;
     sender->consistent = sender_vouches(sender, cycle);
-    sender->confirmed = number;
+    sender->confirmed = sender->over = number;
     regions_confirm(&sender->regions, ring_of(number));
-    sender->drain = DRAIN_CONFIRM;
-    sender->drain_at = sender->drain_to = number;
+    drain_ranges(sender, cycle);
     return true;
 }
 
@@ -499,6 +528,7 @@ void sender_restart(struct sender *sender, uint64_t term, bool alone)
 {
     CHECK(sender->mode == SENDER_CYCLES);
     CHECK(sender->drain == DRAIN_NONE);
+    CHECK(sender->over == 0);
     CHECK(term > sender->term);
     sender->term = term;
     sender->drain = DRAIN_RESTART;
@@ -525,6 +555,7 @@ void sender_restart(struct sender *sender, uint64_t term, bool alone)
 void sender_fall(struct sender *sender)
 {
     CHECK(sender->drain == DRAIN_NONE);
+    CHECK(sender->over == 0);
     if (sender->mode == SENDER_BITMAP)
         return;
     sender->mode = SENDER_BITMAP;
@@ -536,20 +567,6 @@ void sender_fall(struct sender *sender)
 }
 
 /* ---- giving back ---- */
-
-/* The ranges of a drained cycle: over when it was confirmed, marked when the group fell. */
-static void drain_ranges(struct sender *sender, uint64_t cycle)
-{
-    for (uint32_t i = 0; i < SENDER_RANGES; i++) {
-        struct sender_range *range = &sender->ranges[i];
-        if (range->cycle != cycle)
-            continue;
-        if (sender->drain == DRAIN_FALL && !MISTAKE(copy_ranges_fall_unmarked))
-            mark(sender, range->volume, range->page, range->count);
-        sender->range_count[range->tag]--;
-        range->cycle = 0;
-    }
-}
 
 /* One range of a restart joins the new cycle. Those for which there is no room are marked: until
  * their regions have been sent the copy is not consistent, and says so. */
@@ -583,29 +600,43 @@ static void drain_end(struct sender *sender)
     sender->drain = DRAIN_NONE;
 }
 
+/* One slot of the cycle; false: none is left. */
+static bool pop(struct sender *sender, struct sender_cycle *cycle, struct sender_popped *popped)
+{
+    bool tag = cycle->pins.count == 0;
+    uint32_t slot = pins_pop(sender->pins, tag ? &cycle->tags : &cycle->pins);
+    if (slot == NO_INDEX)
+        return false;
+    const struct pin *pin = pins_at(sender->pins, slot);
+    CHECK(pin->group == sender->config.group);
+    *popped = (struct sender_popped){.slot = slot,
+                                     .tag = tag,
+                                     .owed = pin->owed,
+                                     .generation = pin->generation,
+                                     .cycle = cycle->number};
+    sender->pinned -= !tag;
+    if (sender->drain != DRAIN_RESTART)
+        pins_clear(sender->pins, slot);
+    return true;
+}
+
 bool sender_pop(struct sender *sender, struct sender_popped *popped)
 {
+    if (sender->over != 0) {
+        struct sender_cycle *cycle = cycle_of(sender, sender->over);
+        if (pop(sender, cycle, popped))
+            return true;
+        *cycle = (struct sender_cycle){0};
+        sender->over = 0;
+    }
     if (sender->drain == DRAIN_NONE)
         return false;
     for (; sender->drain_at <= sender->drain_to; sender->drain_at++) {
         struct sender_cycle *cycle = cycle_of(sender, sender->drain_at);
-        bool tag = cycle->pins.count == 0;
-        uint32_t slot = pins_pop(sender->pins, tag ? &cycle->tags : &cycle->pins);
-        if (slot != NO_INDEX) {
-            const struct pin *pin = pins_at(sender->pins, slot);
-            CHECK(pin->group == sender->config.group);
-            *popped = (struct sender_popped){.slot = slot,
-                                             .tag = tag,
-                                             .owed = pin->owed,
-                                             .generation = pin->generation,
-                                             .cycle = cycle->number};
-            sender->pinned -= !tag;
-            if (sender->drain != DRAIN_RESTART)
-                pins_clear(sender->pins, slot);
+        if (pop(sender, cycle, popped))
             return true;
-        }
         if (sender->drain != DRAIN_RESTART)
-            drain_ranges(sender, cycle->number);
+            drain_ranges(sender, cycle);
         *cycle = (struct sender_cycle){0};
     }
     drain_end(sender);
@@ -684,7 +715,8 @@ enum sender_fate sender_keep(struct sender *sender, const struct sender_popped *
 
 bool sender_over_budget(const struct sender *sender)
 {
-    return sender->pinned > sender->config.budget_pages;
+    uint32_t over = sender->over == 0 ? 0 : sender->cycle[ring_of(sender->over)].pins.count;
+    return sender->pinned - over > sender->config.budget_pages;
 }
 
 /* ---- marked regions ---- */

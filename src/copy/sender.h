@@ -60,8 +60,7 @@ struct sender_cycle {
     uint64_t wall_us;
 };
 
-/* In one batch, which is read and summed between two requests of hosts: a tenth of a millisecond.
- * A window of them is 32 MiB, more than 1 Gbit/s has on its way over 100 ms. */
+/* In one batch. A window of them is 32 MiB, more than 1 Gbit/s has on its way over 100 ms. */
 enum { SENDER_PAGES = 256 };
 _Static_assert((int)SENDER_PAGES <= (int)COPY_RECORDS, "they fit a batch");
 
@@ -92,7 +91,7 @@ struct sender_batch {
     bool consistent; /* SEND_PROMOTE; SEND_END of a set: for this half */
 };
 
-enum sender_drain { DRAIN_NONE, DRAIN_CONFIRM, DRAIN_FALL, DRAIN_RESTART };
+enum sender_drain { DRAIN_NONE, DRAIN_FALL, DRAIN_RESTART };
 
 struct sender {
     struct sender_config config;
@@ -107,6 +106,8 @@ struct sender {
     uint64_t run_first;  /* first cycle since the group last came from the bitmap */
     uint64_t term_first; /* first cycle of the term */
     uint64_t open, confirmed;
+    uint64_t over; /* confirmed, and its slots are being given back; 0: none. Until they are they
+                      stay as they were: frozen, and on its lists */
     struct sender_cycle cycle[COPY_RING];
     struct sender_range *ranges; /* SENDER_RANGES */
     uint32_t range_count[2];     /* own, tags */
@@ -141,6 +142,9 @@ bool sender_frozen(const struct sender *sender, uint32_t slot);
 
 /* `heir` takes the place of `old` and holds all that it holds. */
 void sender_inherit(struct sender *sender, uint32_t old, uint32_t heir);
+
+/* The unconfirmed cycle on whose list the slot stands, as a pin or a tag; 0: none. */
+uint64_t sender_waits(const struct sender *sender, uint32_t slot);
 
 /* Sectors that the slot's FRESH header must carry beside the dirty ones. */
 static inline uint8_t sender_owed(const struct sender *sender, uint32_t slot)
@@ -223,7 +227,8 @@ bool sender_vouches(const struct sender *sender, const struct sender_cycle *cycl
 bool sender_whole(const struct sender *sender, uint64_t cycle);
 
 /* The cycle was promoted: at the other half by the leader's CONFIRM. False: that cannot be. Then
- * sender_pop() until it is false. */
+ * sender_pop() until it is false, of which some may come later: before the next confirmation,
+ * restart or fall, and before a peer is told all that waits. */
 bool sender_confirm(struct sender *sender, uint64_t cycle);
 
 /* Everything unconfirmed goes into one new open cycle, under a newer term. `alone`: the other half

@@ -216,8 +216,9 @@ const char *sender_check(const struct sender *sender)
     uint32_t pinned = 0;
     for (uint32_t i = 0; i < COPY_RING; i++) {
         const struct sender_cycle *cycle = &sender->cycle[i];
-        bool alive = sender->mode == SENDER_CYCLES && cycle->number > sender->confirmed &&
-                     cycle->number <= sender->open;
+        bool over = cycle->number != 0 && cycle->number == sender->over;
+        bool alive = sender->mode == SENDER_CYCLES && cycle->number <= sender->open &&
+                     (over || cycle->number > sender->confirmed);
         if ((cycle->number != 0) != alive)
             return "a cycle is there that is confirmed, or was never opened";
         if (!alive)
@@ -228,7 +229,7 @@ const char *sender_check(const struct sender *sender)
         if (why != NULL)
             return why;
         pinned += cycle->pins.count;
-        if (cycle->number < sender->open && cycle->pages != cycle->pins.count)
+        if (!over && cycle->number < sender->open && cycle->pages != cycle->pins.count)
             return "a closed cycle has changed";
     }
     if (pinned != sender->pinned)

@@ -59,7 +59,10 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         break;
     case GROUP_FALLEN:
         to->condition = "suspended";
-        to->cause = !counts->out.up ? "link" : waits ? "members" : "budget";
+        to->cause = status->record_away ? "record"
+                    : !counts->out.up   ? "link"
+                    : waits             ? "members"
+                                        : "budget";
         break;
     case GROUP_SYNCING:
         judge_sync(to, counts, status, waits);

@@ -163,21 +163,25 @@ static void timers_fire(struct loop *loop)
 
 /* Looks for completions without sleeping, and lets others run in between. To sleep and be woken by
  * another processor takes longer than much of what is waited for here. Whether it was worth while
- * decides about the next time. True: there are enough. */
+ * decides about the next time. The kernel is asked once in any case: what has come to a socket gets
+ * its completion only then, and operations that complete while they are submitted, one in each
+ * turn, would else keep it waiting. True: there are enough, or it is time. */
 static bool poll_for_work(struct loop *loop, unsigned least, uint64_t until_us)
 {
-    int result = io_uring_submit(&loop->ring);
+    int result = io_uring_submit_and_get_events(&loop->ring);
     CHECK(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR);
     uint64_t clock_us = loop_clock_us();
-    uint64_t end_us = min_u64(until_us, clock_us + loop->poll_us);
-    for (; clock_us < end_us; clock_us = loop_clock_us()) {
-        io_uring_get_events(&loop->ring);
-        if (io_uring_cq_ready(&loop->ring) >= least)
-            return true;
+    uint64_t end_us = clock_us + loop->poll_us;
+    while (io_uring_cq_ready(&loop->ring) < least && clock_us < until_us) {
+        if (clock_us >= end_us) {
+            loop->eager = false;
+            return false;
+        }
         sched_yield();
+        io_uring_get_events(&loop->ring);
+        clock_us = loop_clock_us();
     }
-    loop->eager = false;
-    return false;
+    return true;
 }
 
 static void wait_for_work(struct loop *loop, uint64_t until_us)

@@ -289,11 +289,16 @@ static void send_list(struct stream *stream)
     if (count == 0)
         return;
     uint64_t allowed = bucket_allows(&stream->bucket, stream->loop->now_us);
-    if (allowed == 0) {
-        loop_timer_set(stream->loop, &stream->wake, bucket_when_us(&stream->bucket));
+    uint64_t now_us = stream->loop->now_us;
+    bool pauses = stream->gentle && now_us < stream->pause_us;
+    if (allowed == 0 || pauses) {
+        loop_timer_set(stream->loop, &stream->wake,
+                       pauses ? stream->pause_us : bucket_when_us(&stream->bucket));
         return;
     }
-    count = cut_list(stream, iov, count, min_u64(allowed, STREAM_SEND));
+    stream->pause_us = now_us + STREAM_GENTLE_US;
+    count = cut_list(stream, iov, count,
+                     min_u64(allowed, stream->gentle ? STREAM_GENTLE_SEND : STREAM_SEND));
     stream->send_message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(stream->loop);
     io_uring_prep_sendmsg(sqe, stream->descriptor, &stream->send_message, MSG_NOSIGNAL);

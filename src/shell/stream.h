@@ -22,8 +22,10 @@ enum {
     STREAM_INPUT = 64 * 1024,
     STREAM_UNSENT = 256 * 1024, /* left with the kernel before TCP can send it: what goes ahead of
                                    the rest cannot go ahead of that */
-    STREAM_SEND = 64 * 1024,   /* given to the kernel at a time, which copies it while hosts wait */
-    STREAM_INPUT_AFTER = 4096, /* received behind data that go to their own place */
+    STREAM_SEND = 64 * 1024, /* given to the kernel at a time, which copies it while hosts wait */
+    STREAM_GENTLE_SEND = 16 * 1024, /* the same, and ... */
+    STREAM_GENTLE_US = 100,         /* ... the pause behind it, when the owner asks for that */
+    STREAM_INPUT_AFTER = 4096,      /* received behind data that go to their own place */
     STREAM_SOCKET_BYTES = 32 << 20, /* wished for each way: 100 ms at 1 Gbit/s are 12.5 MB, and the
                                        kernel counts its own overhead in */
 };
@@ -48,6 +50,7 @@ struct stream_user {
 };
 
 struct stream {
+    bool gentle; /* set by the owner: send in small pieces, with pauses */
     /* Read by the owner. */
     int descriptor;                      /* -1: none */
     bool is_open;                        /* opened() was called and it is not closing */
@@ -65,6 +68,7 @@ struct stream {
     bool poll_first, feed_waits;
     struct timer wake, retire;
     struct bucket bucket;
+    uint64_t pause_us; /* when it is gentle: nothing is sent before */
     struct sockaddr_storage address;
     struct msghdr send_message, receive_message;
     struct iovec receive_iov[2], send_piece;

@@ -244,6 +244,24 @@ static void tell_focus(struct world *world, uint8_t who, const struct travel *tr
     }
 }
 
+/* The same batch came before, in a session that is gone, and has no answer yet. */
+static bool is_under_way(const struct copies *copies, const struct travel *travel)
+{
+    struct copy_head head, other;
+    if (record_get_head(travel->bytes, travel->arrived, &head) != NULL)
+        return false;
+    for (uint32_t i = 0; i < copies->room; i++) {
+        const struct travel *before = &copies->travels[i];
+        if (before != travel && before->used && before->there && before->kind == TRAVEL_BATCH &&
+            before->from == travel->from && before->group == travel->group &&
+            before->target == travel->target && before->target_incarnation != 0 &&
+            record_get_head(before->bytes, before->arrived, &other) == NULL &&
+            other.half == head.half && other.term == head.term && other.number == head.number)
+            return true;
+    }
+    return false;
+}
+
 static void send_batch(struct world *world, uint8_t who, const struct copy_action *action)
 {
     struct copies *copies = world->copies;
@@ -610,6 +628,8 @@ static void on_arrival(struct world *world, const struct event *event)
                 travel->corrupt ? ", changed on the way" : "");
     travel->since_us = world->now_us;
     tell_focus(world, event->who, travel, true);
+    if (world->focus && is_under_way(world->copies, travel))
+        focus_at(world, event->who, MOMENT_AGAIN);
     array_on_copy_message(controller->array, clock, travel->number, travel->to_group, travel->bytes,
                           travel->arrived);
     world_touch(world, event->who);
@@ -695,6 +715,14 @@ void copies_perform(struct world *world, uint8_t who, const struct actions *acti
     }
 }
 
+/* While a volume is on its way both say that it is theirs; the new one promotes then. */
+static bool owns_alone(const struct world *world, uint8_t who, uint8_t volume)
+{
+    const struct controller *other = &world->controllers[!who];
+    return array_owner(world->controllers[who].array, volume) == 1 &&
+           (!other->running || array_owner(other->array, volume) != 1);
+}
+
 void copies_look(struct world *world, uint8_t who)
 {
     struct copies *copies = world->copies;
@@ -702,7 +730,6 @@ void copies_look(struct world *world, uint8_t who)
         return;
     for (uint8_t g = 0; g < world->config.group_count; g++) {
         struct copy_state state;
-        bool known;
         enum group_role role = array_group_role(world->controllers[who].array, g);
         if (role != way_of(world, who, g)->role)
             focus_at(world, who, MOMENT_GROUP_ROLE);
@@ -711,13 +738,12 @@ void copies_look(struct world *world, uint8_t who)
             continue;
         array_copy_state(world->controllers[who].array, g, &state);
         /* A promotion that was under way ends before the failover does, or the move. */
-        bool owner =
-            array_owner(world->controllers[who].array, world->config.groups[g].volumes[0]) == 1;
-        bool late = (role == GROUP_ROLE_FAILED_OVER || owner) &&
-                    state.promoted > cuts_promoted(world, g, &known);
+        bool owner = owns_alone(world, who, world->config.groups[g].volumes[0]);
         bool here = role != GROUP_ROLE_FAILED_OVER && state.flags & COPY_STATE_HERE;
-        if (late || here)
+        if (here)
             cuts_state(world, who, g, &state);
+        else if (role == GROUP_ROLE_FAILED_OVER || owner)
+            cuts_late(world, who, g, &state);
     }
     for (uint32_t i = 0; i < copies->room; i++) {
         const struct travel *travel = &copies->travels[i];

@@ -52,6 +52,8 @@ struct cut_group {
     uint64_t promoted;
     bool consistent;  /* the last image was called so, and was checked */
     bool lost;        /* the site that holds the copy has lost some of it */
+    bool loss_asked;  /* that is to be accepted, if it is so */
+    bool lacking;     /* the original has accepted a loss, and the operator has not decided */
     uint64_t vague;   /* sectors */
     uint64_t latest;  /* the begin of the latest write that any image showed */
     uint64_t facts;   /* of what hosts know to have happened, so much has been looked at */
@@ -218,6 +220,9 @@ void cuts_sent(struct world *from, uint8_t index, const uint8_t *bytes, uint32_t
     CHECK(wrong == NULL);
     if (bytes[COPY_HEAD_SIZE] > RECORD_PROMOTE)
         return; /* which pages differ, on the way home: no data */
+    if (group->lacking && bytes[COPY_HEAD_SIZE] == RECORD_PROMOTE &&
+        group->hosts_at == from->second)
+        world_fail(from, "what an accepted loss left is copied over a better copy");
     for (struct sent *sent = group->sent; sent; sent = sent->next) {
         if (sent->from_second != from->second || sent->head.half != head.half ||
             sent->head.era != head.era || sent->head.term != head.term ||
@@ -674,12 +679,29 @@ void cuts_check_failover(struct world *root, uint64_t cut)
         world_fail(root, "cut %" PRIu64 " was failed over to, and is no common one", cut);
 }
 
+static void lose(struct world *world, struct cut_group *group)
+{
+    group->lost = true;
+    group->loss_asked = group->consistent = false;
+    group->vague = 0;
+    for (uint32_t i = 0; i < group->image_count; i++) {
+        struct image *image = &group->images[i];
+        memset(image->vague, VAGUE_LOST, image->sectors);
+        uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
+        memset(image->vague + there, 0, image->sectors - there);
+        group->vague += there;
+    }
+}
+
 void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
 {
     struct cut_group *group = group_of(world, index);
     bool consistent = state->flags & COPY_STATE_CONSISTENT;
     if (group->hosts_at == world->second)
         return; /* hosts write here now, or wait until they may write at home again */
+    if (group->loss_asked && !consistent)
+        lose(world, group);
+    group->loss_asked = false; /* refused: the other controller had it all along */
     if (state->promoted < group->promoted) {
         bool forgot = group->blackout && !consistent;
         if (!group->lost && !group->fresh && !forgot)
@@ -701,6 +723,13 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
                    world_letter(who), state->promoted);
     if (world->calls)
         note_cut(world, who, group, state);
+}
+
+void cuts_late(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
+{
+    const struct cut_group *group = group_of(world, index);
+    if (state->promoted > group->promoted && promotion_of(world, group, state) != NULL)
+        cuts_state(world, who, index, state);
 }
 
 /* ---- what is seen there ---- */
@@ -781,7 +810,7 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 uint64_t cuts_promoted(const struct world *world, uint8_t index, bool *known)
 {
     const struct cut_group *group = group_of(world, index);
-    *known = group->vague == 0 && !group->lost;
+    *known = group->vague == 0 && !group->lost && !group->loss_asked;
     return group->promoted;
 }
 
@@ -829,17 +858,20 @@ void cuts_loss(struct world *world)
             group->may_go_back = true;
             continue;
         }
-        group->lost = true;
-        group->consistent = false;
-        group->vague = 0;
-        for (uint32_t i = 0; i < group->image_count; i++) {
-            struct image *image = &group->images[i];
-            memset(image->vague, VAGUE_LOST, image->sectors);
-            uint64_t there = (image->cells * world->cell_bytes + SECTOR_SIZE - 1) / SECTOR_SIZE;
-            memset(image->vague + there, 0, image->sectors - there);
-            group->vague += there;
-        }
+        group->loss_asked = true;
     }
+}
+
+void cuts_lacking(struct world *world)
+{
+    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
+        if (world_has_twin(world, (uint8_t)g))
+            world->cuts->groups[g].lacking |= world->cuts->groups[g].hosts_at == world->second;
+}
+
+void cuts_decided(struct world *world, uint8_t index)
+{
+    world->cuts->groups[index].lacking = false;
 }
 
 void cuts_home(struct world *world, uint8_t index)
@@ -859,6 +891,8 @@ void cuts_home(struct world *world, uint8_t index)
 void cuts_failover(struct world *world, uint8_t index)
 {
     struct cut_group *group = group_of(world, index);
+    if (group->loss_asked)
+        lose(world, group);
     if (group->blackout)
         doubt_all(group);
     for (uint32_t i = 0; i < group->image_count; i++) {

@@ -22,6 +22,8 @@ void cuts_sent(struct world *from, uint8_t group, const uint8_t *bytes, uint32_t
 
 /* The controller that holds the group says this of it. */
 void cuts_state(struct world *world, uint8_t who, uint8_t group, const struct copy_state *state);
+/* One that does not hold it any more may end a promotion that was under way. */
+void cuts_late(struct world *world, uint8_t who, uint8_t group, const struct copy_state *state);
 
 /* Bytes land on a store of a site. `data` NULL: zeros. */
 void cuts_landed(struct world *world, uint8_t store, uint64_t offset, uint64_t length,
@@ -39,6 +41,11 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 void cuts_blackout(struct world *world);
 /* The array has accepted that what it had acknowledged is lost. */
 void cuts_loss(struct world *world);
+
+/* Both memories are lost, and hosts are served from what the stores hold: what the other site has
+ * is better, and stays until an operator says otherwise. */
+void cuts_lacking(struct world *world);
+void cuts_decided(struct world *world, uint8_t group);
 
 /* The group is served at this site from now on, from what was promoted. */
 void cuts_failover(struct world *world, uint8_t group);

@@ -104,6 +104,12 @@ static uint64_t iov_sum(const struct store_action *action)
     return sum;
 }
 
+static bool overlaps(const struct store_action *a, const struct store_action *b)
+{
+    return a->store == b->store && a->offset_bytes < b->offset_bytes + b->length_bytes &&
+           b->offset_bytes < a->offset_bytes + a->length_bytes;
+}
+
 /* What array.h and backend.h promise about every operation. */
 static void check_action(struct world *world, uint8_t who, const struct store_action *action)
 {
@@ -117,6 +123,14 @@ static void check_action(struct world *world, uint8_t who, const struct store_ac
             other->incarnation == world->controllers[who].incarnation &&
             other->action.io == action->io)
             world_fail(world, "%c uses io number %u twice", world_letter(who), action->io);
+        if (other->used && other->who == who &&
+            other->incarnation == world->controllers[who].incarnation && is_change(action->op) &&
+            is_change(other->action.op) && overlaps(&other->action, action))
+            world_fail(world,
+                       "%c asks for a %s of %" PRIu64 "+%" PRIu64
+                       " beside a %s that is under way there",
+                       world_letter(who), name, action->offset_bytes, action->length_bytes,
+                       op_name(other->action.op));
     }
     if (action->op == STORE_FLUSH)
         return;

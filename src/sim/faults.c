@@ -21,6 +21,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *const fault_name[FAULT_COUNT] = {
     "crash",    "machine", "both",  "pause",      "break",      "partition",    "oneway",
@@ -220,6 +221,8 @@ void faults_on_reply(struct world *world, uint8_t who, const struct operator_rep
     if (world->operator_pending[who] == 0)
         world_fail(world, "%c answers an operator who did not ask", world_letter(who));
     world->operator_pending[who]--;
+    if (reply->done && strncmp(reply->text, "accepted:", 9) == 0)
+        world->controllers[who].accepted = true;
     if (world->sites)
         sites_on_reply(world, who, reply);
 }

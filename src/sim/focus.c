@@ -79,7 +79,8 @@ void focus_draw(struct world *first, struct copies_rates *rates)
 {
     struct generator decide;
     generator_seed(&decide, first->options.seed * 0xA24BAED4963EE407u + 9);
-    if (first->options.replay || !generator_chance(&decide, 1, 2))
+    bool closely = generator_chance(&decide, 1, 2) || first->options.groups == GROUPS_CLOSELY;
+    if (first->options.replay || !closely)
         return;
     struct focus *focus = calloc(1, sizeof *focus);
     CHECK(focus != NULL);
@@ -98,6 +99,7 @@ void focus_draw(struct world *first, struct copies_rates *rates)
         focus_has(first, FOCUS_FAR) ? PICK(draw, 5000, 25000) : PICK(draw, 200, 1000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 3) / 2;
     rates->bytes_per_ms = PICK(draw, 20000, 200000, 10000000);
+    rates->notice_us = PICK(draw, 500, 20000);
     for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++)
         if (first->rates.mean_us[kind] > 0)
             first->rates.mean_us[kind] = max_u64(first->rates.mean_us[kind], 1000000);
@@ -120,6 +122,7 @@ void focus_draw_groups(struct world *first)
             group->budget_pages = min_u32(group->budget_pages, (uint32_t)PICK(draw, 4, 8, 16));
             group->base_pages = (uint32_t)PICK(draw, 4, 16);
         }
+        group->expose |= focus_has(first, FOCUS_ZEROES);
     }
 }
 
@@ -183,7 +186,14 @@ static struct world *any_other(struct world *world, struct generator *draw)
     return others[count > 1 ? generator_below(draw, count) : 0];
 }
 
-static void strike(struct world *world, uint8_t who)
+/* What a record or a role is not durable of yet is gone when both go at once. */
+static bool takes_both(struct world *world, enum moment moment)
+{
+    bool record = moment == MOMENT_RECORD || moment == MOMENT_GROUP_ROLE;
+    return record && generator_chance(&world->focus->draw, 1, 4);
+}
+
+static void strike(struct world *world, uint8_t who, enum moment moment)
 {
     struct focus *focus = world->focus;
     struct generator *draw = &focus->draw;
@@ -193,6 +203,15 @@ static void strike(struct world *world, uint8_t who)
     uint64_t after_us = generator_below(draw, PICK(draw, 1, 300, 5000));
     if (generator_chance(draw, 1, 3))
         who = !who;
+    if (takes_both(world, moment)) {
+        kind = FAULT_BOTH;
+        at = world;
+    }
+    if (moment == MOMENT_AGAIN) { /* before the peer has it */
+        kind = FAULT_CRASH;
+        at = world;
+        after_us = generator_below(draw, 1000);
+    }
     if (focus->site_due) {
         kind = FAULT_SITE;
         who = focus->site_how;
@@ -214,6 +233,8 @@ static void strike(struct world *world, uint8_t who)
 static void want(struct focus *focus, uint64_t from_us)
 {
     focus->wanted = (enum moment)generator_below(&focus->draw, MOMENT_USUAL);
+    if (focus->habits & FOCUS_ZEROES && generator_chance(&focus->draw, 1, 2))
+        focus->wanted = generator_chance(&focus->draw, 2, 3) ? MOMENT_ZEROED : MOMENT_ZERO_THERE;
     focus->next_us = from_us;
     focus->until_us = from_us + 200000;
 }
@@ -231,6 +252,6 @@ void focus_at(struct world *world, uint8_t who, enum moment moment)
         moment >= MOMENT_USUAL && generator_chance(draw, 1, moment >= MOMENT_OFTEN_ENOUGH ? 10 : 3);
     if (!seldom && (moment != focus->wanted || world->now_us < focus->next_us))
         return;
-    strike(world, who);
+    strike(world, who, moment);
     want(focus, world->now_us + generator_below(draw, focus->gap_us * 2));
 }

@@ -26,6 +26,7 @@ enum moment {
     MOMENT_USUAL,                 /* the ones before this come often, those from here on seldom */
     MOMENT_MARKED = MOMENT_USUAL, /* a piece of a bitmap, or its end, is handed over */
     MOMENT_GROUP_ROLE,
+    MOMENT_AGAIN, /* a batch has arrived that is still being applied there */
     MOMENT_OFTEN_ENOUGH,
     MOMENT_TERM = MOMENT_OFTEN_ENOUGH, /* the first batch of a term leaves */
     MOMENT_PAIRED,

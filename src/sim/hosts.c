@@ -165,6 +165,7 @@ static void draw_focus(struct world *world, struct host *host)
     host->depth = min_u32(host->depth, 2); /* a life of many cycles */
     host->think_us = 20000;
     if (focus_has(world, FOCUS_ZEROES)) {
+        host->gives_up = generator_chance(draw, 1, 2);
         host->op_weight[HOST_TRIM] += (uint32_t)world_between(draw, 0, 20);
         host->op_weight[HOST_ZERO] += (uint32_t)world_between(draw, 5, 40);
     }
@@ -839,7 +840,8 @@ void hosts_on_turn(struct world *world, const struct event *event)
             draw_request(world, slot);
         if (!verifier && world->closed[slot->request.volume] &&
             (!sites_may_stray(world, slot->request.volume) ||
-             !generator_chance(&world->traffic, 1, 20))) { /* hosts seldom go astray */
+             !generator_chance(&world->traffic, 1, focus_has(world, FOCUS_ZEROES) ? 3 : 20))) {
+            /* hosts seldom go astray */
             turn_at(world, slot, world->now_us + 20000);
             return;
         }

@@ -45,19 +45,19 @@ static void usage(FILE *to)
         "  --without KIND   leave out a kind of fault:");
     for (int kind = 0; kind < FAULT_COUNT; kind++)
         fprintf(to, " %s", fault_name[kind]);
-    fprintf(
-        to,
-        "\n  --seconds N      start no further seed after this long\n"
-        "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
-        "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
-        "                   the Nth of its kind fails\n"
-        "  --groups WHEN    a second array with a copy: off, auto (one seed in three), on (off)\n"
-        "  --sets WHEN      two primary arrays whose groups are one set: off, on (off)\n"
-        "  --first          stop at the first seed that fails\n"
-        "  --shrink         make the failing seed small and print it as a listing\n"
-        "  --replay FILE    play a listing\n"
-        "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
-        "  --list-mistakes  all of them, with what is done wrong\n");
+    fprintf(to,
+            "\n  --seconds N      start no further seed after this long\n"
+            "  --scripted       the fixed run of the fault tests instead of drawn faults; then\n"
+            "  --fail-store N, --fail-message N, --fail-status N, --fail-register N\n"
+            "                   the Nth of its kind fails\n"
+            "  --groups WHEN    a second array with a copy: off, auto (one seed in three), on,\n"
+            "                   close: and looked at closely (off)\n"
+            "  --sets WHEN      two primary arrays whose groups are one set: off, on (off)\n"
+            "  --first          stop at the first seed that fails\n"
+            "  --shrink         make the failing seed small and print it as a listing\n"
+            "  --replay FILE    play a listing\n"
+            "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
+            "  --list-mistakes  all of them, with what is done wrong\n");
 }
 
 static bool parse_kinds(const char *text, uint32_t *kinds)
@@ -78,8 +78,8 @@ static bool parse_kinds(const char *text, uint32_t *kinds)
 
 static bool parse_groups(const char *text, enum groups_wish *wish)
 {
-    static const char *const names[] = {"off", "auto", "on"};
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {"off", "auto", "on", "close"};
+    for (int i = 0; i < 4; i++)
         if (strcmp(text, names[i]) == 0) {
             *wish = (enum groups_wish)i;
             return true;
@@ -197,7 +197,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'g':
             if (!parse_groups(optarg, &arguments->options.groups)) {
-                fprintf(stderr, "holdfast-sim: --groups is auto, on or off\n");
+                fprintf(stderr, "holdfast-sim: --groups is auto, on, close or off\n");
                 return false;
             }
             break;

@@ -346,7 +346,7 @@ void sites_draw(struct world *first)
     if (first->options.sets)
         set = generator_chance(&decide, 1, 2) ? SET_SHARED : SET_APART;
     if (first->options.groups != GROUPS_DRAWN)
-        has = first->options.groups == GROUPS_ALWAYS;
+        has = first->options.groups >= GROUPS_ALWAYS;
     if (first->options.replay) {
         struct listing copy = *first->options.replay;
         const uint64_t *setting = listing_setting(&copy, "groups");
@@ -543,6 +543,7 @@ static bool asks_cut(struct world *world, uint8_t index, enum group_action actio
             array_operator_failover(controller->array, clock, group->handle, number, cut, force);
         else
             array_operator_group(controller->array, clock, group->handle, number, action, force);
+        cuts_decided(world, index);
         world_touch(world, who);
         return true;
     }
@@ -578,10 +579,13 @@ static void hosts_move(struct world *to, uint8_t index, bool lossless)
     for (uint32_t i = 0; i < group->volume_count; i++)
         hosts_leave_volume(far, group->volumes[i]);
     set_closed(far, index, true);
-    if (!lossless)
+    if (!lossless) {
         cuts_failover(to, here);
-    else
+        hosts_accept_loss(to); /* what was replaced last may be there again */
+        hosts_accept_loss(far);
+    } else {
         cuts_home(to, here);
+    }
     set_closed(to, index, false);
     for (uint32_t i = 0; i < group->volume_count; i++)
         hosts_join_volume(to, to->config.groups[here].volumes[i]);
@@ -628,7 +632,7 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
         return false;
     enum stage stage = world->sites->groups[world_twin(world, (uint8_t)g)].stage;
     if (world->second)
-        return stage == STAGE_COPYING;
+        return stage == STAGE_COPYING && copies_is_copy(world, (uint8_t)g); /* it has heard of it */
     return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
 }
 

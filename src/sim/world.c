@@ -234,6 +234,7 @@ void world_start(struct world *world, uint8_t who)
     controller->memory_size = rounded;
     controller->running = true;
     controller->paused = controller->stop_asked = controller->machine_down = false;
+    controller->accepted = false;
     controller->warden_answers = false;
     controller->held = NULL;
     controller->incarnation = config.incarnation;
@@ -422,6 +423,9 @@ static void look(struct world *world, uint8_t who)
         for (uint32_t s = 0; s < world->config.store_count; s++)
             controller->solo_done[s] = world->disks[s].done_sequence;
         faults_on_takeover(world);
+        if (controller->accepted)
+            cuts_lacking(world);
+        controller->accepted = false;
     }
     if (controller->role != status.role)
         faults_on_role(world, who);

@@ -60,7 +60,8 @@ extern const char *const fault_name[FAULT_COUNT];
 
 enum { ARRAYS_LIMIT = 4, TWINS_LIMIT = 2 };
 
-enum groups_wish { GROUPS_NEVER, GROUPS_DRAWN, GROUPS_ALWAYS };
+/* CLOSELY: each seed is one of focus.h. */
+enum groups_wish { GROUPS_NEVER, GROUPS_DRAWN, GROUPS_ALWAYS, GROUPS_CLOSELY };
 
 struct world_options {
     uint64_t seed;
@@ -138,6 +139,7 @@ struct controller {
     struct array *array;
     uint64_t resume_us;                /* while paused */
     bool late;                         /* performing what was held */
+    bool accepted;                     /* it has told the operator that it accepts the loss */
     const struct actions *held;        /* paused between deciding and performing */
     uint64_t clock_offset, clock_rate; /* its clock = offset + world time * rate / 1,000,000 */
     uint64_t pump_us;                  /* when the next pump is due; UINT64_MAX: none */

@@ -72,14 +72,14 @@ class HostPath:
         if threading.current_thread() is not self._thread:
             self._wake()
 
-    def stop(self, timeout=30.0):
+    def stop(self, timeout=90.0):
         """No more is sent; what has no answer stays without one."""
         self._stopping = True
         self._wake()
         self._thread.join(timeout)
         assert not self._thread.is_alive(), "the path's thread ends"
 
-    def wait(self, request, timeout=30.0):
+    def wait(self, request, timeout=90.0):
         """Submit one request and wait for it. Returns the data of a READ."""
         event = threading.Event()
         request.done = lambda _: event.set()
@@ -137,7 +137,7 @@ class HostPath:
         target = self.targets[self.next_target % len(self.targets)]
         handle = nbd.NBD()
         handle.set_strict_mode(0)
-        deadline = time.monotonic() + 0.5
+        deadline = time.monotonic() + 2
         error = None
         try:
             handle.aio_connect_uri(f"nbd://{target[1]}:{target[2]}/{self.volume}")

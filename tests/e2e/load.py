@@ -42,7 +42,7 @@ class Load:
     """Random verified I/O on one volume through a HostPath until stop() or `limit` acknowledged requests."""
 
     def __init__(self, targets, volume, size, depth=16, seed=1, limit=None, writes=70, zeroes=3, flushes=2,
-                 largest=16, aligned=False, pause=0.0, request_timeout=2.0, give_up=20.0 * PATIENCE, on_event=None,
+                 largest=16, aligned=False, pause=0.0, request_timeout=10.0, give_up=20.0 * PATIENCE, on_event=None,
                  span=None, after=None, path=HostPath):
         """`writes`, `zeroes`, `flushes`: percent of the requests; the rest are reads. `largest`: sectors of one
         request at most. `aligned`: only whole 4 KiB pages. `span`: use the first so many bytes only.

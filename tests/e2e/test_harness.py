@@ -89,7 +89,7 @@ def test_two_ways_over_one_wire_share_its_bandwidth_and_hold_little():
         took, answered = max(sink.ended for sink in sinks) - began, time.monotonic() - began
         assert took >= 2 * count / bandwidth + delay
         assert answered >= took + 0.9 * delay
-        assert took < 5 * (2 * count / bandwidth + delay)
+        assert took < 20 * (2 * count / bandwidth + delay)
         assert most <= bandwidth * (delay + WAITING_S) + 4 * 65536
     finally:
         for way in ways:

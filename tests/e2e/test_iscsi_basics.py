@@ -13,7 +13,7 @@ import time
 import pytest
 
 import holdfast
-from holdfast import KI, MI, Host, Volume, run, volume_status, wait_for
+from holdfast import KI, MI, PATIENCE, Host, Volume, run, volume_status, wait_for
 
 TARGET = "iqn.2026-11.holdfast:e2e"
 WEB, BACKUP, NOBODY = (f"iqn.2026-11.test:{name}" for name in ("web", "backup", "nobody"))
@@ -233,7 +233,7 @@ def test_a_stop_lets_hosts_go_and_the_other_controller_has_it_all(make_pair):
         wait_for("the write is there", lambda: volume_status(pair.a.status(), "alpha")["iscsi"]["write_bytes"] >= MI)
         started = time.monotonic()
         assert pair.a.terminate() == 0
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 10 * PATIENCE
         out = qemu_io(pair.b.iscsi_url("alpha"), "read -P 0x41 0 1M").stdout
         assert "verification failed" not in out, out
     finally:
@@ -295,7 +295,7 @@ def test_a_flood_of_silent_connections_keeps_nobody_out(iscsi_pair):
     try:
         started = time.monotonic()
         qemu_io(iscsi_pair.a.iscsi_url(0), "read 0 4k")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 4 * PATIENCE
         assert iscsi_pair.a.status()["iscsi"]["logging_in"] <= 512
     finally:
         for connection in flood:

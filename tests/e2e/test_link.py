@@ -16,7 +16,7 @@ import time
 import nbd
 import pytest
 
-from holdfast import wait_for
+from holdfast import LONG_LEASE, PATIENCE, wait_for
 from load import Load
 
 SECRET = "correct horse battery"
@@ -43,7 +43,11 @@ def heal_and_pair(pair):
 
 
 def servers(pair, volume):
-    """Which controllers answer a read of `volume` now."""
+    """Which controllers answer a read of `volume` now. When it is none they are asked again: they may be slow."""
+    return wait_for(f"somebody serves {volume}", lambda: asked_once(pair, volume))
+
+
+def asked_once(pair, volume):
     found = []
     for controller in (pair.a, pair.b):
         if not controller.running():
@@ -68,9 +72,9 @@ def servers(pair, volume):
 
 
 def test_a_connection_that_breaks_is_made_again_and_nothing_else_happens(make_pair):
-    pair = make_pair(cables=True, lease="3s")
-    epoch = pair.a.status()["epoch"]
-    alpha, beta = load_on(pair), load_on(pair, "beta", first="b", seed=2)
+    pair = make_pair(cables=True, lease=LONG_LEASE)
+    epoch = pair.a.wait_status()["epoch"]
+    alpha, beta = load_on(pair, request_timeout=60), load_on(pair, "beta", first="b", seed=2, request_timeout=60)
     for _ in range(5):
         alpha.wait_acknowledged(100)
         for proxy in pair.cables.links():
@@ -78,8 +82,8 @@ def test_a_connection_that_breaks_is_made_again_and_nothing_else_happens(make_pa
     alpha.wait_acknowledged(200).stop()
     beta.stop()
     assert pair.a.role() == pair.b.role() == "paired"
-    assert pair.a.status()["epoch"] == epoch
-    assert pair.a.status()["link"]["logins"] >= 2
+    status = pair.a.wait_status()
+    assert status["epoch"] == epoch and status["link"]["logins"] >= 2
     assert not alpha.path.errors and not alpha.path.losses
     alpha.verify_through(pair.a)
     beta.verify_through(pair.b)
@@ -91,7 +95,7 @@ def test_a_connection_that_breaks_is_made_again_and_nothing_else_happens(make_pa
 
 @pytest.mark.parametrize("count", [1, 47, 48, 100, 5000, 70000])
 def test_a_batch_that_arrives_in_part_changes_nothing(make_pair, count):
-    pair = make_pair(cables=True, lease="3s")
+    pair = make_pair(cables=True, lease=LONG_LEASE)
     alpha = load_on(pair, largest=64)
     alpha.wait_acknowledged(100)
     pair.cables.link["a"].cut_in("up", count)
@@ -147,13 +151,13 @@ def test_with_every_way_lost_the_lease_decides(make_pair, fault):
 
 
 def test_a_slow_link_makes_batches_larger_not_writes_fail(make_pair):
-    pair = make_pair(cables=True, lease="3s")
+    pair = make_pair(cables=True, lease=LONG_LEASE)
     for proxy in pair.cables.links():
         proxy.delay = 0.02
-    before = pair.a.status()["sent"]
-    alpha = load_on(pair, depth=32, zeroes=0, flushes=0, writes=100)
+    before = pair.a.wait_status()["sent"]
+    alpha = load_on(pair, depth=32, zeroes=0, flushes=0, writes=100, request_timeout=60)
     alpha.wait_acknowledged(600).stop()
-    after = pair.a.status()["sent"]
+    after = pair.a.wait_status()["sent"]
     headers, batches = after["headers"] - before["headers"], after["batches"] - before["batches"]
     print(f"{headers} headers in {batches} batches")
     assert headers / batches > 4, "lists grow by themselves while one is on its way"
@@ -163,7 +167,7 @@ def test_a_slow_link_makes_batches_larger_not_writes_fail(make_pair):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_is_still_on_its_way_to_the_peer_was_not_acknowledged(make_pair, seed):
     """The link is slow, and it ends together with the controller: what was in it is gone for good."""
-    pair = make_pair(cables=True, lease="3s")
+    pair = make_pair(cables=True, lease=LONG_LEASE)
     for proxy in pair.cables.links():
         proxy.delay = 0.03
     alpha = load_on(pair, depth=32, zeroes=10, flushes=5, seed=seed)

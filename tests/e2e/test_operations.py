@@ -144,7 +144,7 @@ def test_status_counts_what_hosts_did(pair):
 def test_status_of_a_controller_that_does_not_run_says_so(make_pair):
     pair = make_pair(start=False)
     pair.write_config()
-    result = pair.a.cli("status", check=False, timeout=5)
+    result = pair.a.cli("status", check=False, timeout=30)
     assert result.returncode != 0
     assert result.stderr.strip() and "Traceback" not in result.stderr
 

@@ -182,7 +182,7 @@ def read_copy(survivor, program=None, cut_us=None):
 def story(stage):
     sites = stage.sites
     start(sites)
-    program = Program(sites.first, NAMES, pause=0.001, give_up=5,
+    program = Program(sites.first, NAMES, pause=0.001, give_up=20,
                       on_event=lambda volume, text: say(f"    host, {volume}: {text}"))
     watch = Watch(sites, program)
     say("the program runs: transaction n + 1 is written after n was acknowledged, never to two volumes at once")
@@ -214,7 +214,7 @@ def story(stage):
 
 
 def go_on(sites, last):
-    program = Program(sites.second, NAMES, first=last + 1, give_up=5)
+    program = Program(sites.second, NAMES, first=last + 1, give_up=20)
     try:
         wait_for("the program to go on", lambda: program.acknowledged > last + 200 or not program.running(), 20)
     finally:

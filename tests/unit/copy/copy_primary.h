@@ -117,6 +117,26 @@ static void drop_session(struct half *half)
     half->base_count = 0;
 }
 
+/* At most `count` slots of the cycle that was confirmed last are given back. */
+static void give_back(struct half *half, uint32_t count)
+{
+    struct sender_popped popped;
+    for (; half->sender.over != 0 && count > 0; count--) {
+        if (!sender_pop(&half->sender, &popped))
+            return;
+        MUST(half->slot[popped.slot].used);
+        if (half->slot[popped.slot].superseded)
+            free_slot(half, popped.slot);
+    }
+}
+
+static void confirm(struct half *half, uint64_t cycle)
+{
+    give_back(half, UINT32_MAX);
+    MUST(sender_confirm(&half->sender, cycle));
+    give_back(half, chance(50) ? UINT32_MAX : (uint32_t)chance(50));
+}
+
 /* What the sender gives back; `how` is what began it. */
 static void half_drain(struct half *half, enum sender_drain how)
 {
@@ -148,6 +168,7 @@ static void fall(struct half *half, bool tell)
         return;
     w->falls++;
     TELL("%d: falls, open %lu\n", (int)(half - w->half), sender->open);
+    give_back(half, UINT32_MAX);
     sender_fall(sender);
     half_drain(half, DRAIN_FALL);
     drop_session(half);
@@ -394,7 +415,7 @@ static void apply(struct half *half, const struct mheader *header)
         break;
     case M_DROP:
         if (half->slot[OWN + header->slot].used)
-            MUST(!pins_has(&half->pins, OWN + header->slot));
+            MUST(sender_waits(sender, OWN + header->slot) == 0);
         release_image(half, OWN + header->slot);
         break;
     case M_MARK:
@@ -412,14 +433,14 @@ static void apply(struct half *half, const struct mheader *header)
     case M_CONFIRM:
         if (sender->mode == SENDER_BITMAP)
             break;
-        MUST(sender_confirm(sender, header->cycle));
-        half_drain(half, DRAIN_CONFIRM);
+        confirm(half, header->cycle);
         break;
     case M_BEGIN:
         sender_begin(sender, w->now_us, header->term, header->cycle, false);
         break;
     case M_RESTART:
         if (sender->mode == SENDER_CYCLES) {
+            give_back(half, UINT32_MAX);
             sender_restart(sender, header->term, false);
             half_drain(half, DRAIN_RESTART);
             drop_session(half);
@@ -524,6 +545,7 @@ static void attach(struct half *half)
         if (peer_of(half)->alive && !peer_of(half)->in)
             return;
         w->restarts++;
+        give_back(half, UINT32_MAX);
         sender_restart(sender, header.term, !sender->paired);
         half_drain(half, DRAIN_RESTART);
         drop_session(half);
@@ -690,8 +712,7 @@ static void answer(uint8_t index, uint32_t session, uint64_t number)
     struct mheader header = {.type = M_CONFIRM, .cycle = sender_answered(&half->sender, number)};
     if (header.cycle == 0)
         return;
-    MUST(sender_confirm(&half->sender, header.cycle));
-    half_drain(half, DRAIN_CONFIRM);
+    confirm(half, header.cycle);
     say(half, &header);
 }
 
@@ -819,6 +840,7 @@ static void half_dies(struct half *half)
         sender_own(&left->sender, (uint8_t)v, true);
     }
     if (left->sender.mode == SENDER_CYCLES) {
+        give_back(left, UINT32_MAX);
         sender_restart(&left->sender, w->epoch << 16, true);
         half_drain(left, DRAIN_RESTART);
     } else {
@@ -851,6 +873,7 @@ static void half_dies(struct half *half)
 /* The survivor's image half must be free: what it has there moves to its own half. */
 static bool clear_image(struct half *half)
 {
+    give_back(half, UINT32_MAX);
     for (uint32_t i = OWN; i < SLOTS; i++) {
         struct mslot *slot = &half->slot[i];
         if (!slot->used)

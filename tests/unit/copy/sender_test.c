@@ -113,6 +113,46 @@ static void a_cycle_goes_in_order_and_is_promoted_when_the_peer_has_it(void **st
     assert_null(sender_check(&sender));
 }
 
+/* What was confirmed is given back a few slots at a time, while cycles go on: until then a slot
+ * stays frozen, and nothing waits for it any more. */
+static void what_was_confirmed_is_given_back_while_cycles_go_on(void **state)
+{
+    assert_true(sender_range(&sender, 0, 100, 50));
+    for (uint32_t slot = 3; slot < 6; slot++)
+        sender_written(&sender, slot, 0, slot, 0x0F);
+    sender_tagged(&sender, 6, 0, 6, 1, 0x0F);
+    sender_close(&sender, 100, 1000, 2);
+    sender_written(&sender, 7, 0, 7, 0xFF);
+    sender_attach(&sender, 8);
+    while (send() >= 0)
+        continue;
+    assert_true(sender_peer_held(&sender, 1, true));
+    assert_int_equal(sender_waits(&sender, 3), 1);
+    assert_int_equal(send(), SEND_PROMOTE);
+    struct sender_popped popped;
+    assert_true(sender_pop(&sender, &popped));
+    assert_int_equal(popped.slot, 3);
+    assert_false(sender_frozen(&sender, 3));
+    assert_true(sender_frozen(&sender, 4));
+    assert_int_equal(sender_waits(&sender, 4), 0);
+    assert_int_equal(sender_waits(&sender, 6), 0);
+    assert_int_equal(sender_waits(&sender, 7), 2);
+    sender.config.budget_pages = 1;
+    assert_false(sender_over_budget(&sender));
+    sender_inherit(&sender, 4, 8); /* written meanwhile: the heir owes what was written now */
+    sender_written(&sender, 8, 0, 4, 0x10);
+    assert_int_equal(sender_owed(&sender, 8), 0x10);
+    sender_tagged(&sender, 6, 0, 6, 2, 0x80);
+    assert_int_equal(sender_owed(&sender, 6), 0x80);
+    sender_close(&sender, 200, 2000, 2);
+    sender_close(&sender, 300, 3000, 2); /* every place for a cycle is taken */
+    assert_false(sender_may_close(&sender, sender.open, 2));
+    assert_null(sender_check(&sender));
+    assert_int_equal(given_back(), 1ull << 4 | 1ull << 5);
+    assert_int_equal(sender.over, 0);
+    assert_null(sender_check(&sender));
+}
+
 static void what_has_no_answer_is_sent_again_the_same(void **state)
 {
     struct sender_batch first, again;
@@ -359,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup(a_slot_of_a_closed_cycle_is_frozen_until_that_is_confirmed, leads),
         cmocka_unit_test_setup(two_closed_cycles_are_the_most, leads),
         cmocka_unit_test_setup(a_cycle_goes_in_order_and_is_promoted_when_the_peer_has_it, leads),
+        cmocka_unit_test_setup(what_was_confirmed_is_given_back_while_cycles_go_on, leads),
         cmocka_unit_test_setup(what_has_no_answer_is_sent_again_the_same, leads),
         cmocka_unit_test_setup(a_restart_drops_an_elder_whose_heir_is_pinned, leads),
         cmocka_unit_test_setup(a_takeover_marks_what_was_superseded_and_takes_it_out_of_ranges,

@@ -4,189 +4,7 @@
 /* Which site a group's truth is at, and how that changes: failover, the old primary that hears of
  * it, the way back, and what every start finds again. */
 
-#include "two_sites.h"
-
-static int set_up(void **state)
-{
-    (void)state;
-    create_sites(512, 60);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    destroy_sites();
-    return 0;
-}
-
-/* ---- helpers ---- */
-
-static const struct site *site_of(int site, int self)
-{
-    return &inner(site, self)->site;
-}
-
-static void until_consistent(int site)
-{
-    for (int i = 0; i < 1500; i++) {
-        pass_both_ms(10);
-        for (int self = A; self < PAIR; self++) {
-            const struct receiver *receiver = &inner(site, self)->second.receiver;
-            if (array_of(site, self) != NULL && site_of(site, self)->now.role == SITE_RECEIVING &&
-                receiver->consistent && receiver->held_count == 0)
-                return;
-        }
-    }
-    fail_msg("never consistent: %s", inner(site ^ 1, A)->reason);
-}
-
-static uint32_t write_at(int site, int self, uint8_t volume, uint64_t page, uint64_t pages,
-                         uint8_t fill)
-{
-    pair_use(site);
-    uint32_t handle = ask_write(self, volume, page * PAGE, pages * PAGE, fill);
-    settle_both();
-    enum host_result result = pair.seen[handle].result;
-    assert_true(pair.seen[handle].complete);
-    pair_use(ONE);
-    return result;
-}
-
-static enum host_result read_at(int site, int self, uint8_t volume, uint64_t page, uint8_t *fill)
-{
-    pair_use(site);
-    uint32_t handle = ask_read(self, volume, page * PAGE, PAGE);
-    settle_both();
-    assert_true(pair.seen[handle].complete);
-    enum host_result result = pair.seen[handle].result;
-    *fill = pair.seen[handle].data[0];
-    if (result == HOST_OK)
-        assert_bytes(pair.seen[handle].data, PAGE, *fill);
-    pair_use(ONE);
-    return result;
-}
-
-static int owner_at(int site, uint8_t volume)
-{
-    for (int self = A; self < PAIR; self++) {
-        if (array_of(site, self) != NULL && array_owner(array_of(site, self), volume) == 1)
-            return self;
-    }
-    fail_msg("nobody owns it");
-    return A;
-}
-
-static void assert_page(int site, uint8_t volume, uint64_t page, uint8_t fill)
-{
-    uint8_t seen;
-    assert_int_equal(read_at(site, owner_at(site, volume), volume, page, &seen), HOST_OK);
-    assert_int_equal(seen, fill);
-}
-
-static void kill_at(int site, int self)
-{
-    pair_use(site);
-    pair.side[self].dead = true;
-    pair.side[self].op_count = 0;
-    pair.side[self ^ 1].down_due = true;
-    if (!pair.side[self ^ 1].dead)
-        array_on_peer_gone(pair.side[self ^ 1].array, pair.now_us, 0);
-    pair_use(ONE);
-    sessions_lost(site, self);
-    settle_both();
-}
-
-static bool paired_at(int site)
-{
-    pair_use(site);
-    bool paired = !pair.side[A].dead && !pair.side[B].dead && status_of(A)->role == ROLE_PAIRED &&
-                  status_of(B)->role == ROLE_PAIRED;
-    pair_use(ONE);
-    return paired;
-}
-
-static void start_at(int site, int self)
-{
-    pair_use(site);
-    sessions_lost(site, self);
-    pair_create_side(self);
-    pair.side[self].up_due = true;
-    pair.side[self ^ 1].up_due = pair.side[self ^ 1].down_due = true;
-    pair_use(ONE);
-    settle_both();
-}
-
-static void until_paired(int site)
-{
-    for (int i = 0; i < 1000; i++) {
-        pass_both_ms(10);
-        if (paired_at(site))
-            return;
-    }
-    fail_msg("never paired");
-}
-
-static void return_at(int site, int self)
-{
-    start_at(site, self);
-    until_paired(site);
-}
-
-static void ask_stop(int site, int self)
-{
-    array_operator_stop(array_of(site, self), pair_worlds[site].now_us);
-}
-
-static void until_stopped(int site, int self)
-{
-    for (int i = 0; i < 1000 && !side_of(site, self)->stopped; i++)
-        pass_both_ms(10);
-    assert_true(side_of(site, self)->stopped);
-    side_of(site, self)->dead = true;
-    sessions_lost(site, self);
-}
-
-/* Asks for it, and lets it happen; whether it was done. */
-static bool operate(int site, int self, enum group_action action, bool force)
-{
-    struct side *side = side_of(site, self);
-    uint32_t done = side->operator_done, refused = side->operator_refused;
-    array_operator_group(side->array, pair_worlds[site].now_us, 1, 0, action, force);
-    for (int i = 0; i < 300; i++) {
-        settle_both();
-        if (side->operator_done > done)
-            return true;
-        if (side->operator_refused > refused)
-            return false;
-        pass_both_ms(10);
-    }
-    fail_msg("no answer");
-    return false;
-}
-
-static void silence_of_the_primary(void)
-{
-    between.cut = true;
-    pass_both_ms(5100);
-}
-
-static bool operate_there(enum group_action action, bool force)
-{
-    return operate(TWO, owner_at(TWO, V_A), action, force);
-}
-
-static void until_role(int site, enum site_role role)
-{
-    for (int i = 0; i < 500; i++) {
-        pass_both_ms(10);
-        if (site_of(site, A)->now.role == role && site_of(site, B)->now.role == role &&
-            site_of(site, A)->settled && site_of(site, B)->settled)
-            return;
-    }
-    fail_msg("the role is %d at a and %d at b", (int)site_of(site, A)->now.role,
-             (int)site_of(site, B)->now.role);
-}
+#include "site_acts.h"
 
 /* ---- hosts ---- */
 
@@ -486,24 +304,6 @@ static void no_marks_of_another_era_are_taken(void **state)
 
 /* ---- the way back ---- */
 
-static void assert_sites_are_equal(void)
-{
-    uint8_t fill[PAIRS];
-    for (int v = 0; v < COPIED; v++) {
-        for (uint64_t page = 0; page < 64; page++) {
-            int site = site_of(ONE, owner_at(ONE, V_A))->open ? TWO : ONE;
-            for (int self = A; self < PAIR; self++)
-                side_of(site, self)->array->config.groups[0].expose = true;
-            for (int at = ONE; at < PAIRS; at++)
-                assert_int_equal(read_at(at, owner_at(at, copied[v]), copied[v], page, &fill[at]),
-                                 HOST_OK);
-            if (fill[ONE] != fill[TWO])
-                fail_msg("volume %d page %llu: %02x and %02x", v, (unsigned long long)page,
-                         fill[ONE], fill[TWO]);
-        }
-    }
-}
-
 /* At site ONE what never came to TWO, at TWO what was written after the failover. */
 static void diverge(void)
 {
@@ -627,14 +427,6 @@ static void controllers_of_both_sites_die_on_the_way_back(void **state)
 
 /* ---- records ---- */
 
-static void stop_both(int site)
-{
-    ask_stop(site, A);
-    ask_stop(site, B);
-    until_stopped(site, A);
-    until_stopped(site, B);
-}
-
 static void a_clean_stop_keeps_role_and_bitmap(void **state)
 {
     until_consistent(TWO);
@@ -730,6 +522,37 @@ static void a_second_array_that_lost_what_it_had_gets_everything(void **state)
     assert_page(ONE, V_A, 0, 0x84);
 }
 
+/* Its bitmap and the other site's are not all that differs: both memories are gone, and with them
+ * what both sites had in common. */
+static void
+an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything(void **state)
+{
+    until_consistent(TWO);
+    side_of(ONE, A)->hold_store = side_of(ONE, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x86), HOST_OK);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    pass_both_ms(1500);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_RECEIVING);
+    between.hold_batches = true;
+    assert_true(operate_there(GROUP_REVERSE, false));
+    pass_both_ms(1500);
+    assert_int_equal(site_of(TWO, A)->known_cycle, 0);
+    kill_at(ONE, B);
+    kill_at(ONE, A);
+    start_at(ONE, A);
+    start_at(ONE, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
+    until_paired(ONE);
+    between.hold_batches = false;
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+    assert_page(TWO, V_A, 0, 0x86);
+}
+
 /* Both were kept in the pair's same epoch; one of them after the failover. */
 static void of_two_records_of_one_epoch_the_later_step_counts(void **state)
 {
@@ -795,6 +618,49 @@ static void an_older_record_is_not_believed(void **state)
         assert_int_equal(site_of(TWO, self)->now.era, 2);
     }
     assert_page(TWO, V_A, 5, 0x91);
+}
+
+/* Its directory is new, or nothing could ever be kept there. */
+static void without_a_record_nothing_is_believed_but_at_the_first_start(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    kill_at(TWO, B);
+    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
+    ask_stop(TWO, A);
+    until_stopped(TWO, A);
+    side_of(TWO, B)->records[0].there = false;
+    start_at(TWO, B);
+    pass_both_ms(300);
+    assert_true(site_of(TWO, B)->now.unknown);
+    assert_int_equal(array_service(array_of(TWO, B), V_A), ARRAY_HELD);
+    return_at(TWO, A);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
+    }
+    assert_page(TWO, V_A, 5, 0x91);
+}
+
+static void where_nobody_has_a_record_it_is_the_first_era(void **state)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    stop_both(TWO);
+    for (int self = A; self < PAIR; self++)
+        side_of(TWO, self)->records[0].there = false;
+    start_at(TWO, A);
+    pass_both_ms(300);
+    assert_true(site_of(TWO, A)->now.unknown);
+    return_at(TWO, B);
+    pass_both_ms(100);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, SITE_RECEIVING);
+        assert_int_equal(site_of(TWO, self)->now.era, 1);
+    }
 }
 
 static void hosts_wait_for_the_controller_that_stopped_last(void **state)
@@ -910,8 +776,11 @@ int main(void)
         TEST(what_an_accepted_loss_left_is_not_copied_over_a_better_copy),
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
+        TEST(an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything),
         TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
+        TEST(without_a_record_nothing_is_believed_but_at_the_first_start),
+        TEST(where_nobody_has_a_record_it_is_the_first_era),
         TEST(hosts_wait_for_the_controller_that_stopped_last),
         TEST(records_that_cannot_be_the_groups_count_as_none),
         TEST(a_suspension_outlives_a_stop),

@@ -135,6 +135,51 @@ static void a_timer_set_again_by_itself_waits_for_the_next_turn(void **state)
     loop_close(&loop);
 }
 
+static void note_done(struct op *op, int result, unsigned flags)
+{
+    *(bool *)(op + 1) = true;
+}
+
+/* Work that asks for the next turn at once, and an operation in each that completes while it is
+ * submitted: as when a batch is sent piece by piece while a host's request stands in its socket. */
+static void what_has_come_is_not_kept_waiting_by_what_completes_at_once(void **state)
+{
+    struct loop loop;
+    assert_null(loop_open(&loop, 64, -1));
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    struct noted {
+        struct op op;
+        bool done;
+    } came = {.op.done = note_done}, at_once = came;
+    char byte;
+    struct io_uring_sqe *sqe = loop_sqe(&loop);
+    io_uring_prep_recv(sqe, pair[0], &byte, 1, 0);
+    loop_own(sqe, &came.op);
+    for (int polls = 0; polls < 2; polls++) {
+        came.done = false;
+        loop.poll_us = polls ? 1000 : 0;
+        loop_turn(&loop, 0);
+        assert_false(came.done);
+        assert_int_equal(send(pair[1], "x", 1, 0), 1);
+        loop.eager = polls;
+        for (int turns = 0; turns < 3; turns++) {
+            sqe = loop_sqe(&loop);
+            io_uring_prep_nop(sqe);
+            loop_own(sqe, &at_once.op);
+            loop_turn(&loop, 0);
+        }
+        assert_true(at_once.done);
+        assert_true(came.done);
+        sqe = loop_sqe(&loop);
+        io_uring_prep_recv(sqe, pair[0], &byte, 1, 0);
+        loop_own(sqe, &came.op);
+    }
+    close(pair[0]);
+    close(pair[1]);
+    loop_close(&loop);
+}
+
 static unsigned completed;
 static void count_done(struct op *op, int result, unsigned flags)
 {
@@ -184,6 +229,7 @@ int main(void)
         cmocka_unit_test(an_echo_takes_one_system_call_a_round),
         cmocka_unit_test(a_timer_fires_once_and_not_before_its_time),
         cmocka_unit_test(a_timer_set_again_by_itself_waits_for_the_next_turn),
+        cmocka_unit_test(what_has_come_is_not_kept_waiting_by_what_completes_at_once),
         cmocka_unit_test(a_full_queue_is_submitted_and_nothing_is_lost),
         cmocka_unit_test(what_the_ring_holds_closes_with_the_ring),
     };
