@@ -221,7 +221,8 @@ struct set_member {
     struct copy_state sealed;  /* SEALED and later: what the second array said when it was */
     uint64_t seal_term, asked; /* asked: number of the batch with KEEP that is under way; 0: none */
     uint64_t batch_number;
-    bool promotes; /* that batch is a promotion */
+    bool promotes;      /* that batch is a promotion */
+    uint64_t asked_for; /* the cut of the last one that was answered GOOD in this run */
     uint64_t promoted;
     struct set_cut cuts[COPY_CLOSED];
     uint8_t bytes[COPY_HEAD_SIZE + COPY_RECORD_SIZE];

@@ -214,6 +214,8 @@ bool copy_set_answered(struct array *array, struct group *group, uint64_t number
         return true;
     if (!good || member->promotes) {
         group->refused += !good;
+        if (good)
+            member->asked_for = member->target;
         if (member->phase == SET_BEGINNING)
             member->phase = SET_SEALING; /* what it holds now is asked anew */
         copy_drop_session(array, group);
@@ -244,7 +246,8 @@ void copy_set_session(struct array *array, struct group *group)
 static bool promotion_is_due(const struct group *group)
 {
     const struct set_member *member = &group->member;
-    return member->target > member->sealed.cut && member->target <= member->sealed.held_cut;
+    return member->target > member->sealed.cut && member->target <= member->sealed.held_cut &&
+           member->target != member->asked_for; /* it is not there, although a newer one is */
 }
 
 bool copy_set_may_begin(const struct group *group)
@@ -415,6 +418,7 @@ static void take_resolve(struct array *array, struct group *group, uint64_t run,
     if (run > member->run) {
         copy_set_break(array, group);
         member->run = run;
+        member->asked_for = 0;
         member->phase = SET_SEALING;
         if (group->sender.attached)
             copy_drop_session(array, group);

@@ -129,7 +129,8 @@ enum receiver_verdict receiver_judge(const struct receiver *receiver, const stru
  * more, and what is held stands still: it is refused unless it names what was promoted, first - 1,
  * and the newest cut that is held. Taken: receiver_seal().
  *
- * PROMOTE in such a term is about the cut that it names, *cycle: which that is here. */
+ * PROMOTE in such a term is about the cut that it names, *cycle: which that is here. One that is
+ * not held any more, while a newer one is, is known: nothing is promoted. */
 enum receiver_verdict receiver_judge_kept(const struct receiver *receiver,
                                           const struct copy_head *head, bool promotes,
                                           uint64_t *cycle, const char **why);

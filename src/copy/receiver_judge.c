@@ -69,7 +69,12 @@ enum receiver_verdict receiver_judge_kept(const struct receiver *receiver,
     if (receiver->promoting)
         return RECEIVER_WAIT;
     *cycle = receiver_find_cut(receiver, head->cut);
-    return *cycle == 0 ? refuse(why, "promotion of a cut that is not held") : RECEIVER_TAKE;
+    if (*cycle != 0)
+        return RECEIVER_TAKE;
+    /* What is held is newer: it was lost, and never comes again. Who asked sees it by the state. */
+    return receiver_held_cut(receiver) > head->cut
+               ? RECEIVER_KNOWN
+               : refuse(why, "promotion of a cut that is not held");
 }
 
 enum receiver_verdict receiver_judge(const struct receiver *receiver, const struct copy_head *head,

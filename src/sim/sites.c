@@ -311,6 +311,9 @@ static void draw_set(struct sites *sites, struct world *root)
                 at->rates.mean_us[kind] = max_u64(at->rates.mean_us[kind], least_us);
     rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
+    uint64_t round_ms = (rates->latency_us + rates->jitter_us) * 4 / 1000 + 15;
+    for (uint8_t m = 0; m < 2; m++) /* else no cut is ever good */
+        primary[m]->config.groups[0].set.hold_ms = max_u32(hold_ms, (uint32_t)round_ms);
     rates->notice_us = PICK(draw, 2000, 20000, 300000);
     rates->ask_us = PICK(draw, 100000, 1000000);
     static const uint64_t means[] = {50000, 300000, 2000000};
