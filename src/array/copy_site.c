@@ -522,10 +522,7 @@ void copy_site_fresh(struct array *array, struct group *group)
     group->reason = role_texts[kept.role];
     site->lacks = !whole && copy_last_is_the_other(array, &kept);
     site->lacks_us = array->now_us;
-    if (site->lacks && kept.role != SITE_RECEIVING) {
-        group->reason = "the controller that stopped last knows what differs, and is waited for: "
-                        "start it, or say group resync --force here";
-    } else if (!whole && kept.role != SITE_RECEIVING) {
+    if (!whole && !site->lacks && kept.role != SITE_RECEIVING) {
         regions_mark_all(&group->sender.regions);
         site->now.marks = site->all_marked = true;
         group->reason = kept.role == SITE_PRIMARY
@@ -756,7 +753,7 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
         return;
     }
     if (site->lacks && !suspend) {
-        array_reply(array, handle, false, group->reason);
+        array_reply(array, handle, false, copy_last_text);
         return;
     }
     if (group->suspended == suspend) {
@@ -778,7 +775,7 @@ static void resync(struct array *array, struct group *group, uint64_t handle, bo
         return;
     }
     if (group->site.lacks && !force) {
-        array_reply(array, handle, false, group->reason);
+        array_reply(array, handle, false, copy_last_text);
         return;
     }
     if (force)
