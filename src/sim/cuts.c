@@ -703,6 +703,12 @@ void cuts_home(struct world *world, uint8_t index)
     }
 }
 
+bool cuts_whole(const struct world *world, uint8_t index)
+{
+    const struct cut_group *group = &world->cuts->groups[index];
+    return !group->lost && !group->loss_asked && !group->blackout;
+}
+
 void cuts_failover(struct world *world, uint8_t index)
 {
     struct cut_group *group = &world->cuts->groups[index];

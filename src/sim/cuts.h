@@ -54,6 +54,9 @@ void cuts_home(struct world *world, uint8_t group);
 /* What was promoted; whether each of its bytes is known. */
 uint64_t cuts_promoted(const struct world *world, uint8_t group, bool *known);
 
+/* Nothing of the copy there has been lost since it was caught up. */
+bool cuts_whole(const struct world *world, uint8_t group);
+
 /* The bytes of a volume of the group, after a clean stop. */
 void cuts_compare(struct world *world, uint8_t volume, const uint8_t *data);
 
