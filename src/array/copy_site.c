@@ -440,6 +440,10 @@ void copy_site_apply(struct array *array, const struct header *header)
         site->unsaid = true;
     }
     bool same = site->now.era == header->page && site->now.role == role;
+    bool news = !site->peer_known || site->peer_era != header->page || site->peer_role != role;
+    /* It has only just begun to receive, with nothing: it has to hear what is known here. */
+    if (same && news && role == SITE_RECEIVING && !site->settled)
+        site->sync_due = true;
     site->peer_known = true;
     site->peer_era = header->page;
     site->peer_role = role;

@@ -49,16 +49,17 @@ struct cut_group {
     struct image *images;
     struct sent *sent;
     uint64_t promoted;
-    bool consistent;  /* the last image was called so, and was checked */
-    bool lost;        /* the site that holds the copy has lost some of it */
-    bool loss_asked;  /* that is to be accepted, if it is so */
-    bool lacking;     /* the original has accepted a loss, and the operator has not decided */
-    uint64_t vague;   /* sectors */
-    uint64_t latest;  /* the begin of the latest write that any image showed */
-    uint64_t acked;   /* of the oracle's acknowledged writes, so many have been looked at */
-    uint64_t floor;   /* those that began before may be missing: a loss was accepted */
-    uint64_t serial;  /* of built cycles */
-    uint64_t changes; /* of what may be read there */
+    bool consistent;   /* the last image was called so, and was checked */
+    bool lost;         /* the site that holds the copy has lost some of it */
+    bool loss_asked;   /* that is to be accepted, if it is so */
+    bool lacking;      /* the original has accepted a loss, and the operator has not decided */
+    bool lacking_kept; /* and a record of that is durable */
+    uint64_t vague;    /* sectors */
+    uint64_t latest;   /* the begin of the latest write that any image showed */
+    uint64_t acked;    /* of the oracle's acknowledged writes, so many have been looked at */
+    uint64_t floor;    /* those that began before may be missing: a loss was accepted */
+    uint64_t serial;   /* of built cycles */
+    uint64_t changes;  /* of what may be read there */
 };
 
 struct cuts {
@@ -658,9 +659,13 @@ static void begin_anew(struct world *world, struct cut_group *group)
 
 void cuts_blackout(struct world *world)
 {
-    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world->cuts->groups[g].hosts_at != world->second)
-            world->cuts->groups[g].blackout = true;
+    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++) {
+        struct cut_group *group = &world->cuts->groups[g];
+        if (group->hosts_at != world->second)
+            group->blackout = true;
+        else if (!group->lacking_kept) /* of a group in doubt nothing is kept */
+            group->lacking = false;
+    }
 }
 
 void cuts_loss(struct world *world)
@@ -681,7 +686,15 @@ void cuts_loss(struct world *world)
 void cuts_lacking(struct world *world)
 {
     for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        world->cuts->groups[g].lacking |= world->cuts->groups[g].hosts_at == world->second;
+        if (world->cuts->groups[g].hosts_at == world->second) {
+            world->cuts->groups[g].lacking = true;
+            world->cuts->groups[g].lacking_kept = false;
+        }
+}
+
+void cuts_recorded(struct world *world, uint8_t index)
+{
+    world->cuts->groups[index].lacking_kept = true;
 }
 
 void cuts_decided(struct world *world, uint8_t index)

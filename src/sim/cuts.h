@@ -45,6 +45,8 @@ void cuts_loss(struct world *world);
 /* Both memories are lost, and hosts are served from what the stores hold: what the other site has
  * is better, and stays until an operator says otherwise. */
 void cuts_lacking(struct world *world);
+/* One of its records is durable. */
+void cuts_recorded(struct world *world, uint8_t group);
 void cuts_decided(struct world *world, uint8_t group);
 
 /* The group is served at this site from now on, from what was promoted. */
