@@ -694,7 +694,8 @@ void cuts_lacking(struct world *world)
 
 void cuts_recorded(struct world *world, uint8_t index)
 {
-    world->cuts->groups[index].lacking_kept = true;
+    if (world->cuts->groups[index].hosts_at == world->second)
+        world->cuts->groups[index].lacking_kept = true;
 }
 
 void cuts_decided(struct world *world, uint8_t index)
