@@ -172,7 +172,7 @@ static void discard_held(struct array *array, struct group *group)
 }
 
 /* What each role begins with. The peer does the same when it hears of it. */
-static void begin_role(struct array *array, struct group *group, enum site_role was)
+static void begin_role(struct array *array, struct group *group, enum site_role was, bool doubted)
 {
     struct site *site = &group->site;
     struct sender *sender = &group->sender;
@@ -196,12 +196,17 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
     case SITE_FAILED_OVER:
         if (was == SITE_RECEIVING)
             discard_held(array, group);
-        else if (was != SITE_FENCED)
+        if (was == SITE_RECEIVING && site->promoted == 0) /* that stands in nobody's bitmap */
+            copy_site_mark_all(array, group, "this site has lost what it had promoted");
+        else if (was != SITE_RECEIVING && was != SITE_FENCED)
             copy_site_mark_all(array, group, "the record of what differs was lost");
         break;
     default:
         break;
     }
+    /* A controller that began with nothing as a copy has no bitmap of what hosts wrote since. */
+    if (doubted && was == SITE_RECEIVING && site->now.role != SITE_RECEIVING)
+        copy_site_mark_all(array, group, "nothing is known of what the other array holds");
     group->reason = role_texts[site->now.role];
 }
 
@@ -211,6 +216,7 @@ static void enter(struct array *array, struct group *group, uint64_t era, enum s
     CHECK(copy_site_possible(group, era, role));
     CHECK(is_later(era, role, &site->now) || site->now.unknown);
     enum site_role was = site->now.role;
+    bool doubted = site->now.unknown;
     if (era != site->now.era) {
         site->now.marks = false;
         site->known_cycle = 0;
@@ -226,7 +232,7 @@ static void enter(struct array *array, struct group *group, uint64_t era, enum s
     site->quiet_said = site->peer_quiet = false;
     site->open = false;
     array->service_stamp++;
-    begin_role(array, group, was);
+    begin_role(array, group, was, doubted);
     note_role(group);
     array_log(array, LOG_WARNING, "group %s: era %llu: %s", group->config->name,
               (unsigned long long)era, role_texts[role]);
