@@ -41,11 +41,14 @@ def fio(uri, rw, bs, depth, size_bytes, seconds, extra=()):
     return fio_result(processes.run(command, seconds + 60, processes.CLIENT_CORE))
 
 
+def fill_command(uri, size_bytes, extra=()):
+    return ["fio", "--name=fill", "--ioengine=nbd", f"--uri={uri}", "--rw=write", "--bs=128k", "--iodepth=8",
+            f"--size={size_bytes}", "--output-format=json", *extra]
+
+
 def fill(uri, size_bytes, extra=()):
     """Write the whole range once, in large pieces."""
-    command = ["fio", "--name=fill", "--ioengine=nbd", f"--uri={uri}", "--rw=write", "--bs=128k", "--iodepth=8",
-               f"--size={size_bytes}", "--output-format=json", *extra]
-    return fio_result(processes.run(command, 180, processes.CLIENT_CORE))
+    return fio_result(processes.run(fill_command(uri, size_bytes, extra), 180, processes.CLIENT_CORE))
 
 
 def read_all(uri, size_bytes):

@@ -94,7 +94,7 @@ class Pair:
 
     def __init__(self, bench, path, size_bytes, cache="256M", lease_ms=1000, settle_ms=100, dirty_low=40,
                  dirty_high=75, destage_after="5s", iscsi=False, name="bench", copy=False, more="", offset=10,
-                 core=processes.SERVER_CORE, behind=False):
+                 core=processes.SERVER_CORE, behind=False, store_bytes=None):
         """copy: both take copies, at copy_port(); more: further lines of the configuration; behind: it makes way for
         whatever else runs on its core, as if it had a machine of its own."""
         self.bench = bench
@@ -111,7 +111,7 @@ class Pair:
         ports.update({f"copy{i}": f"copy = 127.0.0.1:{self.copy_port(i)}\n" if copy else "" for i in (0, 1)})
         for controller in NAMES:
             os.makedirs(os.path.join(path, controller), exist_ok=True)
-        processes.make_store(os.path.join(path, "store.img"), size_bytes)
+        processes.make_store(os.path.join(path, "store.img"), store_bytes or size_bytes)
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(path=path, cache=cache, lease_ms=lease_ms, settle_ms=settle_ms,
                                      dirty_low=dirty_low, dirty_high=dirty_high, destage_after=destage_after,

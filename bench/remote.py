@@ -45,33 +45,38 @@ class Sites:
     """Two arrays. What is asked of the first one's status is asked over its control socket, which costs little."""
 
     def __init__(self, bench, path, size_bytes=SIZE, delay_s=0.01, rate=GBIT, cache=CACHE, memory="120M",
-                 compression="none", cycle_s=CYCLE_S, dirty_high=75):
+                 compression="none", cycle_s=CYCLE_S, dirty_high=75, volumes=pair.VOLUME, first_more="", second_more="",
+                 second_cache=None, second_memory=None, store_bytes=None):
         self.bench, self.path, self.delay_s = bench, path, delay_s
         self.way, self.log = None, processes.Processes(os.path.join(path, "way.log"))
         up = [bench.port + 36 + i for i in (0, 1)]
 
-        def group(role, array, ports):
-            return GROUP.format(role=role, array=array, volume=pair.VOLUME, cycle_ms=int(cycle_s * 1000), memory=memory,
+        def group(role, array, ports, room):
+            return GROUP.format(role=role, array=array, volume=volumes, cycle_ms=int(cycle_s * 1000), memory=room,
                                 compression=compression, addresses=", ".join(f"127.0.0.1:{port}" for port in ports))
         for name in ("first", "second"):
             os.makedirs(os.path.join(path, name))
-        self.second = pair.Pair(bench, os.path.join(path, "second"), size_bytes, cache, name="second", copy=True,
-                                more=group("receive", "first", [bench.port + 18, bench.port + 19]), offset=24,
-                                core=processes.CLIENT_CORE, behind=True, dirty_high=dirty_high, destage_after="500ms")
+        self.second = pair.Pair(bench, os.path.join(path, "second"), size_bytes, second_cache or cache, name="second",
+                                more=second_more + group("receive", "first", [bench.port + 18, bench.port + 19],
+                                                         second_memory or memory), offset=24, copy=True,
+                                core=processes.CLIENT_CORE, behind=True, dirty_high=dirty_high, destage_after="500ms",
+                                store_bytes=store_bytes)
         self.first = pair.Pair(bench, os.path.join(path, "first"), size_bytes, cache, name="first", copy=True,
-                               more=group("send", "second", up), dirty_high=dirty_high)
+                               more=first_more + group("send", "second", up, memory), dirty_high=dirty_high,
+                               store_bytes=store_bytes)
         self.command = [os.path.join(bench.build, "bench", "way"), int(delay_s * 1e6), int(rate)]
         for controller in (0, 1):
             self.command += [up[controller], self.second.copy_port(controller)]
 
-    def start(self, fill=True):
+    def start(self, fill=True, touched=True):
         self.way = self.log.start(self.command, processes.CLIENT_CORE, True, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True)
         self.second.start()
         self.first.start()
-        self.second.wait_touched()
-        self.first.wait_touched()
-        self.wait_copying()
+        if touched:
+            self.second.wait_touched()
+            self.first.wait_touched()
+            self.wait_copying()
         if fill:
             load.fill(self.first.uri(0), self.first.size_bytes)
             self.wait_copying()
@@ -86,11 +91,15 @@ class Sites:
         self.way.stdin.flush()
         return int(self.way.stdout.readline().split()[0])
 
-    def group(self, controller=0):
-        """What a controller of the first array says of the group."""
+    def incoming(self):
+        """Bytes of batches that the second array has been given."""
+        return sum((self.group(controller, self.second)["incoming"] or {}).get("bytes", 0) for controller in (0, 1))
+
+    def group(self, controller=0, site=None):
+        """What a controller of the first array, or of another, says of the group."""
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(5)
-            asking.connect(os.path.join(self.first.path, pair.NAMES[controller], "control"))
+            asking.connect(os.path.join((site or self.first).path, pair.NAMES[controller], "control"))
             asking.sendall(b'{"command":"status"}\n')
             text = b""
             while not text.endswith(b"\n"):
@@ -100,13 +109,13 @@ class Sites:
     def leader(self):
         return next((group for group in map(self.group, (0, 1)) if group["leader"]), None)
 
-    def wait_copying(self, timeout_s=60.0):
+    def wait_copying(self, timeout_s=60.0, age_s=1.0):
         """Until the copy is a state of the first array, and not an old one."""
         def there():
             self.first.servers.check_alive()
             self.second.servers.check_alive()
             group = self.leader()
-            return group and group["state"] == "copying" and time.time() - group["confirmed_wall_us"] / 1e6 < 1
+            return group and group["state"] == "copying" and time.time() - group["confirmed_wall_us"] / 1e6 < age_s
         try:
             processes.wait_until("the copy to be there", there, timeout_s, 0.05)
         except processes.BenchError as error:

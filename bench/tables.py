@@ -151,6 +151,12 @@ def copy_folding(result):
     return ["shortest cycle s", "MB written", "MB sent", "sent for one written", "falls to the bitmap"], rows
 
 
+def copy_failover(result):
+    row = result.get("copy_failover")
+    return ["MiB held", "ms to the answer", "ms to a host's first write"], [] if not row else [
+        [number(row["held_mib"]), number(row["answer_ms"]), number(row["write_ms"])]]
+
+
 def everything(result):
     """(marker, title, head, rows) of every table that has rows, in the document's order."""
     tables = [("machine", "Machine", *machine(result)), ("targets", "Targets", *judged(result))]
@@ -168,7 +174,8 @@ def everything(result):
     tables += [(name, f"Remote copy: {row[0]}", *copy_hosts(result, name)) for name, row in remote.HOSTS.items()]
     tables += [("copy-behind", "Remote copy: how old the copy is", *copy_behind(result)),
                ("copy-link", "Remote copy: resynchronising over 1 Gbit/s", *copy_link(result)),
-               ("copy-folding", "Remote copy: zipf 1.1, 10,000 a second offered", *copy_folding(result))]
+               ("copy-folding", "Remote copy: zipf 1.1, 10,000 a second offered", *copy_folding(result)),
+               ("copy-failover", "Remote copy: failover", *copy_failover(result))]
     tables.append(("iscsi-score", "iscsi-test-cu: 230 tests", *iscsi_score(result)))
     skipped = {**result.get("skipped", {}), **{k: v.splitlines()[0][:100] for k, v in result.get("failed", {}).items()}}
     tables.append(("skipped", "Not measured", ["what", "why"], [[name, why] for name, why in skipped.items()]))

@@ -129,6 +129,8 @@ COPY_TARGETS = [
     ("age of the copy, p99, to two cycles and two round trips, the worst case",
      lambda r: _worst(r, "copy_behind", "share"), "at most", 1.0, "x"),
     ("share of 1 Gbit/s that is used, the worst case", lambda r: _worst(r, "copy_link", "share", True), "at least", 0.9, ""),
+    ("failover with 1 GiB held: a host's first write at the second array",
+     lambda r: r.get("copy_failover", {}).get("write_ms"), "at most", 1000, "ms"),
 ]
 
 

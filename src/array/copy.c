@@ -611,7 +611,7 @@ static const char *reason_of(const struct group *group, enum group_state state)
         return group->up ? "every cycle goes to the second array"
                          : "there is no session to the second array";
     default:
-        return group->reason;
+        return group->site.lacks && !group->site.now.unknown ? copy_last_text : group->reason;
     }
 }
 

@@ -546,6 +546,9 @@ bool copy_site_restore(struct array *array, struct group *group);
 
 /* ---- copy_last.c ---- */
 
+/* Why a group stands still that lacks what only the other controller knows. */
+extern const char copy_last_text[];
+
 /* The record of the last stop is not here: whether it can be at the other controller. */
 bool copy_last_is_the_other(const struct array *array, const struct site_record *kept);
 /* Filled by a survivor that may lack it: what the record here is worth then. `counts`: where the

@@ -18,6 +18,9 @@
 
 enum { WAIT_US = 600 * 1000 * 1000 };
 
+const char copy_last_text[] = "the controller that stopped last knows what differs, and is waited "
+                              "for: start it, or say group resync --force here";
+
 bool copy_last_is_the_other(const struct array *array, const struct site_record *kept)
 {
     bool stopped_here = kept->stop == SITE_STOPPED && kept->epoch + 2 == array->role.epoch;

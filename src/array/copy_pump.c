@@ -124,6 +124,14 @@ static void attach(struct array *array, struct group *group)
     sender_attach(sender, group->state.window);
 }
 
+/* It has given up what it held while this session went on: its group moved there and back. Nothing
+ * that is sent for this term is of use any more. */
+static bool has_lost(const struct group *group)
+{
+    return group->sender.leader && group->state.flags & COPY_STATE_HERE &&
+           group->memory_known != 0 && group->memory_known != group->state.memory;
+}
+
 static void cut(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
@@ -162,8 +170,8 @@ static void group_pump(struct array *array, struct group *group)
         rise(array, group);
     if (sender->mode == SENDER_BITMAP)
         return;
-    if (group->up && !sender->attached && copy_set_may_send(group) && copy_site_copies(group) &&
-        !doubt(array, group))
+    if (group->up && (!sender->attached || has_lost(group)) && copy_set_may_send(group) &&
+        copy_site_copies(group) && !doubt(array, group))
         attach(array, group);
     if (sender->mode == SENDER_BITMAP)
         return;

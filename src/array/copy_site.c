@@ -175,7 +175,7 @@ static void discard_held(struct array *array, struct group *group)
 }
 
 /* What each role begins with. The peer does the same when it hears of it. */
-static void begin_role(struct array *array, struct group *group, enum site_role was)
+static void begin_role(struct array *array, struct group *group, enum site_role was, bool doubted)
 {
     struct site *site = &group->site;
     struct sender *sender = &group->sender;
@@ -199,12 +199,17 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
     case SITE_FAILED_OVER:
         if (was == SITE_RECEIVING)
             discard_held(array, group);
-        else if (was != SITE_FENCED)
+        if (was == SITE_RECEIVING && site->promoted == 0) /* that stands in nobody's bitmap */
+            copy_site_mark_all(array, group, "this site has lost what it had promoted");
+        else if (was != SITE_RECEIVING && was != SITE_FENCED)
             copy_site_mark_all(array, group, "the record of what differs was lost");
         break;
     default:
         break;
     }
+    /* A controller that began with nothing as a copy has no bitmap of what hosts wrote since. */
+    if (doubted && was == SITE_RECEIVING && site->now.role != SITE_RECEIVING)
+        copy_site_mark_all(array, group, "nothing is known of what the other array holds");
     group->reason = role_texts[site->now.role];
 }
 
@@ -214,6 +219,7 @@ static void enter(struct array *array, struct group *group, uint64_t era, enum s
     CHECK(copy_site_possible(group, era, role));
     CHECK(is_later(era, role, &site->now) || site->now.unknown);
     enum site_role was = site->now.role;
+    bool doubted = site->now.unknown;
     if (era != site->now.era) {
         site->now.marks = false;
         site->known_cycle = 0;
@@ -229,7 +235,7 @@ static void enter(struct array *array, struct group *group, uint64_t era, enum s
     site->quiet_said = site->peer_quiet = false;
     site->open = false;
     array->service_stamp++;
-    begin_role(array, group, was);
+    begin_role(array, group, was, doubted);
     note_role(group);
     array_log(array, LOG_WARNING, "group %s: era %llu: %s", group->config->name,
               (unsigned long long)era, role_texts[role]);
@@ -443,6 +449,10 @@ void copy_site_apply(struct array *array, const struct header *header)
         site->unsaid = true;
     }
     bool same = site->now.era == header->page && site->now.role == role;
+    bool news = !site->peer_known || site->peer_era != header->page || site->peer_role != role;
+    /* It has only just begun to receive, with nothing: it has to hear what is known here. */
+    if (same && news && role == SITE_RECEIVING && !site->settled)
+        site->sync_due = true;
     site->peer_known = true;
     site->peer_era = header->page;
     site->peer_role = role;
@@ -525,10 +535,7 @@ void copy_site_fresh(struct array *array, struct group *group)
     group->reason = role_texts[kept.role];
     site->lacks = !whole && copy_last_is_the_other(array, &kept);
     site->lacks_us = array->now_us;
-    if (site->lacks && kept.role != SITE_RECEIVING) {
-        group->reason = "the controller that stopped last knows what differs, and is waited for: "
-                        "start it, or say group resync --force here";
-    } else if (!whole && kept.role != SITE_RECEIVING) {
+    if (!whole && !site->lacks && kept.role != SITE_RECEIVING) {
         regions_mark_all(&group->sender.regions);
         site->now.marks = site->all_marked = true;
         group->reason = kept.role == SITE_PRIMARY
@@ -811,7 +818,7 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
         return;
     }
     if (site->lacks && !suspend) {
-        array_reply(array, handle, false, group->reason);
+        array_reply(array, handle, false, copy_last_text);
         return;
     }
     if (group->suspended == suspend) {
@@ -833,7 +840,7 @@ static void resync(struct array *array, struct group *group, uint64_t handle, bo
         return;
     }
     if (group->site.lacks && !force) {
-        array_reply(array, handle, false, group->reason);
+        array_reply(array, handle, false, copy_last_text);
         return;
     }
     if (force)

@@ -467,10 +467,14 @@ uint32_t copies_group_of(const struct world *world, uint8_t volume, uint8_t *pla
 
 bool copies_is_copy(const struct world *world, uint8_t group)
 {
-    for (uint8_t w = 0; w < 2; w++)
-        if (world->controllers[w].running &&
-            array_group_role(world->controllers[w].array, group) != GROUP_ROLE_RECEIVING)
+    for (uint8_t w = 0; w < 2; w++) {
+        const struct controller *controller = &world->controllers[w];
+        enum group_role role = controller->running
+                                   ? array_group_role(controller->array, group)
+                                   : way_of(world, w, group)->role; /* what it wrote may land yet */
+        if (role != GROUP_ROLE_RECEIVING)
             return false;
+    }
     return true;
 }
 
@@ -537,6 +541,8 @@ static void on_record(struct world *world, const struct event *event)
     record_lands(file, good);
     world_trace(world, "the record of group %u at %c is %s", event->index, world_letter(event->who),
                 good ? "kept" : "not kept");
+    if (good)
+        cuts_recorded(world, (uint8_t)event->index);
     array_on_group_record_kept(controller->array, world_clock(world, event->who),
                                (uint8_t)event->index, good);
     world_touch(world, event->who);

@@ -50,16 +50,17 @@ struct cut_group {
     struct image *images;
     struct sent *sent;
     uint64_t promoted;
-    bool consistent;  /* the last image was called so, and was checked */
-    bool lost;        /* the site that holds the copy has lost some of it */
-    bool loss_asked;  /* that is to be accepted, if it is so */
-    bool lacking;     /* the original has accepted a loss, and the operator has not decided */
-    uint64_t vague;   /* sectors */
-    uint64_t latest;  /* the begin of the latest write that any image showed */
-    uint64_t facts;   /* of what hosts know to have happened, so much has been looked at */
-    uint64_t floor;   /* those that began before may be missing: a loss was accepted */
-    uint64_t serial;  /* of built cycles */
-    uint64_t changes; /* of what may be read there */
+    bool consistent;   /* the last image was called so, and was checked */
+    bool lost;         /* the site that holds the copy has lost some of it */
+    bool loss_asked;   /* that is to be accepted, if it is so */
+    bool lacking;      /* the original has accepted a loss, and the operator has not decided */
+    bool lacking_kept; /* and a record of that is durable */
+    uint64_t vague;    /* sectors */
+    uint64_t latest;   /* the begin of the latest write that any image showed */
+    uint64_t facts;    /* of what hosts know to have happened, so much has been looked at */
+    uint64_t floor;    /* those that began before may be missing: a loss was accepted */
+    uint64_t serial;   /* of built cycles */
+    uint64_t changes;  /* of what may be read there */
     /* Of a set: */
     uint64_t cut;        /* that the image is; 0: none */
     uint64_t named_cut;  /* that an operator has named */
@@ -840,9 +841,15 @@ static void begin_anew(struct world *world, struct cut_group *group)
 
 void cuts_blackout(struct world *world)
 {
-    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world_has_twin(world, (uint8_t)g) && world->cuts->groups[g].hosts_at != world->second)
-            world->cuts->groups[g].blackout = true;
+    for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++) {
+        struct cut_group *group = &world->cuts->groups[g];
+        if (!world_has_twin(world, (uint8_t)g))
+            continue;
+        if (group->hosts_at != world->second)
+            group->blackout = true;
+        else if (!group->lacking_kept) /* of a group in doubt nothing is kept */
+            group->lacking = false;
+    }
 }
 
 void cuts_loss(struct world *world)
@@ -865,8 +872,17 @@ void cuts_loss(struct world *world)
 void cuts_lacking(struct world *world)
 {
     for (uint32_t g = 0; world->cuts && g < world->cuts->group_count; g++)
-        if (world_has_twin(world, (uint8_t)g))
-            world->cuts->groups[g].lacking |= world->cuts->groups[g].hosts_at == world->second;
+        if (world_has_twin(world, (uint8_t)g) && world->cuts->groups[g].hosts_at == world->second) {
+            world->cuts->groups[g].lacking = true;
+            world->cuts->groups[g].lacking_kept = false;
+        }
+}
+
+void cuts_recorded(struct world *world, uint8_t index)
+{
+    struct cut_group *group = group_of(world, index);
+    if (group->hosts_at == world->second)
+        group->lacking_kept = true;
 }
 
 void cuts_decided(struct world *world, uint8_t index)
@@ -886,6 +902,12 @@ void cuts_home(struct world *world, uint8_t index)
         group->sent = sent->next;
         sent_free(sent);
     }
+}
+
+bool cuts_whole(const struct world *world, uint8_t index)
+{
+    const struct cut_group *group = &world->cuts->groups[index];
+    return !group->lost && !group->loss_asked && !group->blackout;
 }
 
 void cuts_failover(struct world *world, uint8_t index)

@@ -45,6 +45,8 @@ void cuts_loss(struct world *world);
 /* Both memories are lost, and hosts are served from what the stores hold: what the other site has
  * is better, and stays until an operator says otherwise. */
 void cuts_lacking(struct world *world);
+/* One of its records is durable. */
+void cuts_recorded(struct world *world, uint8_t group);
 void cuts_decided(struct world *world, uint8_t group);
 
 /* The group is served at this site from now on, from what was promoted. */
@@ -54,6 +56,8 @@ void cuts_home(struct world *world, uint8_t group);
 /* What was promoted; whether each of its bytes is known. */
 uint64_t cuts_promoted(const struct world *world, uint8_t group, bool *known);
 
+/* Nothing of the copy there has been lost since it was caught up. */
+bool cuts_whole(const struct world *world, uint8_t group);
 /* Of a set: how often the images of all groups were of one cut. */
 uint64_t cuts_common_count(const struct world *root);
 /* An operator names this one. */

@@ -692,7 +692,7 @@ void sites_on_reply(struct world *world, uint8_t who, const struct operator_repl
             stage_is(world, g, STAGE_HOMING, 1000);
             break;
         case STAGE_HOMING:
-            hosts_move(first, g, true);
+            hosts_move(first, g, cuts_whole(first, g));
             stage_is(world, g, STAGE_TURNING, 10000);
             break;
         case STAGE_TURNING:

@@ -423,7 +423,7 @@ static void look(struct world *world, uint8_t who)
         for (uint32_t s = 0; s < world->config.store_count; s++)
             controller->solo_done[s] = world->disks[s].done_sequence;
         faults_on_takeover(world);
-        if (controller->accepted)
+        if (controller->accepted && strcmp(status.reason, "the loss was accepted") == 0)
             cuts_lacking(world);
         controller->accepted = false;
     }

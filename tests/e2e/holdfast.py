@@ -639,9 +639,18 @@ def volume_status(status, name):
 
 
 def run(*words, timeout=60.0, check=True, **more):
-    """A client program to its end; its output is in the failure."""
-    result = subprocess.run([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, timeout=timeout, **more)
-    if check and result.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, words))}: exit {result.returncode}\n{result.stdout}")
-    return result
+    """A client program to its end; its output is in the failure. `timeout` as in wait_for(): one that the kernel does not
+    let end, because it waits for a device that does not answer, is left to itself."""
+    words = [str(word) for word in words]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               **more)
+    try:
+        out, _ = process.communicate(timeout=timeout * PATIENCE)
+    except BaseException:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        raise
+    if check and process.returncode != 0:
+        raise AssertionError(f"{' '.join(words)}: exit {process.returncode}\n{out}")
+    return subprocess.CompletedProcess(words, process.returncode, out)

@@ -257,6 +257,8 @@ def test_after_a_clean_stop_nothing_is_copied_that_was_not_touched(make_sites, h
         begin.wait_role("solo")
         if pair is first and begin is not last:
             assert condition(sites, first, "suspended", "record")["base_pages_sent"] == 0
+            refused = sites.act(first, "resync", check=False)
+            assert refused.returncode != 0 and ("stopped last" in refused.stderr or "refused" in refused.stderr)
         pair.other(begin).start()
         pair.wait_paired()
         both_consistent(sites, timeout=30)

@@ -16,7 +16,7 @@ import pytest
 import qemufuse
 import scsihost
 import scsipath
-from holdfast import MI, Volume, free_port, run, volume_status, wait_for
+from holdfast import LONG_LEASE, MI, Volume, free_port, run, volume_status, wait_for
 from load import Load
 from proxy import Proxy
 
@@ -177,7 +177,7 @@ def test_a_file_system_whose_owner_is_killed_in_the_middle_keeps_every_synced_fi
     if qemufuse.usable():
         pytest.skip(qemufuse.usable())
     size = 64 * MI
-    pair = make_pair(iscsi=True, volumes=[Volume("alpha", size=size)], cache="32M")
+    pair = make_pair(iscsi=True, volumes=[Volume("alpha", size=size)], cache="32M", lease=LONG_LEASE)
     relay = Proxy(free_port(), pair.a.iscsi)
     lun = loop = None
     mounted = False
@@ -224,7 +224,8 @@ def test_fio_verifies_through_a_takeover(make_pair, tmp_path):
         pytest.skip(qemufuse.usable())
     size = 32 * MI
     # Alone, each write waits for the store: in memory, so that a machine's disk is not what takes the time.
-    pair = make_pair(iscsi=True, volumes=[Volume("alpha", size=size)], cache="16M", memory=True)
+    pair = make_pair(iscsi=True, volumes=[Volume("alpha", size=size)], cache="16M", memory=True,
+                     lease=LONG_LEASE)
     relay = Proxy(free_port(), pair.a.iscsi)
     lun = None
     try:

@@ -50,6 +50,9 @@ static void whoever_begins_after_a_clean_stop_copies_only_what_was_touched(void 
         assert_int_equal(write_at(ONE, first, V_B, 3, 1, 0x82), HOST_OK);
         pass_both_ms(300);
         assert_int_equal(group->batches, 0);
+        struct array_status status;
+        array_status(array_of(ONE, first), pair_worlds[ONE].now_us, &status);
+        assert_non_null(strstr(status.groups[0].reason, "stopped last"));
         uint64_t confirmed = inner(ONE, last)->site.known_cycle;
         between.hold_batches = true;
         return_at(ONE, last);

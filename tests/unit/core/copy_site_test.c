@@ -553,6 +553,32 @@ an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything(void
     assert_page(TWO, V_A, 0, 0x86);
 }
 
+/* What it lost, the first site has no bit for: it never heard of the loss. */
+static void a_copy_that_lost_its_memory_and_is_failed_over_is_copied_back_whole(void **state)
+{
+    until_consistent(TWO);
+    side_of(TWO, A)->hold_store = side_of(TWO, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x87), HOST_OK);
+    until_consistent(TWO);
+    pass_both_ms(100);
+    between.cut = true;
+    pass_both_ms(100);
+    kill_at(TWO, B);
+    kill_at(TWO, A);
+    start_at(TWO, A);
+    start_at(TWO, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(TWO, A), pair_worlds[TWO].now_us, 1, true);
+    until_paired(TWO);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    between.cut = false;
+    pass_both_ms(1500);
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+}
+
 /* Both were kept in the pair's same epoch; one of them after the failover. */
 static void of_two_records_of_one_epoch_the_later_step_counts(void **state)
 {
@@ -777,6 +803,7 @@ int main(void)
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
         TEST(an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything),
+        TEST(a_copy_that_lost_its_memory_and_is_failed_over_is_copied_back_whole),
         TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
         TEST(without_a_record_nothing_is_believed_but_at_the_first_start),
