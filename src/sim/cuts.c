@@ -62,7 +62,8 @@ struct cut_group {
     uint64_t serial;   /* of built cycles */
     uint64_t changes;  /* of what may be read there */
     /* Of a set: */
-    uint64_t cut;        /* that the image is; 0: none */
+    uint64_t cut; /* that the image is; 0: none */
+    uint64_t promoted_term;
     uint64_t named_cut;  /* that an operator has named */
     uint64_t newest_cut; /* that it ever was, or was about to be */
     uint64_t memory;     /* the second array's memory number, and how many common cuts there had */
@@ -528,12 +529,15 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     struct record record;
     CHECK(record_get(named->bytes + COPY_HEAD_SIZE, &record) == NULL);
     bool consistent = whole ? (record.flags & RECORD_CONSISTENT) != 0
-                            : (state->flags & COPY_STATE_CONSISTENT) != 0;
+                            : (state->flags & COPY_STATE_CONSISTENT) != 0 ||
+                                  (state->role == COPY_FAILED_OVER && group->consistent &&
+                                   group->promoted_term == term);
     uint64_t from = max_u64(group->promoted + 1, named->head.first);
     group->forward = consistent && group->consistent;
     for (uint64_t c = from; c <= cycle; c++)
         build(world, group, term, c);
     group->promoted = cycle;
+    group->promoted_term = term;
     uint64_t cut = cut_of(world, group, term, cycle);
     if (cut != 0 && cut < group->newest_cut && !group->lost)
         world_fail(world, "cut %" PRIu64 " is promoted after cut %" PRIu64, cut, group->newest_cut);
@@ -729,7 +733,8 @@ void cuts_state(struct world *world, uint8_t who, uint8_t index, const struct co
 void cuts_late(struct world *world, uint8_t who, uint8_t index, const struct copy_state *state)
 {
     const struct cut_group *group = group_of(world, index);
-    if (state->promoted > group->promoted && promotion_of(world, group, state) != NULL)
+    if (state->promoted > group->promoted &&
+        (promotion_of(world, group, state) != NULL || end_of(world, group, state) != NULL))
         cuts_state(world, who, index, state);
 }
 
