@@ -349,7 +349,7 @@ def test_no_increment_through_two_controllers_at_once_is_lost(iscsi_pair, initia
 def test_no_increment_is_lost_or_made_twice_by_a_takeover(iscsi_pair, dies):
     found, expected, _, changes = counter(iscsi_pair, 512, 600, *urls(iscsi_pair), 4,
                                           disturb=iscsi_pair.controller(dies).kill, at=100)
-    assert found == expected and changes >= 2
+    assert found == expected and changes >= 1
 
 
 def test_no_increment_is_lost_while_the_volume_moves(iscsi_pair):
