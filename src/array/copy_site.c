@@ -199,7 +199,7 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
     case SITE_FAILED_OVER:
         if (was == SITE_RECEIVING)
             discard_held(array, group);
-        if (was == SITE_RECEIVING && site->promoted == 0) /* that stands in nobody's bitmap */
+        if (was == SITE_RECEIVING && site->promoted == 0 && !site->lacks) /* in nobody's bitmap */
             copy_site_mark_all(array, group, "this site has lost what it had promoted");
         else if (was != SITE_RECEIVING && was != SITE_FENCED)
             copy_site_mark_all(array, group, "the record of what differs was lost");
@@ -207,8 +207,9 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
     default:
         break;
     }
-    /* A controller that began with nothing as a copy has no bitmap of what hosts wrote since. */
-    if (doubted && was == SITE_RECEIVING && site->now.role != SITE_RECEIVING)
+    /* A controller that began with nothing as a copy has no bitmap of what hosts wrote since;
+     * unless the one that stopped last is about to say it. */
+    if (doubted && was == SITE_RECEIVING && site->now.role != SITE_RECEIVING && !site->lacks)
         copy_site_mark_all(array, group, "nothing is known of what the other array holds");
     group->reason = role_texts[site->now.role];
 }
@@ -634,7 +635,8 @@ static void sync_receivers(struct array *array, struct group *group)
     struct site *site = &group->site;
     bool tells = array->mirroring && array_owns(array, group->config->volumes[0]);
     bool leaves = array->volumes[group->config->volumes[0]].move == MOVE_SENT;
-    if (!site->sync_due || (array->mirroring && (site->unsaid || leaves)))
+    /* Who lacks what the peer knows cannot tell it: it hears that first. */
+    if (!site->sync_due || site->lacks || (array->mirroring && (site->unsaid || leaves)))
         return;
     if (tells && copy_receives(group)) {
         if (group->second.saying || !lists_have_room(&array->lists, 1, true))

@@ -75,8 +75,8 @@
     X(joiner_taken_for_empty, "a waiting controller that may be in by now is taken for empty")     \
     X(join_in_any_epoch, "a joiner takes any register with both in it for its own pairing")
 
-/* Those of the remote copy: tests/unit/core/copy_test.c and copy_faults_test.c find them, because
- * the simulator has no groups. */
+/* Those of the remote copy: tests/unit/core/copy_test.c and copy_faults_test.c find them, and the
+ * simulator most of them. */
 #define COPY_MISTAKE_LIST(X)                                                                       \
     X(frozen_written, "a page of a closed cycle is overwritten before the second array has it")    \
     X(owed_not_sent, "a FRESH header leaves out what an unconfirmed cycle owes")                   \

@@ -729,6 +729,15 @@ static bool owns_alone(const struct world *world, uint8_t who, uint8_t volume)
            (!other->running || array_owner(other->array, volume) != 1);
 }
 
+/* Alone, a promotion is answered when the stores have it. */
+static bool stores_fail(const struct world *world)
+{
+    for (uint32_t s = 0; s < world->config.store_count; s++)
+        if (world->disks[s].error_until_us + REPLY_LIMIT_US > world->now_us)
+            return true;
+    return false;
+}
+
 void copies_look(struct world *world, uint8_t who)
 {
     struct copies *copies = world->copies;
@@ -756,7 +765,7 @@ void copies_look(struct world *world, uint8_t who)
         if (travel->used && travel->kind == TRAVEL_BATCH && travel->there && travel->to == world &&
             travel->target == who &&
             travel->target_incarnation == world->controllers[who].incarnation &&
-            world->now_us - travel->since_us > REPLY_LIMIT_US)
+            world->now_us - travel->since_us > REPLY_LIMIT_US && !stores_fail(world))
             world_fail(world, "%c keeps batch %" PRIu64 " of group %u without an answer",
                        world_letter(who), travel->batch, travel->group);
     }

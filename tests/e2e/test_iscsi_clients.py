@@ -165,7 +165,7 @@ def test_fio_verifies_what_it_wrote(target, path, tmp_path):
     lun = qemufuse.LunFile(tmp_path, target.controller(path).iscsi_url("alpha"), SIZE)
     try:
         run("fio", "--name=verify", f"--filename={lun.path}", "--ioengine=libaio", "--rw=randwrite", "--bsrange=512-64k",
-            f"--size={SIZE // 2}", "--io_size=48M", "--iodepth=16", "--verify=crc32c",
+            f"--size={SIZE // 2}", "--io_size=24M", "--iodepth=16", "--verify=crc32c",
             "--verify_fatal=1", "--do_verify=1", "--minimal", cwd=tmp_path)
     finally:
         lun.end()

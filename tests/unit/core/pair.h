@@ -106,8 +106,11 @@ struct pair_world {
     struct seen seen[REQUESTS];
 };
 
-/* A test may have two of them, and works on one at a time: pair_use(). */
-enum { PAIRS = 2 };
+/* A test may have several of them, and works on one at a time: pair_use(). */
+#ifndef PAIRS_WANTED
+#define PAIRS_WANTED 2
+#endif
+enum { PAIRS = PAIRS_WANTED };
 static struct pair_world pair_worlds[PAIRS], *pair_used = &pair_worlds[0];
 #define pair (*pair_used)
 

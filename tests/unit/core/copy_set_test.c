@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Groups of two primary arrays that are one set, whatever happens at whichever step of a cut: what
+ * the second arrays show together is always a beginning of what the host wrote in turn to both; the
+ * host never waits long; and when both primaries are lost the copies fail over to one cut. */
+
+#include "four_arrays.h"
+
+static void are_cut_at_one_moment(void **state)
+{
+    (void)state;
+    create_all();
+    until_cuts(40);
+    pair_use(0);
+    const struct set_status *set = &status_of(leader_of(0))->groups[0].set;
+    assert_true(set->coordinates && set->runs);
+    assert_int_equal(set->failed_cuts, 0);
+    assert_true(set->holds > 40 && set->late_holds == 0);
+    assert_true(world.written > 100);
+    destroy_all();
+}
+
+/* Nothing is heard of the coordinator any more, and the session looks well. */
+static void completions_are_held_no_longer_than_they_may(void **state)
+{
+    (void)state;
+    create_all();
+    for (int i = 0; i < 20; i++) {
+        pass(1);
+        world.hold_calls = true;
+        world.slowest_us = 0;
+        uint64_t written = world.written;
+        pass(2 * HOLD_MS);
+        assert_true(world.written > written);
+        assert_true(world.slowest_us <= (HOLD_MS + 3) * 1000);
+        world.hold_calls = false;
+        until_cuts(3);
+    }
+    pair_use(0);
+    const struct set_status *set = &status_of(leader_of(0))->groups[0].set;
+    assert_true(set->late_holds > 0);
+    assert_true(set->hold_longest_us <= (HOLD_MS + 2) * 1000);
+    destroy_all();
+}
+
+/* ---- something happens at each step ---- */
+
+enum { STEPS = 14 }; /* two cuts and more */
+
+static void break_the_lines(void)
+{
+    for (int self = A; self < PAIR; self++)
+        world.line[self].down_due = true;
+}
+
+static void lose_the_coordinator(void)
+{
+    if (leader_of(0) >= 0)
+        lose(0, leader_of(0));
+}
+
+static void lose_its_peer(void)
+{
+    if (leader_of(0) >= 0)
+        lose(0, leader_of(0) ^ 1);
+}
+
+static void lose_the_member(void)
+{
+    if (leader_of(1) >= 0)
+        lose(1, leader_of(1));
+}
+
+static void lose_its_other_half(void)
+{
+    if (leader_of(1) >= 0)
+        lose(1, leader_of(1) ^ 1);
+}
+
+static void lose_both_arrays(void)
+{
+    lose_array(0);
+    lose_array(1);
+}
+
+static void break_a_copys_session(void)
+{
+    int self = leader_of(0);
+    if (self >= 0 && world.session[0][self].up)
+        world.session[0][self].down_due = true;
+}
+
+/* The operator's part: the newest cut that any has promoted, at all of them. */
+static void fail_over(void)
+{
+    int at[PRIMARIES];
+    uint64_t cut = 0;
+    pass(3); /* what was on its way has come */
+    for (int m = 0; m < PRIMARIES; m++) {
+        struct copy_state state;
+        at[m] = holder(m + PRIMARIES, &state);
+        assert_true(at[m] >= 0);
+        cut = max_u64(cut, state.cut);
+    }
+    for (int m = 0; m < PRIMARIES; m++) {
+        struct pair_world *there = &pair_worlds[m + PRIMARIES];
+        array_operator_failover(there->side[at[m]].array, there->now_us, 1, 0, cut, true);
+    }
+    pass(5);
+    for (int m = 0; m < PRIMARIES; m++) {
+        struct side *side = &pair_worlds[m + PRIMARIES].side[at[m]];
+        if (side->operator_done != 1)
+            fail_msg("array %d refuses: %s", m + PRIMARIES, side->operator_text);
+        assert_int_equal(inner(m + PRIMARIES, at[m])->role, GROUP_ROLE_FAILED_OVER);
+    }
+    uint64_t last = look_at_the_chain(at);
+    assert_true(last <= world.written + 1);
+}
+
+/* At the n-th step `first` happens; then, after some time, both primaries are lost. */
+static void strike_at_each_step(void (*first)(void), uint64_t from, uint64_t step,
+                                const uint32_t *delays_ms, uint32_t delay_count)
+{
+    for (uint32_t d = 0; d < delay_count; d++) {
+        for (uint64_t n = from; n < from + STEPS; n += step) {
+            create_all();
+            world.strike = first;
+            world.strike_at = world.steps + n;
+            for (int i = 0; i < 2000 && world.steps < world.strike_at; i++)
+                pass(1);
+            TELL("---- struck at %llu\n", (unsigned long long)n);
+            pass(delays_ms[d]);
+            if (delays_ms[d] >= 1000) {
+                uint64_t written = world.written;
+                until_cuts(2); /* all goes on */
+                assert_true(world.written > written);
+            }
+            if (!world.lost[0])
+                lose_both_arrays();
+            fail_over();
+            destroy_all();
+        }
+    }
+}
+
+static void any_message_or_answer_may_be_lost(void **state)
+{
+    static const uint32_t delays_ms[] = {7};
+    (void)state;
+    strike_at_each_step(break_the_lines, 1, 2, delays_ms, 1);
+}
+
+static void both_arrays_may_be_lost_at_any_step(void **state)
+{
+    static const uint32_t delays_ms[] = {0};
+    (void)state;
+    strike_at_each_step(lose_both_arrays, 1, 1, delays_ms, 1);
+}
+
+static void the_coordinator_may_be_lost_at_any_step(void **state)
+{
+    static const uint32_t delays_ms[] = {3, 60};
+    (void)state;
+    strike_at_each_step(lose_the_coordinator, 1, 3, delays_ms, 2);
+}
+
+static void a_member_may_be_lost_at_any_step(void **state)
+{
+    static const uint32_t delays_ms[] = {3, 60};
+    (void)state;
+    strike_at_each_step(lose_the_member, 1, 3, delays_ms, 2);
+}
+
+static void the_other_halves_may_be_lost_at_any_step(void **state)
+{
+    static const uint32_t delays_ms[] = {3};
+    (void)state;
+    strike_at_each_step(lose_its_peer, 1, 7, delays_ms, 1);
+    strike_at_each_step(lose_its_other_half, 2, 7, delays_ms, 1);
+}
+
+static void a_session_of_the_copy_may_break_at_any_step(void **state)
+{
+    static const uint32_t delays_ms[] = {5};
+    (void)state;
+    strike_at_each_step(break_a_copys_session, 1, 5, delays_ms, 1);
+}
+
+static void after_each_of_these_all_goes_on(void **state)
+{
+    static const uint32_t delays_ms[] = {1000};
+    (void)state;
+    strike_at_each_step(break_the_lines, 3, STEPS, delays_ms, 1);
+    strike_at_each_step(lose_the_coordinator, 4, STEPS, delays_ms, 1);
+    strike_at_each_step(lose_the_member, 5, STEPS, delays_ms, 1);
+    strike_at_each_step(lose_its_other_half, 6, STEPS, delays_ms, 1);
+}
+
+/* ---- the operator ---- */
+
+static void a_failover_to_a_cut_that_is_not_there_is_refused(void **state)
+{
+    struct copy_state shown;
+    (void)state;
+    create_all();
+    until_cuts(3);
+    lose_both_arrays();
+    pass(3);
+    int at = holder(2, &shown);
+    struct side *side = &pair_worlds[2].side[at];
+    array_operator_failover(side->array, pair_worlds[2].now_us, 1, 0,
+                            max_u64(shown.held_cut, shown.cut) + 1, true);
+    pass(1);
+    assert_int_equal(side->operator_refused, 1);
+    assert_string_equal(side->operator_text, "this cut is not held here");
+    array_operator_failover(side->array, pair_worlds[2].now_us, 2, 0, shown.cut - 1, true);
+    pass(1);
+    assert_int_equal(side->operator_refused, 2);
+    assert_string_equal(side->operator_text, "a newer cut than this one has been promoted here");
+    fail_over();
+    destroy_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(are_cut_at_one_moment),
+        cmocka_unit_test(completions_are_held_no_longer_than_they_may),
+        cmocka_unit_test(both_arrays_may_be_lost_at_any_step),
+        cmocka_unit_test(any_message_or_answer_may_be_lost),
+        cmocka_unit_test(the_coordinator_may_be_lost_at_any_step),
+        cmocka_unit_test(a_member_may_be_lost_at_any_step),
+        cmocka_unit_test(the_other_halves_may_be_lost_at_any_step),
+        cmocka_unit_test(a_session_of_the_copy_may_break_at_any_step),
+        cmocka_unit_test(after_each_of_these_all_goes_on),
+        cmocka_unit_test(a_failover_to_a_cut_that_is_not_there_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
