@@ -52,8 +52,15 @@ void copy_set_let_all_go(struct array *array)
     }
 }
 
+/* What is held has been in both memories. If it waited until this controller serves alone it would
+ * be acknowledged then, out of one memory, and alone only the store counts. */
 void copy_set_hold_pump(struct array *array)
 {
+    if (array->role.state != ROLE_PAIRED && array->role.state != ROLE_SOLO &&
+        !MISTAKE(set_hold_endless)) {
+        copy_set_let_all_go(array);
+        return;
+    }
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &array->copy.groups[i];
         if (group->sender.holding != 0 && array->now_us >= group->hold.until_us &&
