@@ -40,7 +40,13 @@ void copy_set_let_go(struct array *array, struct group *group, bool late)
           array->hold_wait.count);
     for (uint32_t left = array->hold_wait.count; left > 0; left--) {
         struct request *request = request_queue_pop(&array->requests, &array->hold_wait);
-        host_complete_detail(array, request, request->kept, request->detail);
+        /* The peer that had it may be lost by now: alone, what is acknowledged is on the store. */
+        bool again =
+            array_is_solo(array) && request->phase == REQUEST_MIRROR && request->kept == HOST_OK;
+        if (again)
+            request_queue_append(&array->requests, &array->run, request);
+        else
+            host_complete_detail(array, request, request->kept, request->detail);
     }
 }
 
