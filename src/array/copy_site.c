@@ -296,6 +296,22 @@ void copy_site_mark_all(struct array *array, struct group *group, const char *wh
 
 /* ---- the other site ---- */
 
+/* The other site knows of a failover, but not of what the other controller here did while it served
+ * alone: it may have accepted a loss, or an operator may have suspended the group. All would be
+ * copied anew, perhaps over the better copy: that is for an operator to say. Who stopped last after
+ * a clean stop is waited for and tells all of it: see copy_last.c. */
+static void suspend_after_doubt(struct array *array, struct group *group)
+{
+    if (group->site.now.role != SITE_PRIMARY || group->site.lacks || group->suspended ||
+        MISTAKE(loss_copied))
+        return;
+    group->suspended = true;
+    group->fall_unsaid = array->mirroring;
+    group->reason = "the other controller has served alone, and may have accepted a loss or "
+                    "suspended it: group resume here copies all of it";
+    array_log(array, LOG_WARNING, "group %s: %s", group->config->name, group->reason);
+}
+
 void copy_site_heard_state(struct array *array, struct group *group, const struct copy_state *state)
 {
     struct site *site = &group->site;
@@ -310,6 +326,7 @@ void copy_site_heard_state(struct array *array, struct group *group, const struc
     } else if (state->era == site->now.era && site->now.unknown && has_truth(site) &&
                state->role != COPY_FAILED_OVER) {
         be_known(array, group); /* nobody has taken over since */
+        suspend_after_doubt(array, group);
     }
 }
 

@@ -760,6 +760,29 @@ static void a_suspension_outlives_a_stop(void **state)
     until_consistent(TWO);
 }
 
+/* The other site says that nobody has failed over; what the one that is gone did, it does not know.
+ */
+static void a_suspension_outlives_the_controller_that_knew_of_it(void **state)
+{
+    until_consistent(TWO);
+    kill_at(ONE, B);
+    side_of(ONE, B)->records[0].there = false;
+    pass_both_ms(3000);
+    assert_true(operate(ONE, A, GROUP_SUSPEND, false));
+    assert_int_equal(write_at(ONE, A, V_A, 7, 1, 0x97), HOST_OK);
+    ask_stop(ONE, A);
+    until_stopped(ONE, A);
+    start_at(ONE, B);
+    pass_both_ms(3000);
+    assert_false(site_of(ONE, B)->now.unknown);
+    assert_true(inner(ONE, B)->suspended);
+    assert_non_null(strstr(inner(ONE, B)->reason, "has served alone"));
+    assert_true(operate(ONE, B, GROUP_RESUME, false));
+    until_consistent(TWO);
+    assert_page(ONE, V_A, 7, 0x97);
+    assert_sites_are_equal();
+}
+
 static void a_resync_copies_what_is_asked_for(void **state)
 {
     until_consistent(TWO);
@@ -811,6 +834,7 @@ int main(void)
         TEST(hosts_wait_for_the_controller_that_stopped_last),
         TEST(records_that_cannot_be_the_groups_count_as_none),
         TEST(a_suspension_outlives_a_stop),
+        TEST(a_suspension_outlives_the_controller_that_knew_of_it),
         TEST(a_resync_copies_what_is_asked_for),
 #undef TEST
     };
