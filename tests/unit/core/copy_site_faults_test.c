@@ -242,6 +242,13 @@ static bool ended(int site, int self)
     return side->dead;
 }
 
+/* Both are looked at: who has stopped is put out of the way. */
+static bool both_ended(int site)
+{
+    bool a = ended(site, A), b = ended(site, B);
+    return a && b;
+}
+
 /* The whole array stops cleanly, and starts again in any order. */
 static void stops(int site)
 {
@@ -251,9 +258,9 @@ static void stops(int site)
     side_of(site, A)->hold_records = side_of(site, B)->hold_records = false;
     for (int self = A; self < PAIR; self++)
         array_operator_stop(array_of(site, self), pair_worlds[site].now_us);
-    for (int i = 0; i < 1000 && !(ended(site, A) & ended(site, B)); i++)
+    for (int i = 0; i < 1000 && !both_ended(site); i++)
         pass_both_ms(10);
-    if (!(ended(site, A) & ended(site, B)))
+    if (!both_ended(site))
         fail_msg("site %d never stopped", site + 1);
     world.stops++;
     int first = (int)below(PAIR);
