@@ -276,9 +276,9 @@ static const char *judge_more(const struct array *array, const struct group *gro
 static bool apply_records(struct array *array, struct group *group, struct arrival *arrival)
 {
     const struct copy_head *head = &arrival->head;
-    const uint8_t *records = arrival->bytes + COPY_HEAD_SIZE;
-    const uint8_t *data = records + (size_t)head->record_count * COPY_RECORD_SIZE;
     for (; arrival->record < head->record_count; arrival->record++) {
+        const uint8_t *records = arrival->bytes + COPY_HEAD_SIZE; /* a cut of our own has none */
+        const uint8_t *data = records + (size_t)head->record_count * COPY_RECORD_SIZE;
         struct record record;
         const char *why = record_get(records + (size_t)arrival->record * COPY_RECORD_SIZE, &record);
         CHECK(why == NULL);
