@@ -77,6 +77,8 @@ static void check_read(void)
     const struct seen *seen = &pair_worlds[THERE].seen[reading.handle];
     if (!reading.asked || !seen->complete)
         return;
+    if (group_there(reading.self)->second.receiver.promoted > between.promoted_seen)
+        return; /* its volumes are on their way, so nobody has looked at what it promoted */
     reading.asked = false;
     if (seen->result != HOST_OK || between.promoted_seen > reading.promoted + 1)
         return;
