@@ -372,9 +372,10 @@ static void on_arrival(struct calls *calls, struct world *world, const struct ev
     uint32_t length = CUT_MESSAGE_SIZE;
     if (call->corrupt && generator_chance(&world->chaos, 1, 3))
         length = (uint32_t)generator_below(&world->chaos, length);
-    else if (call->corrupt)
-        call->bytes[generator_below(&world->chaos, length)] ^=
-            (uint8_t)(1 << generator_below(&world->chaos, 8));
+    else if (call->corrupt) {
+        uint8_t bit = (uint8_t)(1 << generator_below(&world->chaos, 8));
+        call->bytes[generator_below(&world->chaos, length)] ^= bit;
+    }
     world_trace(world, "%c gets %s %" PRIu64 " of %c%s", world_letter(event->who),
                 type_name[call->type], call->action, world_letter(call->who),
                 call->corrupt ? ", changed on its way" : "");

@@ -202,8 +202,10 @@ static void draw_second(struct sites *sites, struct world *second)
     uint32_t high = config->slot_count * config->dirty_high_percent / 100;
     uint32_t most = (config->slot_count - high) / 2 / config->group_count;
     bool before = generator_chance(draw, 1, 2);
-    if (before)
-        add_volume(second, PICK(draw, 8, 64) * PAGE_SIZE_BYTES, (uint8_t)generator_below(draw, 2));
+    if (before) {
+        uint8_t home = (uint8_t)generator_below(draw, 2);
+        add_volume(second, PICK(draw, 8, 64) * PAGE_SIZE_BYTES, home);
+    }
     for (uint32_t g = 0; g < config->group_count; g++) {
         const struct world *first = world_far(second, (uint8_t)g);
         const struct group_config *here =

@@ -182,9 +182,10 @@ void wires_on_message(struct world *world, const struct event *event)
     uint32_t arrived = message->length;
     if (message->corrupt && generator_chance(&world->chaos, 1, 3))
         arrived = (uint32_t)generator_below(&world->chaos, message->length);
-    else if (message->corrupt)
-        message->bytes[generator_below(&world->chaos, message->length)] ^=
-            (uint8_t)(1 << generator_below(&world->chaos, 8));
+    else if (message->corrupt) {
+        uint8_t bit = (uint8_t)(1 << generator_below(&world->chaos, 8));
+        message->bytes[generator_below(&world->chaos, message->length)] ^= bit;
+    }
     controller->message = event->index;
     array_on_message(controller->array, world_clock(world, target), message->buffer_id,
                      message->bytes, arrived);
