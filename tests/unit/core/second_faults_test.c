@@ -227,6 +227,11 @@ static void stores_fail_there(bool fail)
             fail && op != STORE_READ && chance(50) ? STORE_ERROR : STORE_DONE;
 }
 
+static void stores_hang(int site, int self)
+{
+    pair_worlds[site].side[self].hold_store = chance(60);
+}
+
 static void fault(void)
 {
     int self = (int)below(PAIR);
@@ -255,7 +260,7 @@ static void fault(void)
         between.hold_answers = chance(60);
         break;
     case 8:
-        pair_worlds[chance(70) ? THERE : HERE].side[self].hold_store = chance(60);
+        stores_hang(chance(70) ? THERE : HERE, self);
         break;
     case 9:
         moves_here();
