@@ -542,7 +542,7 @@ void copy_take_over(struct array *array)
                 sender_moved(&group->sender, (uint8_t)place);
         }
         group->falls_out = 0;
-        copy_last_give_up(array, group, "the peer was lost before it had said what differs");
+        copy_last_give_up(array, group, "the peer was lost before it had said what differs", false);
         group->fall_unsaid = false;
         if (group->sender.mode == SENDER_CYCLES)
             copy_restart(array, group, copy_next_term(array, group), true);

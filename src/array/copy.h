@@ -183,8 +183,7 @@ struct site {
     uint32_t marks_volume;
     uint64_t marks_page;
     /* after a clean stop of both; see copy_last.c */
-    bool lacks;        /* the other controller stopped last: only it knows what differs */
-    uint64_t lacks_us; /* since when it is waited for */
+    bool lacks; /* the other controller stopped last: only it knows what differs */
     enum site_gives gives;
     bool mirror_marks; /* the peer is being told of a bitmap that was handed over */
     uint32_t mirror_volume;
@@ -525,6 +524,8 @@ void copy_site_state(const struct array *array, const struct group *group,
                      struct copy_state *state);
 /* What is known of the second array cannot be relied upon: everything may differ. */
 void copy_site_mark_all(struct array *array, struct group *group, const char *why);
+/* At a primary: nothing is copied until an operator says resume. */
+void copy_site_suspend(struct array *array, struct group *group, const char *why);
 
 /* HEADER_SITE, and the same as a returned peer hears it. */
 void copy_site_say(struct array *array, struct group *group, bool fills);
@@ -560,9 +561,9 @@ void copy_last_heard(struct array *array, struct group *group, const struct head
 /* The flags of the next header to the peer. */
 uint32_t copy_last_flags(struct group *group);
 void copy_last_pump(struct array *array, struct group *group);
-uint64_t copy_last_deadline(const struct group *group);
-/* It does not come any more, or too late: everything may differ. */
-void copy_last_give_up(struct array *array, struct group *group, const char *why);
+/* It cannot be told any more: everything may differ, and unless an operator has `asked` for that
+ * the group is suspended. */
+void copy_last_give_up(struct array *array, struct group *group, const char *why, bool asked);
 
 /* The bitmap of a primary that was failed over, to the site that took over and from there. */
 void copy_marks_give(struct array *array, struct group *group);

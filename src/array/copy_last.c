@@ -6,8 +6,9 @@
  * first it lacks that. It neither copies nor takes anything, and notes what its own hosts write,
  * until the one that stopped last has joined and told it: the bitmap, or what the receiver knows,
  * as headers of the change stream. What it is told is joined to what it noted itself, so nothing
- * that differs is missing. Whoever never comes, or has nothing to say, is waited for no longer than
- * a bounded time; then everything is copied anew, as if both memories had been lost.
+ * that differs is missing. Whoever never comes is waited for until an operator says otherwise: it
+ * may know of a suspension, or of a loss that was accepted. When it cannot be told any more,
+ * everything is marked as if both memories had been lost, and that is copied at an operator's word.
  *
  * Who stopped last is never guessed: the register was found with nobody in, so a controller that
  * was alone had put everything on the stores; it kept the pair's epoch of that time, which is two
@@ -15,8 +16,6 @@
 
 #include "array/internal.h"
 #include "base/mistake.h"
-
-enum { WAIT_US = 600 * 1000 * 1000 };
 
 const char copy_last_text[] = "the controller that stopped last knows what differs, and is waited "
                               "for: start it, or say group resync --force here";
@@ -107,17 +106,23 @@ static void give(struct array *array, struct group *group)
 
 /* ---- the one that began first ---- */
 
-void copy_last_give_up(struct array *array, struct group *group, const char *why)
+void copy_last_give_up(struct array *array, struct group *group, const char *why, bool asked)
 {
     struct site *site = &group->site;
     if (!site->lacks)
         return;
     site->lacks = false;
-    if (site->now.role != SITE_RECEIVING)
-        copy_site_mark_all(array, group, why);
-    else
+    if (site->now.role == SITE_RECEIVING) {
         array_log(array, LOG_WARNING, "group %s: everything is to be received anew: %s",
                   group->config->name, why);
+        return;
+    }
+    copy_site_mark_all(array, group, why);
+    if (!asked)
+        copy_site_suspend(array, group,
+                          "what the controller that stopped last knew is lost, and it may have "
+                          "accepted a loss or suspended the group: group resume here copies all "
+                          "of it");
 }
 
 void copy_last_heard(struct array *array, struct group *group, const struct header *header)
@@ -126,7 +131,7 @@ void copy_last_heard(struct array *array, struct group *group, const struct head
     if (!site->lacks || (header->slot & (SITE_FILLS | SITE_GIVES)))
         return;
     if (!(header->slot & SITE_WHOLE)) {
-        copy_last_give_up(array, group, "no controller has the record of the last stop");
+        copy_last_give_up(array, group, "no controller has the record of the last stop", false);
         return;
     }
     site->lacks = false;
@@ -140,17 +145,6 @@ void copy_last_heard(struct array *array, struct group *group, const struct head
 
 void copy_last_pump(struct array *array, struct group *group)
 {
-    const struct site *site = &group->site;
-    if (site->gives != GIVES_NOTHING)
+    if (group->site.gives != GIVES_NOTHING)
         give(array, group);
-    if (array->now_us >= copy_last_deadline(group))
-        copy_last_give_up(array, group,
-                          "the controller that stopped last, and knows what differs, stays away");
-}
-
-/* While it is not even known where the truth is nothing is lost by waiting. */
-uint64_t copy_last_deadline(const struct group *group)
-{
-    const struct site *site = &group->site;
-    return site->lacks && !site->now.unknown ? site->lacks_us + WAIT_US : UINT64_MAX;
 }

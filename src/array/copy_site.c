@@ -275,7 +275,6 @@ static void be_known(struct array *array, struct group *group)
     struct site *site = &group->site;
     site->now.unknown = false;
     site->unsaid = true;
-    site->lacks_us = array->now_us;
     group->reason = role_texts[site->now.role];
     array_log(array, LOG_INFO, "group %s: era %llu: %s", group->config->name,
               (unsigned long long)site->now.era, role_texts[site->now.role]);
@@ -294,6 +293,16 @@ void copy_site_mark_all(struct array *array, struct group *group, const char *wh
               group->config->name, why);
 }
 
+void copy_site_suspend(struct array *array, struct group *group, const char *why)
+{
+    if (group->site.now.role != SITE_PRIMARY || group->suspended || MISTAKE(loss_copied))
+        return;
+    group->suspended = true;
+    group->fall_unsaid = array->mirroring;
+    group->reason = why;
+    array_log(array, LOG_WARNING, "group %s: %s", group->config->name, why);
+}
+
 /* ---- the other site ---- */
 
 /* The other site knows of a failover, but not of what the other controller here did while it served
@@ -302,14 +311,10 @@ void copy_site_mark_all(struct array *array, struct group *group, const char *wh
  * a clean stop is waited for and tells all of it: see copy_last.c. */
 static void suspend_after_doubt(struct array *array, struct group *group)
 {
-    if (group->site.now.role != SITE_PRIMARY || group->site.lacks || group->suspended ||
-        MISTAKE(loss_copied))
-        return;
-    group->suspended = true;
-    group->fall_unsaid = array->mirroring;
-    group->reason = "the other controller has served alone, and may have accepted a loss or "
-                    "suspended it: group resume here copies all of it";
-    array_log(array, LOG_WARNING, "group %s: %s", group->config->name, group->reason);
+    if (!group->site.lacks)
+        copy_site_suspend(array, group,
+                          "the other controller has served alone, and may have accepted a loss or "
+                          "suspended it: group resume here copies all of it");
 }
 
 void copy_site_heard_state(struct array *array, struct group *group, const struct copy_state *state)
@@ -552,7 +557,6 @@ void copy_site_fresh(struct array *array, struct group *group)
     site->unsaid = false;
     group->reason = role_texts[kept.role];
     site->lacks = !whole && copy_last_is_the_other(array, &kept);
-    site->lacks_us = array->now_us;
     if (!whole && !site->lacks && kept.role != SITE_RECEIVING) {
         regions_mark_all(&group->sender.regions);
         site->now.marks = site->all_marked = true;
@@ -698,7 +702,6 @@ uint64_t copy_site_deadline(const struct array *array, const struct group *group
 {
     const struct site *site = &group->site;
     uint64_t deadline = site->retry_us > array->now_us ? site->retry_us : UINT64_MAX;
-    deadline = min_u64(deadline, copy_last_deadline(group));
     return copy_site_waits(group) ? min_u64(deadline, site->doubt_us + PATIENCE_US) : deadline;
 }
 
@@ -710,7 +713,8 @@ bool copy_site_stopped(struct array *array, bool left)
         struct site *site = &group->site;
         answer_operator(array, group, false, "this controller stops");
         if (!left && !site->now.unknown)
-            copy_last_give_up(array, group, "the other controller was not back before this stop");
+            copy_last_give_up(array, group, "the other controller was not back before this stop",
+                              false);
         if (!left)
             copy_fall(array, group, "this controller stops", false);
         if (!site->now.unknown)
@@ -828,7 +832,7 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
     struct site *site = &group->site;
     if (site->now.unknown && !suspend && force && site->heard_era <= site->now.era) {
         be_known(array, group);
-        copy_last_give_up(array, group, "an operator said that the record here counts");
+        copy_last_give_up(array, group, "an operator said that the record here counts", true);
         array_reply(array, handle, true, "the record here counts");
         return;
     }
@@ -854,12 +858,15 @@ static void suspend_or_resume(struct array *array, struct group *group, uint64_t
 
 static void resync(struct array *array, struct group *group, uint64_t handle, bool force)
 {
-    if (group->site.now.role != SITE_PRIMARY || group->site.now.unknown) {
-        array_reply(array, handle, false, role_texts[group->site.now.role]);
+    const struct site *site = &group->site;
+    if (site->lacks && !site->now.unknown) {
+        if (force)
+            copy_last_give_up(array, group, "an operator asked for it", true);
+        array_reply(array, handle, force, force ? "all of it counts as different" : copy_last_text);
         return;
     }
-    if (group->site.lacks && !force) {
-        array_reply(array, handle, false, copy_last_text);
+    if (site->now.role != SITE_PRIMARY || site->now.unknown) {
+        array_reply(array, handle, false, role_texts[site->now.role]);
         return;
     }
     if (force)

@@ -49,7 +49,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         /* In odd eras the truth is where `role = send` stands (docs/remote-copy.md). */
         bool here = (status->era % 2 == 1) == !config->receives;
         to->condition = "suspended";
-        to->cause = here ? "record" : "other site";
+        to->cause = here || status->record_away ? "record" : "other site";
         return;
     }
     switch (state) {
@@ -77,8 +77,13 @@ static void judge_primary(struct control_group *to, const struct config_group *c
 }
 
 static void judge_copy(struct control_group *to, const struct config_group *config,
-                       const struct copy_group_counts *counts)
+                       const struct copy_group_counts *counts, const struct group_status *status)
 {
+    if (status->record_away) {
+        to->condition = "suspended";
+        to->cause = "record";
+        return;
+    }
     /* Nobody logs in at the controller that does not hold the group. */
     bool comes =
         counts->from[0][0] || counts->from[1][0] || !(counts->here.flags & COPY_STATE_HERE);
@@ -105,7 +110,7 @@ void control_group_judge(struct control_group *to, const struct config_group *co
     if (primary)
         judge_primary(to, config, counts, status);
     else if (status->role == GROUP_ROLE_RECEIVING)
-        judge_copy(to, config, counts);
+        judge_copy(to, config, counts, status);
 }
 
 /* ---- as JSON ---- */

@@ -162,7 +162,9 @@ static void until_all_was_sent(void)
     assert_int_equal(regions_left(&inner(ONE, A)->sender.regions), 0);
 }
 
-static void who_never_comes_is_not_waited_for_for_ever(void **state)
+/* It may know of a suspension, or of a loss that was accepted: it is not for a clock to say that it
+ * does not. */
+static void who_stays_away_is_waited_for_until_an_operator_says_otherwise(void **state)
 {
     until_consistent(TWO);
     pass_both_ms(300);
@@ -173,11 +175,71 @@ static void who_never_comes_is_not_waited_for_for_ever(void **state)
     between.cut = false;
     pass_both_ms(300);
     assert_int_equal(write_at(ONE, A, V_B, 3, 1, 0x82), HOST_OK); /* hosts do not wait */
-    assert_false(operate(ONE, A, GROUP_RESYNC, false));
+    pass_time(3600ull * 1000 * 1000);
+    pass_both_ms(300);
     assert_true(inner(ONE, A)->site.lacks);
-    pass_time(601ull * 1000 * 1000);
+    assert_int_equal(inner(ONE, A)->base_pages_sent, 0);
+    assert_false(operate(ONE, A, GROUP_RESYNC, false));
+    assert_false(operate(ONE, A, GROUP_RESUME, false));
+    assert_true(operate(ONE, A, GROUP_RESYNC, true));
     until_all_was_sent();
     assert_sites_are_equal();
+}
+
+/* The same where the other site was failed over meanwhile, and this one is to hand over its bitmap.
+ */
+static void who_stays_away_from_a_fenced_site_is_waited_for_as_well(void **state)
+{
+    until_consistent(TWO);
+    stop_one_after_the_other(ONE, B);
+    silence_of_the_primary();
+    assert_true(operate_there(GROUP_FAILOVER, false));
+    assert_int_equal(write_at(TWO, owner_at(TWO, V_A), V_A, 40, 1, 0x91), HOST_OK);
+    start_at(ONE, A);
+    between.cut = false;
+    pass_both_ms(300);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_FENCED);
+    assert_true(site_of(ONE, A)->lacks);
+    pass_time(3600ull * 1000 * 1000);
+    pass_both_ms(300);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_FENCED);
+    assert_false(operate(ONE, A, GROUP_RESYNC, false));
+    assert_true(operate(ONE, A, GROUP_RESYNC, true));
+    pass_both_ms(300);
+    assert_int_equal(site_of(ONE, A)->now.role, SITE_RECEIVING);
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_int_equal(base_pages_at(TWO), 2 * LAST_PAGES);
+    assert_sites_are_equal();
+}
+
+/* What it knew cannot be told any more: all of it would be copied, perhaps over the better copy. */
+static void a_stop_before_it_came_leaves_the_copy_to_an_operator(void **state)
+{
+    until_consistent(TWO);
+    pass_both_ms(300);
+    silence_of_the_primary();
+    assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+    stop_both(ONE);
+    start_at(ONE, A);
+    between.cut = false;
+    pass_both_ms(300);
+    assert_true(site_of(ONE, A)->lacks);
+    ask_stop(ONE, A);
+    until_stopped(ONE, A);
+    start_at(ONE, A);
+    return_at(ONE, B);
+    pass_both_ms(300);
+    assert_false(site_of(ONE, A)->lacks);
+    for (int self = A; self < PAIR; self++)
+        assert_true(inner(ONE, self)->suspended);
+    assert_int_equal(base_pages_at(ONE), 0);
+    assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_RESUME, false));
+    until_consistent(TWO);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+    assert_page(ONE, V_A, 40, 0x81);
 }
 
 static void an_operator_need_not_wait_for_who_never_comes(void **state)
@@ -219,6 +281,10 @@ static void the_record_of_an_older_stop_is_not_the_last_ones(void **state)
     assert_true(site_of(ONE, A)->lacks);
     return_at(ONE, B);
     between.cut = false;
+    pass_both_ms(300);
+    for (int self = A; self < PAIR; self++) /* who knows what the one that stopped last had heard */
+        assert_true(inner(ONE, self)->suspended);
+    assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_RESUME, false));
     until_consistent(TWO);
     pass_both_ms(100);
     assert_sites_are_equal();
@@ -295,7 +361,9 @@ int main(void)
         TEST(whoever_begins_at_the_second_array_goes_on_where_the_last_one_was),
         TEST(the_last_one_dies_while_it_tells),
         TEST(the_one_that_began_dies_while_it_is_told),
-        TEST(who_never_comes_is_not_waited_for_for_ever),
+        TEST(who_stays_away_is_waited_for_until_an_operator_says_otherwise),
+        TEST(who_stays_away_from_a_fenced_site_is_waited_for_as_well),
+        TEST(a_stop_before_it_came_leaves_the_copy_to_an_operator),
         TEST(an_operator_need_not_wait_for_who_never_comes),
         TEST(the_record_of_an_older_stop_is_not_the_last_ones),
         TEST(a_suspension_that_only_the_last_one_knows_outlives_the_stop),
