@@ -719,6 +719,7 @@ bool copy_site_stopped(struct array *array, bool left)
             copy_fall(array, group, "this controller stops", false);
         if (!site->now.unknown)
             site->now.epoch = array->role.epoch;
+        site->now.suspended = group->suspended; /* since the pump, a loss may have been accepted */
         site->now.stop = !left ? SITE_STOPPED : array->peer_stopping ? SITE_LEFT : SITE_RUNS;
         bool ready =
             !site->changing && !copy_second_busy(array, group) && copy_site_keep(array, group);

@@ -487,6 +487,32 @@ static void what_an_accepted_loss_left_is_not_copied_over_a_better_copy(void **s
     assert_int_equal(fill, 0x85);
 }
 
+/* The first record of the stop may be the last that can be kept. */
+static void a_stop_at_once_does_not_forget_that_a_loss_was_accepted(void **state)
+{
+    until_consistent(TWO);
+    side_of(ONE, A)->hold_store = side_of(ONE, B)->hold_store = true;
+    assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x87), HOST_OK);
+    pass_both_ms(100);
+    kill_at(ONE, B);
+    kill_at(ONE, A);
+    start_at(ONE, A);
+    pass_both_ms(100);
+    side_of(ONE, A)->hold_records = true;
+    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
+    ask_stop(ONE, A);
+    pass_both_ms(1000);
+    assert_true(side_of(ONE, A)->records[0].due);
+    side_of(ONE, A)->hold_records = false;
+    array_step(ONE, A);
+    side_of(ONE, A)->fail_records = true;
+    until_stopped(ONE, A);
+    side_of(ONE, A)->fail_records = false;
+    start_at(ONE, A);
+    pass_both_ms(500);
+    assert_true(inner(ONE, A)->suspended);
+}
+
 static void a_stopped_second_array_goes_on_where_it_was(void **state)
 {
     until_consistent(TWO);
@@ -823,6 +849,7 @@ int main(void)
         TEST(a_clean_stop_keeps_role_and_bitmap),
         TEST(after_an_unclean_end_everything_is_marked),
         TEST(what_an_accepted_loss_left_is_not_copied_over_a_better_copy),
+        TEST(a_stop_at_once_does_not_forget_that_a_loss_was_accepted),
         TEST(a_stopped_second_array_goes_on_where_it_was),
         TEST(a_second_array_that_lost_what_it_had_gets_everything),
         TEST(an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything),
