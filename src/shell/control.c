@@ -423,20 +423,22 @@ static json_t *format_iscsi(const struct config *config, const struct control_ex
 }
 
 static json_t *format_group_link(const struct config_group *group,
-                                 const struct copy_outgoing_counts *counts)
+                                 const struct copy_group_counts *counts)
 {
+    const struct array_session_counts *link = &counts->link;
+    const struct copy_outgoing_counts *out = &counts->out;
     json_t *object = json_object();
-    put(object, "up", json_boolean(counts->up));
-    put(object, "address", text(group->addresses[counts->address].text, false));
+    put(object, "up", json_boolean(link->up));
+    put(object, "address", text(group->addresses[link->address].text, false));
     put(object, "encrypted", json_boolean(group->tls_psk[0] || group->tls_certificate[0]));
-    put_number(object, "logins", counts->logins);
-    put_number(object, "in_flight", counts->in_flight);
-    put_number(object, "sent_bytes", counts->sent_bytes);
-    put(object, "compression", text(counts->zstd ? "zstd" : "none", false));
-    put_number(object, "batch_bytes", counts->batch_bytes);
-    put_number(object, "packed_bytes", counts->packed_bytes);
-    put_number(object, "round_trip_us", counts->round_trip_us);
-    put(object, "error", text(counts->error, true));
+    put_number(object, "logins", link->logins);
+    put_number(object, "in_flight", out->in_flight);
+    put_number(object, "sent_bytes", out->sent_bytes);
+    put(object, "compression", text(out->zstd ? "zstd" : "none", false));
+    put_number(object, "batch_bytes", out->batch_bytes);
+    put_number(object, "packed_bytes", out->packed_bytes);
+    put_number(object, "round_trip_us", link->round_trip_us);
+    put(object, "error", text(link->error, true));
     return object;
 }
 
@@ -477,7 +479,7 @@ static json_t *format_group(const struct config *config, uint32_t index,
     control_group_put(object, group, counts, status);
     put(object, "set", control_set_format(config, group, counts, status));
     bool sends = counts->sends && group->address_count > 0;
-    put(object, "link", sends ? format_group_link(group, &counts->out) : json_null());
+    put(object, "link", sends ? format_group_link(group, counts) : json_null());
     for (uint32_t i = 0; i < group->volume_count; i++) {
         json_t *volume = json_object();
         put(volume, "name", text(config->volumes[group->volumes[i].volume].name, false));

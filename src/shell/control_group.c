@@ -16,7 +16,7 @@ static bool late(const struct control_group *to, const struct config_group *conf
                  const struct copy_group_counts *counts)
 {
     return to->behind_us >
-           CONTROL_BEHIND_US + 2000ull * config->cycle_ms + 2 * counts->out.round_trip_us;
+           CONTROL_BEHIND_US + 2000ull * config->cycle_ms + 2 * counts->link.round_trip_us;
 }
 
 static void judge_sync(struct control_group *to, const struct copy_group_counts *counts,
@@ -29,7 +29,7 @@ static void judge_sync(struct control_group *to, const struct copy_group_counts 
         counts->sync_rate > 0 ? (double)status->marked_regions / counts->sync_rate : -1;
     /* Nothing there is of use until all of it has come. */
     to->condition = counts->initial ? "initial copy" : "resynchronising";
-    to->cause = !counts->out.up ? "link" : waits ? "members" : NULL;
+    to->cause = !counts->link.up ? "link" : waits ? "members" : NULL;
 }
 
 static void judge_primary(struct control_group *to, const struct config_group *config,
@@ -60,7 +60,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
     case GROUP_FALLEN:
         to->condition = "suspended";
         to->cause = status->record_away ? "record"
-                    : !counts->out.up   ? "link"
+                    : !counts->link.up  ? "link"
                     : waits             ? "members"
                                         : "budget";
         break;
@@ -69,7 +69,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         break;
     case GROUP_COPYING:
         to->condition = late(to, config, counts) ? "behind" : "consistent";
-        to->cause = !counts->out.up ? "link" : waits ? "members" : NULL;
+        to->cause = !counts->link.up ? "link" : waits ? "members" : NULL;
         break;
     default:
         to->condition = "not here";

@@ -35,15 +35,16 @@ static json_t *format_hold(const struct config_group *group, const struct set_st
 }
 
 static json_t *format_session(const struct config_set_array *array,
-                              const struct cut_outgoing_counts *counts)
+                              const struct copy_set_member *member)
 {
+    const struct array_session_counts *link = &member->link;
     json_t *object = json_object();
-    put(object, "up", json_boolean(counts->up));
-    put(object, "address", json_string(array->addresses[counts->address].text));
-    put_number(object, "logins", counts->logins);
-    put_number(object, "messages", counts->messages);
-    put_number(object, "round_trip_us", counts->round_trip_us);
-    json_t *error = counts->error[0] ? json_string(counts->error) : json_null();
+    put(object, "up", json_boolean(link->up));
+    put(object, "address", json_string(array->addresses[link->address].text));
+    put_number(object, "logins", link->logins);
+    put_number(object, "messages", member->messages);
+    put_number(object, "round_trip_us", link->round_trip_us);
+    json_t *error = link->error[0] ? json_string(link->error) : json_null();
     put(object, "error", error ? error : json_string("?")); /* no UTF-8 */
     return object;
 }

@@ -167,7 +167,7 @@ void copy_groups_reset(struct copy_groups *groups, uint32_t which)
 {
     for (uint32_t i = 0; groups && i < groups->count; i++)
         if (which & 1u << i)
-            copy_outgoing_reset(&groups->group[i]->out);
+            array_session_reset(&groups->group[i]->out.session);
 }
 
 /* Whoever has, or believes to have, the group's truth has a session to the other array: it hears
@@ -177,7 +177,7 @@ static void follow_role(struct copy_group *group)
     enum group_role role = array_group_role(group->all->array, number_of(group));
     bool primary = role == GROUP_ROLE_PRIMARY;
     if (group->out_there)
-        copy_outgoing_want(&group->out, role != GROUP_ROLE_RECEIVING);
+        array_session_want(&group->out.session, role != GROUP_ROLE_RECEIVING);
     else if (primary && !group->no_address_said)
         log_say(LOG_WARNING,
                 "copy: group %s: it is sent from here now, but its section has no address = of "
@@ -193,7 +193,7 @@ bool copy_groups_flush(struct copy_groups *groups)
         return false;
     for (uint32_t i = 0; i < groups->count; i++) {
         follow_role(groups->group[i]);
-        groups->group[i]->out.stream.gentle = array_copy_gently(groups->array, (uint8_t)i);
+        groups->group[i]->out.session.stream.gentle = array_copy_gently(groups->array, (uint8_t)i);
         if (groups->group[i]->out_there)
             copy_outgoing_flush(&groups->group[i]->out);
         copy_set_flush(groups->group[i]->set);
@@ -275,7 +275,7 @@ void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
 {
     CHECK(number < groups->count);
     const struct copy_group *group = groups->group[number];
-    *counts = (struct copy_group_counts){.sends = group->out_there && group->out.wanted,
+    *counts = (struct copy_group_counts){.sends = group->out_there && group->out.session.wanted,
                                          .listens = groups->listens,
                                          .batches_in = group->batches_in,
                                          .bytes_in = group->bytes_in,
@@ -285,8 +285,10 @@ void copy_groups_counts(const struct copy_groups *groups, uint32_t number,
                                          .now_wall_us = wall_us()};
     if (groups->listens)
         array_copy_state(groups->array, (uint8_t)number, &counts->here);
-    if (group->out_there)
+    if (group->out_there) {
+        counts->link = group->out.session.counts;
         counts->out = group->out.counts;
+    }
     copy_set_counts(group->set, &counts->set);
     const char *coordinator =
         groups->listens ? copy_server_coordinator(&groups->server, number) : NULL;

@@ -19,7 +19,8 @@ struct copy_groups;
 
 /* What the status shows of one group's sessions. */
 struct copy_group_counts {
-    bool sends; /* the one to the other array is wanted */
+    bool sends;                       /* the one to the other array is wanted */
+    struct array_session_counts link; /* that one */
     struct copy_outgoing_counts out;
     bool listens;
     char from[CONTROLLER_COUNT][ADDRESS_TEXT_SIZE]; /* where the other array's controllers are

@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A controller's session to the second array, for one group: it logs in at whichever of the two
- * controllers there holds the group (COPY_STATE_HERE), carries batches as WRITE BUFFER commands,
- * up to COPY_WINDOW at a time, answered in any order, and begins again after a loss. It asks for
- * the state every COPY_ASK_MS, and leaves a controller that no longer holds the group. Where the
- * group asks for compression and the other side knows it, batches are compressed first, in a
- * thread of their own; those that do not get shorter go as they are.
- *
- *     connect -> log in -> READ BUFFER: HERE? -> up(state)  ... answered() ...  down()
- *        ^                        | no: the other controller                      |
- *        +------------------------+-------- back-off ------------------------------+
- */
+/* A controller's session to the second array, for one group: an array_session.h that looks for the
+ * controller there that holds the group (COPY_STATE_HERE) and carries batches as WRITE BUFFER
+ * commands, up to COPY_WINDOW at a time, answered in any order. Where the group asks for
+ * compression and the other side knows it, batches are compressed first, in a thread of their own;
+ * those that do not get shorter go as they are. */
 
 #ifndef SHELL_COPY_OUTGOING_H
 #define SHELL_COPY_OUTGOING_H
 
-#include "front/iscsi_ship.h"
-#include "shell/copy_names.h"
+#include "shell/array_session.h"
 #include "shell/copy_press.h"
-#include "shell/stream.h"
 
 enum {
     COPY_RETRY_LEAST_MS = 50,
@@ -40,19 +32,16 @@ struct copy_outgoing_user {
 };
 
 struct copy_outgoing_counts {
-    bool up;
-    uint32_t address; /* of the group's: where it is, or tries */
     uint32_t in_flight;
-    uint64_t logins, batches, sent_bytes; /* bytes: over the wire */
-    bool zstd;                            /* the session compresses */
-    uint64_t batch_bytes, packed_bytes;   /* of batches sent: as they are, and as they went */
-    uint64_t round_trip_us;  /* of the newest answered question, some of it spent in queues */
-    struct copy_state state; /* the newest answer; memory 0: none yet */
-    char error[TRACE_LINE];  /* why it is not up; empty: it is */
+    uint64_t batches, sent_bytes;       /* bytes: over the wire */
+    bool zstd;                          /* the session compresses */
+    uint64_t batch_bytes, packed_bytes; /* of batches sent: as they are, and as they went */
+    struct copy_state state;            /* the newest answer; memory 0: none yet */
 };
 
 struct copy_outgoing {
     /* Read by the owner. */
+    struct array_session session;
     struct copy_outgoing_counts counts;
 
     /* Its own. */
@@ -60,15 +49,7 @@ struct copy_outgoing {
     const struct config_group *group;
     const struct copy_outgoing_user *user;
     void *context;
-    struct loop *loop;
-    struct stream stream;
-    struct iscsi_ship session;
-    struct iscsi_login_config login;
-    struct iscsi_crypto crypto;
-    struct copy_names names;
-    struct tls_context *tls;
     uint8_t id[COPY_ID_SIZE];
-    uint8_t answer[COPY_STATE_SIZE];
     uint8_t layout[COPY_LAYOUT_BYTES]; /* the other array's, when it does not fit */
     uint64_t numbers[COPY_WINDOW];     /* by task tag; 0: free */
     struct copy_batch {
@@ -76,33 +57,21 @@ struct copy_outgoing {
         uint32_t piece_count, length_bytes;
     } batches[COPY_WINDOW];   /* by task tag */
     struct copy_press *press; /* NULL: the group asks for no compression */
-    bool emptying;            /* the session is over; down() waits for the press */
-    bool wanted, asking, up, elsewhere;
-    uint64_t since_us, asked_us, sent_before;
-    uint32_t retry_ms, address, tried; /* tried: addresses in a row that do not hold the group */
-    struct timer retry, sweep;
-    char said[TRACE_LINE];
+    uint64_t sent_before;     /* by sessions that are over */
 };
 
-/* Does not connect before copy_outgoing_want(). `config` and the group, which has an address, are
+/* Does not connect before array_session_want(). `config` and the group, which has an address, are
  * borrowed for good. NULL, or a sentence. */
 const char *copy_outgoing_start(struct copy_outgoing *out, struct loop *loop,
                                 const struct config *config, const struct config_group *group,
                                 int self, const struct copy_outgoing_user *user, void *context,
                                 char why[TRACE_LINE]);
 
-/* Whether there is to be a session: a group whose role here is another one sends nothing. May be
- * said again and again. */
-void copy_outgoing_want(struct copy_outgoing *out, bool wanted);
-
 /* One batch, while up: `number` is not zero and not under way. Everything is borrowed until it is
- * answered, or until down() or copy_outgoing_reset(). After a loss that down() has not told of yet
+ * answered, or until down() or array_session_reset(). After a loss that down() has not told of yet
  * nothing is sent. */
 void copy_outgoing_send(struct copy_outgoing *out, uint64_t number, const struct iovec *iov,
                         uint32_t iov_count, uint32_t length_bytes);
-
-/* Drop the session and make a new one; down() follows. */
-void copy_outgoing_reset(struct copy_outgoing *out);
 
 /* Once a turn of the loop. */
 void copy_outgoing_flush(struct copy_outgoing *out);

@@ -80,17 +80,19 @@ void copy_set_flush(struct copy_set *set)
     for (uint32_t i = 0; set && i < set->count; i++) {
         if (!set->members[i].there)
             continue;
-        cut_outgoing_want(&set->members[i].out, wanted);
-        cut_outgoing_flush(&set->members[i].out);
+        array_session_want(&set->members[i].out.session, wanted);
+        array_session_flush(&set->members[i].out.session);
     }
 }
 
 void copy_set_counts(const struct copy_set *set, struct copy_set_counts *counts)
 {
     counts->coordinates = set != NULL;
-    for (uint32_t i = 0; set && i < set->count; i++)
+    for (uint32_t i = 0; set && i < set->count; i++) {
+        const struct cut_outgoing *out = &set->members[i].out;
         if (set->members[i].there)
-            counts->members[i] = set->members[i].out.counts;
+            counts->members[i] = (struct copy_set_member){out->session.counts, out->messages};
+    }
 }
 
 /* ---- starting ---- */

@@ -15,8 +15,11 @@ struct copy_set;
 
 /* What the status shows of the sessions. */
 struct copy_set_counts {
-    bool coordinates;                                     /* by the configuration */
-    struct cut_outgoing_counts members[CONFIG_SET_LIMIT]; /* by place; not the array's own */
+    bool coordinates; /* by the configuration */
+    struct copy_set_member {
+        struct array_session_counts link;
+        uint64_t messages;
+    } members[CONFIG_SET_LIMIT];         /* by place; not the array's own */
     char coordinator[ADDRESS_TEXT_SIZE]; /* where it is logged in from, at the others; empty: not */
 };
 

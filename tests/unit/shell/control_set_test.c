@@ -64,12 +64,9 @@ static void a_coordinator_shows_cuts_and_members(void **state)
                                      .hold_total_us = 60000,
                                      .members = {{.runs = true}, {.runs = true}}};
     counts.set.coordinates = true;
-    counts.set.members[1] = (struct cut_outgoing_counts){.up = true,
-                                                         .address = 1,
-                                                         .logins = 5,
-                                                         .messages = 6,
-                                                         .round_trip_us = 7,
-                                                         .error = "said before"};
+    counts.set.members[1] = (struct copy_set_member){
+        .link = {.up = true, .address = 1, .logins = 5, .round_trip_us = 7, .error = "said before"},
+        .messages = 6};
     is("{\"name\":\"shop\",\"place\":0,\"coordinates\":true,\"runs\":true,\"coordinator\":null,"
        "\"cut\":11,\"promoted_cut\":10,\"cuts\":12,\"failed_cuts\":2,\"run_count\":3,"
        "\"hold\":{\"limit_ms\":50,\"count\":4,\"late\":1,\"last_us\":700,\"longest_us\":50000,"

@@ -243,21 +243,19 @@ static void fill(void)
     status.destage.joined_pages = 24;
     status.destage.host_pages = 25;
     status.destage.errors = 26;
-    extra.groups[0] = (struct copy_group_counts){.sends = true,
-                                                 .out = {.up = true,
-                                                         .address = 1,
-                                                         .in_flight = 71,
-                                                         .logins = 72,
-                                                         .sent_bytes = 73,
-                                                         .zstd = true,
-                                                         .batch_bytes = 97,
-                                                         .packed_bytes = 98,
-                                                         .round_trip_us = 74},
-                                                 .listens = true,
-                                                 .from = {"", "192.0.2.7:9"},
-                                                 .batches_in = 75,
-                                                 .bytes_in = 76,
-                                                 .now_wall_us = 1500084};
+    extra.groups[0] = (struct copy_group_counts){
+        .sends = true,
+        .link = {.up = true, .address = 1, .logins = 72, .round_trip_us = 74},
+        .out = {.in_flight = 71,
+                .sent_bytes = 73,
+                .zstd = true,
+                .batch_bytes = 97,
+                .packed_bytes = 98},
+        .listens = true,
+        .from = {"", "192.0.2.7:9"},
+        .batches_in = 75,
+        .bytes_in = 76,
+        .now_wall_us = 1500084};
     status.group_count = 1;
     status.groups[0] = (struct group_status){.state = GROUP_COPYING,
                                              .role = GROUP_ROLE_PRIMARY,
@@ -473,13 +471,13 @@ static void the_largest_status_fits_its_bound(void **state)
         memset(config.groups[i].array, 'n', CONFIG_NAME_SIZE - 1);
         for (int j = 0; j < CONTROLLER_COUNT; j++)
             extra.groups[i].from[j][ADDRESS_TEXT_SIZE - 1] = '\0';
-        memset(extra.groups[i].out.error, '"', TRACE_LINE - 1);
+        memset(extra.groups[i].link.error, '"', TRACE_LINE - 1);
         status.groups[i].set.coordinates = status.groups[i].set.runs = true;
         status.groups[i].set.holding = extra.groups[i].set.coordinates = true;
         config.groups[i].set_count = CONFIG_SET_LIMIT;
         for (int j = 0; j < CONFIG_SET_LIMIT; j++) {
             memset(config.groups[i].set_arrays[j].name, 'n', CONFIG_NAME_SIZE - 1);
-            memset(extra.groups[i].set.members[j].error, '"', TRACE_LINE - 1);
+            memset(extra.groups[i].set.members[j].link.error, '"', TRACE_LINE - 1);
             status.groups[i].set.members[j] = (struct set_member_status){0};
         }
         config.groups[i].volume_count = VOLUME_LIMIT / GROUP_LIMIT;

@@ -370,7 +370,7 @@ static void turn(void)
         while (!(condition)) {                                                                     \
             if (loop_clock_us() > end_us)                                                          \
                 fail_msg("not within %d s: %s (%s)", (int)(seconds), #condition,                   \
-                         out->counts.error);                                                       \
+                         out->session.counts.error);                                               \
             turn();                                                                                \
         }                                                                                          \
     } while (0)
@@ -448,7 +448,7 @@ static void start(const struct plan *plan, bool both)
         copy_outgoing_start(out, &loop, &first, &first.groups[0], 0, &outgoing_user, NULL, why);
     if (wrong)
         fail_msg("%s", wrong);
-    copy_outgoing_want(out, true);
+    array_session_want(&out->session, true);
     here = 0;
     is_up = refuses = hold_answers = lies = false;
     random_step = 0;
@@ -494,10 +494,10 @@ static void stop(void)
         free(servers[i]->tasks);
         free(servers[i]);
     }
-    if (out->stream.descriptor >= 0)
-        close(out->stream.descriptor);
-    tls_end(&out->stream.tls);
-    tls_context_free(out->tls);
+    if (out->session.stream.descriptor >= 0)
+        close(out->session.stream.descriptor);
+    tls_end(&out->session.stream.tls);
+    tls_context_free(out->session.tls);
     if (out->press)
         copy_press_end(out->press);
     free(out->press);
@@ -519,7 +519,7 @@ static void talk(unsigned count, uint32_t least, uint32_t most)
                 begun++;
             }
         if (loop_clock_us() > end_us)
-            fail_msg("%u of %u after a minute: %s", begun, count, out->counts.error);
+            fail_msg("%u of %u after a minute: %s", begun, count, out->session.counts.error);
         turn();
     }
 }
@@ -535,13 +535,13 @@ static void batches_arrive_whole_and_are_answered_in_any_order(void **state)
         UNTIL(is_up, 5);
         assert_int_equal(told.era, 3);
         assert_int_equal(told.window, COPY_WINDOW);
-        assert_int_equal(out->stream.with_tls, kind & 1);
+        assert_int_equal(out->session.stream.with_tls, kind & 1);
         assert_int_equal(out->counts.zstd, kind >> 1);
         talk(300, COPY_HEAD_SIZE, 20000);
         talk(60, COPY_BATCH_BYTES - 100, COPY_BATCH_BYTES);
         assert_int_equal(goods, 360);
         assert_int_equal(bads + downs + corrupt, 0);
-        assert_int_equal(out->session.r2t_count, 0);
+        assert_int_equal(out->session.ship.r2t_count, 0);
         assert_int_equal(out->counts.batch_bytes, taken_bytes);
         if (kind & 2)
             assert_true(out->counts.packed_bytes < taken_bytes / 2);
@@ -559,9 +559,9 @@ static void the_session_is_where_the_group_is(void **state)
     start(&usual, true);
     here = 1;
     UNTIL(is_up, 5);
-    assert_int_equal(out->counts.address, 1);
+    assert_int_equal(out->session.counts.address, 1);
     here = 0; /* it moves: the next question finds that out */
-    UNTIL(is_up && out->counts.address == 0, 10);
+    UNTIL(is_up && out->session.counts.address == 0, 10);
     assert_int_equal(downs, 1);
     talk(40, 128, 9000);
     assert_int_equal(goods, 40);
@@ -580,17 +580,17 @@ static void a_session_that_is_not_wanted_goes_and_comes_again(void **state)
     start(&usual, true);
     UNTIL(is_up, 5);
     UNTIL(told_again > 0, 5);
-    copy_outgoing_want(out, false);
-    copy_outgoing_want(out, false);
+    array_session_want(&out->session, false);
+    array_session_want(&out->session, false);
     UNTIL(!is_up, 5);
     for (int i = 0; i < 300; i++)
         turn();
     assert_int_equal(ups, 1);
-    assert_int_equal(out->stream.descriptor, -1);
-    copy_outgoing_want(out, true);
+    assert_int_equal(out->session.stream.descriptor, -1);
+    array_session_want(&out->session, true);
     UNTIL(is_up, 5);
-    copy_outgoing_want(out, false); /* and again before the last one has ended */
-    copy_outgoing_want(out, true);
+    array_session_want(&out->session, false); /* and again before the last one has ended */
+    array_session_want(&out->session, true);
     UNTIL(ups == 3, 5);
     talk(40, 128, 9000);
     assert_int_equal(goods, 40);
@@ -601,12 +601,12 @@ static void a_session_that_is_not_wanted_goes_and_comes_again(void **state)
 static void without_a_session_there_is_none_to_drop(void **state)
 {
     start(&usual, true);
-    copy_outgoing_reset(out);
+    array_session_reset(&out->session);
     UNTIL(is_up, 5);
-    copy_outgoing_want(out, false);
-    UNTIL(out->stream.descriptor < 0 && !out->stream.closing, 5);
-    copy_outgoing_want(out, true);
-    copy_outgoing_reset(out);
+    array_session_want(&out->session, false);
+    UNTIL(out->session.stream.descriptor < 0 && !out->session.stream.closing, 5);
+    array_session_want(&out->session, true);
+    array_session_reset(&out->session);
     UNTIL(ups == 2, 5);
     talk(40, 128, 9000);
     assert_int_equal(goods, 40);
@@ -617,7 +617,7 @@ static void who_loses_the_group_sends_its_sessions_away(void **state)
 {
     start(&usual, true);
     UNTIL(is_up, 5);
-    assert_int_equal(out->counts.address, 0);
+    assert_int_equal(out->session.counts.address, 0);
     assert_non_null(copy_server_from(servers[0], 0, 0));
     assert_null(copy_server_from(servers[0], 0, 1));
     assert_null(copy_server_from(servers[1], 0, 0));
@@ -625,7 +625,7 @@ static void who_loses_the_group_sends_its_sessions_away(void **state)
     uint64_t began_us = loop_clock_us();
     copy_server_leave(servers[0], 0);
     assert_null(copy_server_from(servers[0], 0, 0));
-    UNTIL(is_up && out->counts.address == 1, 5);
+    UNTIL(is_up && out->session.counts.address == 1, 5);
     assert_true(loop_clock_us() - began_us < COPY_ASK_MS * 900ull); /* no question was waited for */
     stop();
 }
@@ -656,7 +656,7 @@ static void who_does_not_know_zstd_is_not_sent_it(void **state)
     assert_int_equal(out->counts.packed_bytes, taken_bytes);
     /* The group moves to one that does. */
     here = 1;
-    UNTIL(is_up && out->counts.address == 1, 10);
+    UNTIL(is_up && out->session.counts.address == 1, 10);
     assert_true(out->counts.zstd);
     talk(50, 10000, 200000);
     assert_true(servers[1]->counts.packed_batches >= 50);
@@ -710,8 +710,8 @@ static void batches_being_compressed_are_given_back_unread(void **state)
         for (unsigned turns = pick(round); turns > 0; turns--)
             turn();
         assert_true(out->press->busy > 0);
-        copy_outgoing_reset(out);
-        copy_outgoing_reset(out);
+        array_session_reset(&out->session);
+        array_session_reset(&out->session);
         UNTIL(downs == round, 10);
     }
     UNTIL(is_up, 10);
@@ -737,7 +737,7 @@ static void packed_batches_take_no_more_memory_than_there_is(void **state)
         }
         assert_true(asked_count < BATCHES);
         if (round == 0) {
-            copy_outgoing_reset(out);
+            array_session_reset(&out->session);
             UNTIL(downs == 1, 10);
         }
         hold_answers = false;
@@ -760,12 +760,12 @@ static void break_the_way(const struct plan *plan)
         unsigned turns = pick(40);
         for (unsigned i = 0; i < turns; i++)
             turn();
-        atomic_store(&ways[out->counts.address].cut, true);
+        atomic_store(&ways[out->session.counts.address].cut, true);
         unsigned before = downs;
         if (pick(2))
             UNTIL(downs > before, 10);
         else {
-            copy_outgoing_reset(out);
+            array_session_reset(&out->session);
             UNTIL(downs > before, 10);
         }
         atomic_store(&ways[0].cut, false);
@@ -811,8 +811,9 @@ static void only_the_right_ones_come_in(void **state)
         uint64_t end_us = loop_clock_us() + 700000;
         while (loop_clock_us() < end_us)
             turn();
-        if (is_up || ups > 0 || !strstr(out->counts.error, rows[i].said) || !out->counts.error[0])
-            fail_msg("row %zu: %u %s", i, ups, out->counts.error);
+        if (is_up || ups > 0 || !strstr(out->session.counts.error, rows[i].said) ||
+            !out->session.counts.error[0])
+            fail_msg("row %zu: %u %s", i, ups, out->session.counts.error);
         stop();
     }
 }

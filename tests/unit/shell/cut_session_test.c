@@ -147,7 +147,7 @@ static void send_message(uint64_t number, bool with_state)
 static void turn(void)
 {
     loop_turn(&loop, loop.now_us + 5000);
-    cut_outgoing_flush(out);
+    array_session_flush(&out->session);
     for (int i = 0; i < CONTROLLER_COUNT; i++)
         if (servers[i] && !stalled[i])
             copy_server_flush(servers[i]);
@@ -159,7 +159,7 @@ static void turn(void)
         while (!(condition)) {                                                                     \
             if (loop_clock_us() > end_us)                                                          \
                 fail_msg("not within %d s: %s (%s)", (int)(seconds), #condition,                   \
-                         out->counts.error);                                                       \
+                         out->session.counts.error);                                               \
             turn();                                                                                \
         }                                                                                          \
     } while (0)
@@ -216,7 +216,7 @@ static void start(const char *secret)
     wrong = cut_outgoing_start(out, &loop, &berlin, &berlin.groups[0], 1, 0, &user, NULL, why);
     if (wrong)
         fail_msg("%s", wrong);
-    cut_outgoing_want(out, true);
+    array_session_want(&out->session, true);
     leader = 0;
     state_count = told = 0;
     struct iscsi_crypto crypto = crypto_of_library();
@@ -244,8 +244,8 @@ static void stop(void)
         free(servers[i]->tasks);
         free(servers[i]);
     }
-    if (out->stream.descriptor >= 0)
-        close(out->stream.descriptor);
+    if (out->session.stream.descriptor >= 0)
+        close(out->session.stream.descriptor);
     free(out);
 }
 
@@ -280,12 +280,12 @@ static void it_is_where_the_leader_is(void **state)
     start("twelve letters");
     leader = 1;
     UNTIL(ups == 1, 5);
-    assert_int_equal(out->counts.address, 1);
+    assert_int_equal(out->session.counts.address, 1);
     send_message(3, true);
     UNTIL(asked_count == 1, 5);
     leader = 0; /* what is under way is never answered */
     UNTIL(ups == 2, 5);
-    assert_int_equal(out->counts.address, 0);
+    assert_int_equal(out->session.counts.address, 0);
     answer_all();
     send_message(5, false);
     UNTIL(asked_count == 1, 5);
@@ -300,14 +300,14 @@ static void it_is_where_the_leader_is(void **state)
     leader = -1;
     copy_server_leave_set(servers[0], 0); /* at once, not when it is asked */
     UNTIL(downs == 2, 1);
-    cut_outgoing_want(out, false);
+    array_session_want(&out->session, false);
     leader = 0;
     for (int i = 0; i < 100; i++)
         turn();
     assert_int_equal(ups, 2);
-    cut_outgoing_want(out, true);
+    array_session_want(&out->session, true);
     UNTIL(ups == 3, 5);
-    cut_outgoing_reset(out);
+    array_session_reset(&out->session);
     UNTIL(ups == 4, 5);
     assert_int_equal(downs, 3);
     stop();
@@ -335,7 +335,7 @@ static void a_state_that_is_wanted_is_newer_than_the_answer(void **state)
     assert_int_equal(bads, 6);
     set_id[3]++; /* another set */
     UNTIL(downs == 1, 5);
-    assert_non_null(strstr(out->counts.error, "another set of this name"));
+    assert_non_null(strstr(out->session.counts.error, "another set of this name"));
     stop();
 }
 
@@ -347,26 +347,27 @@ static void who_says_nothing_is_left(void **state)
     uint64_t before_us = loop_clock_us();
     UNTIL(downs == 1, 10);
     assert_true(loop_clock_us() - before_us < (CUT_SILENT_MS + 2 * CUT_ASK_MS + 1000) * 1000ull);
-    assert_string_equal(out->counts.error, "it does not answer");
+    assert_string_equal(out->session.counts.error, "it does not answer");
     leader = 1;
     UNTIL(ups == 2, 5 + CUT_LOGIN_MS / 1000);
-    assert_int_equal(out->counts.address, 1);
+    assert_int_equal(out->session.counts.address, 1);
     stop();
 }
 
 static void only_the_coordinator_comes_in(void **state)
 {
     start("other letters");
-    UNTIL(out->counts.error[0], 5);
+    UNTIL(out->session.counts.error[0], 5);
     for (int i = 0; i < 50; i++)
         turn();
     assert_int_equal(ups, 0);
-    if (!strstr(out->counts.error, "uthenticat"))
-        fail_msg("%s", out->counts.error);
+    if (!strstr(out->session.counts.error, "uthenticat"))
+        fail_msg("%s", out->session.counts.error);
     stop();
     start("twelve letters");
-    snprintf(out->names.initiator, sizeof out->names.initiator, "iqn.2026-11.holdfast:rome.a:shop");
-    UNTIL(out->counts.error[0], 5);
+    snprintf(out->session.names.initiator, sizeof out->session.names.initiator,
+             "iqn.2026-11.holdfast:rome.a:shop");
+    UNTIL(out->session.counts.error[0], 5);
     assert_int_equal(ups, 0);
     stop();
 }
@@ -379,7 +380,7 @@ static void the_copys_commands_are_not_for_it(void **state)
     UNTIL(ups == 1, 5);
     struct iscsi_ship_command command = {.out = batch, .out_bytes = sizeof batch};
     copy_cdb_batch(command.cdb, sizeof batch);
-    iscsi_ship_command(&out->session, 100, &command);
+    iscsi_ship_command(&out->session.ship, 100, &command);
     UNTIL(downs == 1, 5);
     assert_int_equal(batches, 0);
     UNTIL(ups == 2, 5);
@@ -387,7 +388,7 @@ static void the_copys_commands_are_not_for_it(void **state)
     static uint8_t answer[COPY_STATE_SIZE];
     command = (struct iscsi_ship_command){.in = answer, .in_bytes = sizeof answer};
     copy_cdb_state(command.cdb);
-    iscsi_ship_command(&out->session, 100, &command);
+    iscsi_ship_command(&out->session.ship, 100, &command);
     UNTIL(downs == 2, 5);
     stop();
 }
