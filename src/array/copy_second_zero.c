@@ -11,12 +11,15 @@
 
 enum { ZERO_RETRY_US = 50 * 1000 };
 
+/* Once the group has been given away its new owner may promote, and say so, before the answer to
+ * the MOVE is back: what it says then is for it to carry out. */
 static bool owner_serves(const struct array *array, const struct group *group)
 {
+    uint8_t first = group->config->volumes[0];
     return (array->role.state == ROLE_SOLO || array->role.state == ROLE_PAIRED) &&
            array->role.orders == 0 && !array->drop_pending &&
-           role_may_serve(&array->role, array->now_us) &&
-           array_owns(array, group->config->volumes[0]);
+           role_may_serve(&array->role, array->now_us) && array_owns(array, first) &&
+           array->volumes[first].move != MOVE_SENT;
 }
 
 /* The next piece of the range where the walk stands. */

@@ -431,6 +431,9 @@ static void apply_fill(struct array *array, struct group *group, const struct he
     bool counts = unknown && newer;
     if (counts) {
         site->now = site->kept;
+        /* The survivor, whose record is older, has not heard of it. */
+        if (site->kept.suspended && !group->suspended)
+            group->suspended = group->fall_unsaid = true;
         array_log(array, LOG_WARNING,
                   "group %s: the record here is newer than the other controller's",
                   group->config->name);

@@ -420,6 +420,8 @@ static void look(struct world *world, uint8_t who)
                     role_name(status.role), status.epoch, status.reason);
     if (controller->role != ROLE_SOLO && status.role == ROLE_SOLO) {
         world->count.takeovers++;
+        if (controller->role == ROLE_WAITING || controller->role == ROLE_STARTING)
+            cuts_blackout(world); /* one that knows more may live, and is out */
         for (uint32_t s = 0; s < world->config.store_count; s++)
             controller->solo_done[s] = world->disks[s].done_sequence;
         faults_on_takeover(world);

@@ -323,6 +323,35 @@ static void a_suspension_that_only_the_last_one_knows_outlives_the_stop(void **s
     }
 }
 
+/* Of its stop it can say nothing any more, but its record is the newer one. */
+static void a_suspension_outlives_a_stop_after_which_the_other_one_began_twice(void **state)
+{
+    until_consistent(TWO);
+    ask_stop(ONE, A);
+    until_stopped(ONE, A);
+    pass_both_ms(300);
+    assert_true(operate(ONE, B, GROUP_SUSPEND, false));
+    ask_stop(ONE, B);
+    until_stopped(ONE, B);
+    between.cut = true;
+    start_at(ONE, A);
+    pass_both_ms(300);
+    kill_at(ONE, A);
+    start_at(ONE, A);
+    pass_both_ms(300);
+    assert_true(site_of(ONE, A)->now.unknown);
+    return_at(ONE, B);
+    between.cut = false;
+    pass_both_ms(300);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(ONE, self)->now.unknown);
+        assert_true(inner(ONE, self)->suspended);
+    }
+    assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_RESUME, false));
+    until_consistent(TWO);
+    assert_sites_are_equal();
+}
+
 static void a_failover_that_only_the_last_one_knows_outlives_the_stop(void **state)
 {
     until_consistent(TWO);
@@ -367,6 +396,7 @@ int main(void)
         TEST(an_operator_need_not_wait_for_who_never_comes),
         TEST(the_record_of_an_older_stop_is_not_the_last_ones),
         TEST(a_suspension_that_only_the_last_one_knows_outlives_the_stop),
+        TEST(a_suspension_outlives_a_stop_after_which_the_other_one_began_twice),
         TEST(a_failover_that_only_the_last_one_knows_outlives_the_stop),
 #undef TEST
     };

@@ -66,6 +66,7 @@ struct side {
     struct register_action reg;
     bool up_due, down_due;
     bool status_due, status_good;
+    bool hold_status; /* the answer to what it has sent is kept */
     bool message_due; /* one for this controller, from its peer */
     uint8_t buffer_id;
     uint32_t message_bytes;
@@ -425,9 +426,9 @@ static inline bool side_step(int self)
         store_answer(self);
     if (side->register_due && !side->hold_register)
         register_answer(side);
-    if (side->status_due)
+    if (side->status_due && !side->hold_status)
         array_on_status(array, pair.now_us, side->status_good);
-    side->status_due = false;
+    side->status_due = side->status_due && side->hold_status;
     if (side->message_due && !side->hold_link)
         array_on_message(array, pair.now_us, side->buffer_id, side->message, side->message_bytes);
     if (!side->hold_link)

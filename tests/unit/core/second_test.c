@@ -337,6 +337,39 @@ static void a_received_group_moves_as_one(void **state)
     assert_int_equal(group_of(A)->falls + group_of(B)->falls, 0);
 }
 
+/* A late zeroing would land on what the new owner has destaged since. */
+static void what_was_given_away_is_zeroed_by_its_new_owner_alone(void **state)
+{
+    until_consistent();
+    write_here(A, V_A, 0, 40, 0x71);
+    pass_both_ms(50);
+    destage_both();
+    int self = shower();
+    struct side *giver = &pair_worlds[THERE].side[self];
+    giver->hold_status = true; /* the peer has the volumes, and its answer is on the way */
+    array_operator_move(there(self), pair_worlds[THERE].now_us, 1, V_B, (uint8_t)!self);
+    pass_both_ms(20);
+    assert_int_equal(array_owner(there(self), V_A), 1);
+    assert_int_equal(array_owner(there(self ^ 1), V_A), 1);
+    giver->hold_store = true;
+    pair_worlds[THERE].side[self ^ 1].hold_store = true;
+    uint32_t trim = ask(A, HOST_TRIM, V_A, 4 * PAGE, 30 * PAGE, 0, 0);
+    settle_both();
+    assert_ok(trim);
+    pass_both_ms(60);
+    assert_int_equal(group_there(self)->second.zero.count, 1);
+    assert_int_equal(group_there(self ^ 1)->second.zero.count, 1);
+    assert_int_equal(giver->op_count, 0);
+    assert_int_equal(pair_worlds[THERE].side[self ^ 1].op_count, 1);
+    giver->hold_status = giver->hold_store = pair_worlds[THERE].side[self ^ 1].hold_store = false;
+    pass_both_ms(100);
+    assert_int_equal(group_there(self)->second.zero.count, 0);
+    assert_int_equal(array_owner(there(self), V_A), 0);
+    assert_shows(0, 0, 4, 0x71);
+    assert_shows(0, 4, 30, 0);
+    assert_shows(0, 34, 6, 0x71);
+}
+
 static void after_a_clean_stop_what_was_promoted_is_on_the_stores(void **state)
 {
     for (int first = A; first < PAIR; first++) {
@@ -414,6 +447,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_on_its_way_to_the_store_goes_first, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_received_group_moves_as_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_given_away_is_zeroed_by_its_new_owner_alone,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_a_clean_stop_what_was_promoted_is_on_the_stores,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(held_pages_leave_room_for_hosts_there, set_up, tear_down),
