@@ -31,6 +31,28 @@ static inline const struct group_status *group_of(int self)
     return &status_of(self)->groups[0];
 }
 
+/* What the pair in use is made with: a group of two volumes, at a first or a second array; slots of
+ * each controller's cache. The caller may change the rest. */
+static inline struct group_config *configure_group(uint8_t side, uint32_t slots, uint32_t budget)
+{
+    struct group_config *group = &pair.config.groups[0];
+    pair_defaults();
+    pair.config.trace = story_is_told();
+    pair.config.slot_count = slots;
+    pair.config.group_count = 1;
+    *group = (struct group_config){.name = "g",
+                                   .id = "identity",
+                                   .side = side,
+                                   .volume_count = COPIED,
+                                   .volumes = {copied[0], copied[1]},
+                                   .budget_pages = budget,
+                                   .base_pages = 64,
+                                   .shortest_us = 2000};
+    if (side == GROUP_SECOND)
+        pair.config.volumes[V_B].home = 0;
+    return group;
+}
+
 /* In a build with -Dmistakes=true the one that COPY_MISTAKE names is made. */
 static inline void make_a_mistake(void)
 {

@@ -43,9 +43,9 @@ static void dies(int self)
             store_move(&side->ops[i]);
     }
     for (int i = 0; i < FLIGHTS; i++) {
-        if (second.flight[self][i].used && chance(50))
-            second_receive(second.flight[self][i].bytes,
-                           second.flight[self][i].action.length_bytes);
+        struct flight *flight = &second.session[self].flight[i];
+        if (flight->used && chance(50))
+            second_receive(flight->bytes, flight->action.length_bytes);
     }
     side->dead = true;
     side->op_count = 0;
@@ -54,7 +54,7 @@ static void dies(int self)
     if (chance(50))
         peer->message_due = false;
     forget_requests(self);
-    second_lost(self);
+    session_lost(&second.session[self]);
     array_on_peer_gone(peer->array, pair.now_us, 0);
     world.kills++;
 }
@@ -93,7 +93,7 @@ static void fault(void)
         returns(self);
         break;
     case 3:
-        second.down_due[self] = true;
+        second.session[self].down_due = true;
         break;
     case 4:
         second.hold_answers = chance(40);
@@ -207,7 +207,8 @@ static void a_life(uint64_t seed, uint32_t slots, uint32_t budget, bool faults)
                   world.moves, second.promotions, world.consistent,
                   (unsigned long long)(group_of(A)->falls + group_of(B)->falls),
                   (unsigned long long)(group_of(A)->restarts + group_of(B)->restarts),
-                  world.refused, second.refused, second.resets);
+                  world.refused, second.session[A].refused + second.session[B].refused,
+                  second.session[A].resets + second.session[B].resets);
     void *state = NULL;
     second_destroy();
     pair_destroy(&state);

@@ -9,15 +9,9 @@
 #define TESTS_COPY_SECOND_H
 
 #include "copy/receiver.h"
-#include "copy_common.h"
+#include "flights.h"
 
-enum { FLIGHTS = 4 * COPY_WINDOW, ROOM = 4096 };
-
-struct flight {
-    bool used;
-    struct copy_action action; /* its bytes are the core's: looked at again when it arrives */
-    uint8_t *bytes;
-};
+enum { ROOM = 4096 };
 
 static struct second {
     void *memory;
@@ -27,12 +21,10 @@ static struct second {
     uint8_t *frames;
     uint32_t free[ROOM], free_count;
     uint8_t *visible[COPIED];
-    bool up[PAIR], reset_due[PAIR], down_due[PAIR];
-    bool changed[PAIR]; /* a batch was not what it had been when it arrived */
+    struct session session[PAIR];
     bool hold_answers, hold_sessions;
-    struct flight flight[PAIR][FLIGHTS];
     void (*promoted)(void); /* looks at what is visible now */
-    uint32_t promotions, batches, refused, resets;
+    uint32_t promotions;
 } second;
 
 static inline void second_memory(void)
@@ -63,18 +55,10 @@ static inline void second_create(void)
     second_memory();
 }
 
-static inline void flights_forget(int self)
-{
-    for (int i = 0; i < FLIGHTS; i++) {
-        free(second.flight[self][i].bytes);
-        second.flight[self][i] = (struct flight){.used = false};
-    }
-}
-
 static inline void second_destroy(void)
 {
     for (int self = A; self < PAIR; self++)
-        flights_forget(self);
+        session_free(&second.session[self]);
     for (int i = 0; i < COPIED; i++)
         free(second.visible[i]);
     free(second.frames);
@@ -89,41 +73,14 @@ static inline void second_restart(void)
     second_memory();
     state.memory = second.memory_number;
     receiver_restore(&second.receiver, &state);
-    second.down_due[A] = second.down_due[B] = true;
-}
-
-static inline void flatten(const struct copy_action *action, uint8_t *bytes)
-{
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < action->iov_count; at += (uint32_t)action->iov[i++].iov_len)
-        memcpy(bytes + at, action->iov[i].iov_base, action->iov[i].iov_len);
-    assert_int_equal(at, action->length_bytes);
+    second.session[A].down_due = second.session[B].down_due = true;
 }
 
 static inline void second_take(int self, const struct actions *actions)
 {
     for (uint32_t i = 0; i < actions->log_count; i++)
         TELL("%llu %c: %s\n", (unsigned long long)pair.now_us, 'a' + self, actions->log[i].text);
-    for (uint32_t i = 0; i < actions->copy_count; i++) {
-        const struct copy_action *action = &actions->copies[i];
-        int at = 0;
-        assert_true(second.up[self]);
-        while (second.flight[self][at].used)
-            at++;
-        struct flight *flight = &second.flight[self][at];
-        *flight =
-            (struct flight){.used = true, .action = *action, .bytes = malloc(action->length_bytes)};
-        flatten(action, flight->bytes);
-        second.batches++;
-    }
-    if (second.changed[self] && !(actions->copy_reset & 1))
-        fail_msg("a batch has changed on its way");
-    second.changed[self] = false;
-    if (!(actions->copy_reset & 1))
-        return;
-    second.reset_due[self] = true;
-    second.resets++;
-    flights_forget(self); /* of what is on its way the bytes may change from here on */
+    session_take(&second.session[self], actions);
 }
 
 static inline void second_show(const struct receiver_popped *popped)
@@ -230,79 +187,45 @@ static inline int second_receive(const uint8_t *bytes, uint32_t length)
     return 1;
 }
 
-static inline bool flight_arrives(int self, struct flight *flight)
+static inline bool flight_step(int self, struct flight *flight)
 {
-    uint32_t length = flight->action.length_bytes;
-    uint8_t *now = malloc(length);
-    flatten(&flight->action, now);
-    bool same = memcmp(now, flight->bytes, length) == 0;
-    free(now);
-    if (!same) { /* then the session is over, and the next pump says so */
-        free(flight->bytes);
-        *flight = (struct flight){.used = false};
-        second.changed[self] = true;
+    struct session *session = &second.session[self];
+    if (flight_has_changed(session, flight))
         return true;
-    }
-    int answer = second_receive(flight->bytes, length);
-    if (answer < 0)
-        return false;
-    uint64_t number = flight->action.number;
-    free(flight->bytes);
-    *flight = (struct flight){.used = false};
-    second.refused += !answer;
-    array_on_copy_answered(pair.side[self].array, pair.now_us, 0, number, answer);
-    return true;
+    int answer = second_receive(flight->bytes, flight->action.length_bytes);
+    if (answer >= 0)
+        flight_returns(session, flight, self, answer);
+    return answer >= 0;
 }
 
 static inline bool second_step(int self)
 {
-    struct array *array = pair.side[self].array;
+    struct session *session = &second.session[self];
     bool more = false;
-    array_set_wall(array, pair.now_us + 1000000);
-    if (second.reset_due[self] || second.down_due[self]) {
-        if (second.up[self])
-            array_on_copy_down(array, pair.now_us, 0);
-        flights_forget(self);
+    array_set_wall(pair.side[self].array, pair.now_us + 1000000);
+    if (session->reset_due || session->down_due) {
+        session_ends(session, self);
         more = true;
-        second.up[self] = second.reset_due[self] = second.down_due[self] = false;
-    } else if (!second.up[self] && !second.hold_sessions) {
+    } else if (!session->up && !second.hold_sessions) {
         struct copy_state state;
         receiver_state(&second.receiver, &state);
         state.flags |= COPY_STATE_HERE;
         state.room_pages = ROOM;
         state.window = 4;
-        second.up[self] = more = true;
-        array_on_copy_up(array, pair.now_us, 0, &state);
+        more = true;
+        session_begins(session, self, 0, &state);
     }
-    for (int i = 0; i < FLIGHTS && !second.hold_answers && !second.reset_due[self]; i++) {
-        if (second.flight[self][i].used)
-            more |= flight_arrives(self, &second.flight[self][i]);
+    for (int i = 0; i < FLIGHTS && !second.hold_answers && !session->reset_due; i++) {
+        if (session->flight[i].used)
+            more |= flight_step(self, &session->flight[i]);
     }
     return more;
-}
-
-/* The controller's process has ended: so have its sessions. */
-static inline void second_lost(int self)
-{
-    flights_forget(self);
-    second.up[self] = second.reset_due[self] = second.down_due[self] = false;
 }
 
 /* The pair, its group and the second array; slots of each controller's cache. */
 static inline int set_up_copy(uint32_t slots, uint32_t budget)
 {
-    pair_defaults();
-    pair.config.trace = story_is_told();
-    pair.config.slot_count = slots;
-    pair.config.group_count = 1;
-    pair.config.groups[0] = (struct group_config){.name = "g",
-                                                  .id = "identity",
-                                                  .side = GROUP_PRIMARY,
-                                                  .volume_count = COPIED,
-                                                  .volumes = {copied[0], copied[1]},
-                                                  .budget_pages = budget,
-                                                  .base_pages = 256,
-                                                  .shortest_us = 2000};
+    configure_group(GROUP_PRIMARY, slots, budget)->base_pages = 256;
     second_create();
     make_a_mistake();
     pair.copies = second_take;

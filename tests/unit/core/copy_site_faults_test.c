@@ -196,7 +196,7 @@ static void hosts_write(void)
 
 static enum role role_at(int site, int self)
 {
-    int used = used_site();
+    int used = array_used();
     pair_use(site);
     enum role role = status_of(self)->role;
     pair_use(used);
@@ -209,13 +209,7 @@ static void dies(int site, int self)
     if (side->dead || peer->dead || role_at(site, A) != ROLE_PAIRED ||
         role_at(site, B) != ROLE_PAIRED)
         return;
-    pair_use(site);
-    side->dead = true;
-    side->op_count = 0;
-    side->message_due = side->status_due = false;
-    peer->down_due = true;
-    array_on_peer_gone(peer->array, pair.now_us, 0);
-    pair_use(ONE);
+    side_dies(site, self);
     sessions_lost(site, self);
     world.kills++;
 }

@@ -100,7 +100,7 @@ static void a_survivor_sends_what_the_dead_one_had_not(void **state)
         pass_ms(10);
         write_now(B, V_B, PAGE, PAGE, 0x44);
         destage_all();
-        second_lost(dies);
+        session_lost(&second.session[dies]);
         kill_side(dies);
         second.hold_answers = false;
         until_consistent();
@@ -117,7 +117,7 @@ static void a_survivor_sends_what_the_dead_one_had_not(void **state)
 
 static void return_of(int self)
 {
-    second_lost(self);
+    session_lost(&second.session[self]);
     pair_create_side(self);
     pair.side[self].up_due = pair.side[self ^ 1].up_due = true;
     for (int i = 0; i < 1000; i++) {
@@ -135,13 +135,13 @@ static void a_returned_peer_knows_what_is_pending(void **state)
     write_now(A, V_A, 0, 4 * PAGE, 0x51);
     pass_ms(10);
     destage_all();
-    second_lost(B);
+    session_lost(&second.session[B]);
     kill_side(B);
     write_now(A, V_A, 2 * PAGE, 4 * PAGE, 0x52);
     write_now(A, V_B, 7 * PAGE, PAGE, 0x53);
     pass_ms(20);
     return_of(B);
-    second_lost(A);
+    session_lost(&second.session[A]);
     kill_side(A);
     second.hold_answers = false;
     pass_ms(200);
@@ -181,11 +181,11 @@ static void bits_outlive_the_controller_that_set_them(void **state)
     write_now(A, V_A, 20 * PAGE, 4 * PAGE, 0x71);
     write_now(B, V_B, 1023 * PAGE, 5 * SECTOR_SIZE, 0x72);
     destage_all();
-    second_lost(A);
+    session_lost(&second.session[A]);
     kill_side(A);
     return_of(A);
     pass_ms(2000);
-    second_lost(B);
+    session_lost(&second.session[B]);
     kill_side(B);
     pass_ms(2000);
     assert_shows(0, 20, 4, 0);
@@ -245,7 +245,7 @@ static void what_the_store_discarded_unheard_is_looked_at_again(void **state)
     store_move(&pair.side[A].ops[0]);
     memset(store_at(V_A, 4 * PAGE), 0, 32 * PAGE);
     assert_false(is_done(trim));
-    second_lost(A);
+    session_lost(&second.session[A]);
     kill_side(A);
     pass_ms(3000);
     until_consistent();

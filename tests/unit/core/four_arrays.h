@@ -11,12 +11,9 @@
 #define TESTS_FOUR_ARRAYS_H
 
 #define PAIRS_WANTED 4
-#include "array/internal.h"
-#include "copy_common.h"
+#include "arrays.h"
 
 enum {
-    FLIGHTS = 4 * COPY_WINDOW,
-
     POLL_US = 20 * 1000,
     HOLD_MS = 20,
     CALLS = 2 * CUT_WINDOW,
@@ -25,20 +22,6 @@ enum {
     PRIMARIES = 2,
     PLACES = 32, /* pages of each volume that the host writes */
     CHAIN = PRIMARIES * COPIED * PLACES,
-};
-
-struct flight {
-    bool used, left, delivered, answered, good;
-    int at;
-    struct copy_action action;
-    uint8_t *bytes;
-};
-
-struct session {
-    bool up, reset_due, down_due;
-    int at;
-    uint64_t asked_us;
-    struct flight flight[FLIGHTS];
 };
 
 struct call {
@@ -72,30 +55,6 @@ static struct world {
     uint64_t looks, cut_seen;
 } world;
 
-static inline struct array *array_of(int which, int self)
-{
-    struct side *side = &pair_worlds[which].side[self];
-    return side->dead ? NULL : side->array;
-}
-
-static inline struct group *inner(int which, int self)
-{
-    return &pair_worlds[which].side[self].array->copy.groups[0];
-}
-
-/* The controller of a second array that holds the group, or -1. */
-static inline int holder(int which, struct copy_state *state)
-{
-    for (int self = A; self < PAIR; self++) {
-        if (array_of(which, self) == NULL)
-            continue;
-        array_copy_state(array_of(which, self), 0, state);
-        if (state->flags & COPY_STATE_HERE)
-            return self;
-    }
-    return -1;
-}
-
 static inline int leader_of(int which)
 {
     for (int self = A; self < PAIR; self++) {
@@ -111,70 +70,19 @@ static inline int leader_of(int which)
 
 /* ---- the copy's sessions ---- */
 
-static inline void flight_over(struct flight *flight)
-{
-    free(flight->bytes);
-    *flight = (struct flight){.used = false};
-}
-
-static inline void session_over(struct session *session)
-{
-    for (int i = 0; i < FLIGHTS; i++) {
-        struct flight *flight = &session->flight[i];
-        flight->left = true;
-        if (flight->used && (!flight->delivered || flight->answered))
-            flight_over(flight);
-    }
-}
-
-static inline void flatten(const struct copy_action *action, uint8_t *bytes)
-{
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < action->iov_count; at += (uint32_t)action->iov[i++].iov_len)
-        memcpy(bytes + at, action->iov[i].iov_base, action->iov[i].iov_len);
-    assert_int_equal(at, action->length_bytes);
-}
-
-static inline void take_batches(int which, int self, const struct actions *actions)
-{
-    struct session *session = &world.session[which][self];
-    for (uint32_t i = 0; i < actions->copy_count; i++) {
-        const struct copy_action *action = &actions->copies[i];
-        int at = 0;
-        assert_true(session->up);
-        while (session->flight[at].used)
-            assert_true(++at < FLIGHTS);
-        session->flight[at] =
-            (struct flight){.used = true, .action = *action, .bytes = malloc(action->length_bytes)};
-        flatten(action, session->flight[at].bytes);
-    }
-    if (actions->copy_reset & 1) {
-        session->reset_due = true;
-        session_over(session);
-    }
-}
-
 static inline bool flight_step(int which, int self, struct flight *flight)
 {
     struct session *session = &world.session[which][self];
     int there = which + PRIMARIES;
-    if (flight->delivered) {
-        if (!flight->answered || flight->left)
-            return false;
-        uint64_t number = flight->action.number;
-        bool good = flight->good;
-        flight_over(flight);
-        array_on_copy_answered(pair.side[self].array, pair.now_us, 0, number, good);
+    if (flight->delivered)
+        return flight_returns_now(session, flight, self, false);
+    if (flight_has_changed(session, flight))
         return true;
-    }
     if (array_of(there, session->at) == NULL)
         return false;
-    flight->delivered = true;
-    flight->at = session->at;
     uint64_t handle =
         (uint64_t)(which * PAIR + self) * FLIGHTS + (uint64_t)(flight - session->flight);
-    array_on_copy_message(array_of(there, flight->at), pair_worlds[there].now_us, handle, 0,
-                          flight->bytes, flight->action.length_bytes);
+    flight_arrives(session, flight, there, handle);
     return true;
 }
 
@@ -193,16 +101,11 @@ static inline bool session_step(int which, int self)
             session->down_due = true;
     }
     if (session->reset_due || session->down_due) {
-        if (session->up)
-            array_on_copy_down(array, pair.now_us, 0);
-        session_over(session);
-        session->up = session->reset_due = session->down_due = false;
+        session_ends(session, self);
         more = true;
     } else if (!session->up && at >= 0) {
-        session->up = more = true;
-        session->at = at;
-        session->asked_us = pair.now_us;
-        array_on_copy_up(array, pair.now_us, 0, &state);
+        session_begins(session, self, at, &state);
+        more = true;
     }
     for (int i = 0; i < FLIGHTS && !session->reset_due; i++) {
         if (session->flight[i].used)
@@ -216,13 +119,7 @@ static inline void take_replies(int which, int self, const struct actions *actio
     for (uint32_t i = 0; i < actions->copy_reply_count; i++) {
         uint64_t handle = actions->copy_replies[i].handle;
         struct session *session = &world.session[which - PRIMARIES][handle / FLIGHTS % PAIR];
-        struct flight *flight = &session->flight[handle % FLIGHTS];
-        assert_true(flight->used && flight->delivered && !flight->answered);
-        assert_int_equal(flight->at, self);
-        flight->answered = true;
-        flight->good = actions->copy_replies[i].good;
-        if (flight->left)
-            flight_over(flight);
+        flight_answered(&session->flight[handle % FLIGHTS], self, actions->copy_replies[i].good);
     }
 }
 
@@ -338,14 +235,10 @@ static inline bool line_step(int self)
 
 static inline void take_all(int self, const struct actions *actions)
 {
-    int which = (int)(pair_used - pair_worlds);
-    for (uint32_t i = 0; i < actions->log_count; i++)
-        TELL("%llu %d%c: %s\n", (unsigned long long)pair.now_us, which, 'a' + self,
-             actions->log[i].text);
-    for (uint32_t i = 0; i < actions->operator_count; i++)
-        TELL("%d%c: %s\n", which, 'a' + self, actions->operators[i].text);
+    int which = array_used();
+    tell(actions, which, self);
     if (which < PRIMARIES)
-        take_batches(which, self, actions);
+        session_take(&world.session[which][self], actions);
     else
         take_replies(which, self, actions);
     if (which == 0)
@@ -356,7 +249,7 @@ static inline void take_all(int self, const struct actions *actions)
 
 static inline bool step_all(int self)
 {
-    int which = (int)(pair_used - pair_worlds);
+    int which = array_used();
     array_set_wall(pair.side[self].array, pair.now_us + 1000000);
     if (which >= PRIMARIES)
         return false;
@@ -370,16 +263,9 @@ static inline bool step_all(int self)
  * answered. */
 static inline void lose(int which, int self)
 {
-    struct side *side = &pair_worlds[which].side[self], *peer = &pair_worlds[which].side[self ^ 1];
-    side->dead = true;
-    side->op_count = 0;
-    peer->down_due = true;
-    array_on_peer_gone(peer->array, pair_worlds[which].now_us, 0);
-    if (which < PRIMARIES) {
-        struct session *session = &world.session[which][self];
-        session_over(session);
-        session->up = session->reset_due = session->down_due = false;
-    }
+    side_dies(which, self);
+    if (which < PRIMARIES)
+        session_lost(&world.session[which][self]);
     if (which == 0)
         line_over(&world.line[self]);
     for (int half = A; half < PAIR && which == 1; half++) {
@@ -538,25 +424,29 @@ static inline void look_at_the_copies(void)
 
 /* ---- all of it ---- */
 
+static inline bool array_step(int which, int self)
+{
+    pair_use(which);
+    bool more = world.lost[which] ? false : side_step(self);
+    if (world.strike_due) {
+        world.strike_due = world.hold_calls = false;
+        world.strike();
+    }
+    host_step();
+    look_at_the_copies();
+    return more;
+}
+
 /* Not until nothing happens any more: the host always goes on. */
 static inline void settle_all(void)
 {
     for (int i = 0; i < ROUNDS; i++) {
         bool more = false;
         for (int which = 0; which < PAIRS; which++) {
-            for (int self = A; self < PAIR && !world.lost[which]; self++) {
-                pair_use(which);
-                more |= side_step(self);
-                if (world.strike_due) {
-                    world.strike_due = world.hold_calls = false;
-                    world.strike();
-                }
-                host_step();
-                look_at_the_copies();
-            }
+            for (int self = A; self < PAIR && !world.lost[which]; self++)
+                more |= array_step(which, self);
         }
-        for (int which = 0; which < PAIRS; which++)
-            pair_worlds[which].now_us += ROUND_US;
+        pass_time(ROUND_US);
         if (!more)
             return;
     }
@@ -565,36 +455,22 @@ static inline void settle_all(void)
 static inline void pass(uint32_t ms)
 {
     for (uint32_t i = 0; i < ms; i++) {
-        for (int which = 0; which < PAIRS; which++)
-            pair_worlds[which].now_us += 500;
+        pass_time(500);
         settle_all();
     }
 }
 
 static inline void configure(int which)
 {
-    struct group_config *group = &pair.config.groups[0];
-    pair_defaults();
-    pair.config.trace = story_is_told();
-    pair.config.slot_count = 384;
-    pair.config.group_count = 1;
+    bool primary = which < PRIMARIES;
+    struct group_config *group = configure_group(primary ? GROUP_PRIMARY : GROUP_SECOND, 384, 48);
     for (uint32_t v = 0; v < VOLUMES; v++)
         pair.config.volumes[v].size_bytes = VOLUME_BYTES / 16; /* an initial copy takes no time */
-    *group = (struct group_config){.name = "g",
-                                   .id = "identity",
-                                   .side = which < PRIMARIES ? GROUP_PRIMARY : GROUP_SECOND,
-                                   .volume_count = COPIED,
-                                   .volumes = {copied[0], copied[1]},
-                                   .budget_pages = 48,
-                                   .room_pages = which < PRIMARIES ? 0 : 140,
-                                   .base_pages = 64,
-                                   .shortest_us = 2000};
-    if (which < PRIMARIES)
+    group->room_pages = primary ? 0 : 140;
+    if (primary)
         group->set = (struct group_set){
             .member_count = PRIMARIES, .self = (uint8_t)which, .id = "set", .hold_ms = HOLD_MS};
     group->id[0] = (uint8_t)('a' + which % PRIMARIES);
-    if (which >= PRIMARIES)
-        pair.config.volumes[V_B].home = 0;
 }
 
 static inline void until_cuts(uint64_t looks)
@@ -613,7 +489,6 @@ static inline void create_all(void)
     memset(&world, 0, sizeof world);
     make_a_mistake();
     world.hold_calls = world.host_rests = true;
-    uint64_t now_us = 0;
     for (int which = PAIRS - 1; which >= 0; which--) {
         pair_use(which);
         configure(which);
@@ -622,10 +497,8 @@ static inline void create_all(void)
         pair_create();
         pair_up();
         pair.copy_step = step_all;
-        now_us = max_u64(now_us, pair.now_us);
     }
-    for (int which = 0; which < PAIRS; which++)
-        pair_worlds[which].now_us = now_us;
+    set_clocks_alike();
     world.hold_calls = world.host_rests = false;
     until_cuts(3);
 }
@@ -634,10 +507,8 @@ static inline void destroy_all(void)
 {
     void *state = NULL;
     for (int which = 0; which < PAIRS; which++) {
-        for (int self = A; self < PAIR && which < PRIMARIES; self++) {
-            for (int i = 0; i < FLIGHTS; i++)
-                flight_over(&world.session[which][self].flight[i]);
-        }
+        for (int self = A; self < PAIR && which < PRIMARIES; self++)
+            session_free(&world.session[which][self]);
         pair_use(which);
         pair_destroy(&state);
     }

@@ -161,12 +161,12 @@ static void dies_here(int self)
     forget_requests(self);
     between.hold_batches = chance(50);
     for (int i = 0; i < FLIGHTS; i++) {
-        struct flight *flight = &between.flight[self][i];
+        struct flight *flight = &between.session[self].flight[i];
         if (flight->used && !flight->delivered)
             flight_step(self, flight);
     }
     between.hold_batches = false;
-    here_lost(self);
+    session_lost(&between.session[self]);
     world.kills++;
 }
 
@@ -251,7 +251,7 @@ static void fault(void)
         returns_to_there(self);
         break;
     case 5:
-        between.down_due[self] = between.up[self];
+        between.session[self].down_due = between.session[self].up;
         break;
     case 6:
         between.hold_batches = chance(40);
@@ -391,7 +391,8 @@ static void a_life(uint64_t seed, uint32_t slots, uint32_t budget, uint32_t room
                   world.returns, returns_there, world.moves, moves_there, between.promotions,
                   between.consistent, (unsigned long long)(group_of(A)->falls + group_of(B)->falls),
                   (unsigned long long)(group_of(A)->restarts + group_of(B)->restarts),
-                  world.refused, between.refused, looks, reads_there);
+                  world.refused, between.session[A].refused + between.session[B].refused, looks,
+                  reads_there);
     destroy_both();
     for (int v = 0; v < COPIED; v++)
         free(visible[v]);

@@ -88,13 +88,7 @@ static inline void assert_page(int site, uint8_t volume, uint64_t page, uint8_t 
 
 static inline void kill_at(int site, int self)
 {
-    pair_use(site);
-    pair.side[self].dead = true;
-    pair.side[self].op_count = 0;
-    pair.side[self ^ 1].down_due = true;
-    if (!pair.side[self ^ 1].dead)
-        array_on_peer_gone(pair.side[self ^ 1].array, pair.now_us, 0);
-    pair_use(ONE);
+    side_dies(site, self);
     sessions_lost(site, self);
     settle_both();
 }
