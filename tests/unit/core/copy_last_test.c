@@ -6,34 +6,14 @@
 
 #include "site_acts.h"
 
-/* As `holdfast stop` does it: the one, and when it has gone the other. */
-static void stop_one_after_the_other(int site, int last)
-{
-    ask_stop(site, last ^ 1);
-    until_stopped(site, last ^ 1);
-    ask_stop(site, last);
-    until_stopped(site, last);
-}
-
-static uint64_t base_pages_at(int site)
-{
-    return inner(site, A)->base_pages_sent + inner(site, B)->base_pages_sent;
-}
-
 /* Both ways to stop, and either controller the last: the other one begins, alone for a while. */
 static void whoever_begins_after_a_clean_stop_copies_only_what_was_touched(void **state)
 {
     for (int way = 0; way < 4; way++) {
         int last = way % 2, first = last ^ 1;
         bool together = way >= 2;
-        if (way > 0) {
-            tear_down(state);
-            set_up(state);
-        }
-        until_consistent(TWO);
-        pass_both_ms(300);
-        silence_of_the_primary();
-        assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+        begin_round(state, way);
+        write_while_cut(40, 0x81);
         if (together && last == B)
             stop_both(ONE);
         else
@@ -72,10 +52,7 @@ static void whoever_begins_after_a_clean_stop_copies_only_what_was_touched(void 
 static void whoever_begins_at_the_second_array_goes_on_where_the_last_one_was(void **state)
 {
     for (int last = A; last < PAIR; last++) {
-        if (last > 0) {
-            tear_down(state);
-            set_up(state);
-        }
+        begin_round(state, last);
         until_consistent(TWO);
         uint64_t sent = base_pages_at(ONE);
         stop_one_after_the_other(TWO, last);
@@ -92,17 +69,11 @@ static void whoever_begins_at_the_second_array_goes_on_where_the_last_one_was(vo
 }
 
 /* What was told by a header each is not lost with either of them, and never believed in part. */
-static void the_last_one_dies_while_it_tells(void **state)
+static void one_dies_while_b_tells_a(void **state, int who)
 {
     for (int dies = 0; dies < 6; dies++) {
-        if (dies > 0) {
-            tear_down(state);
-            set_up(state);
-        }
-        until_consistent(TWO);
-        pass_both_ms(300);
-        silence_of_the_primary();
-        assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+        begin_round(state, dies);
+        write_while_cut(40, 0x81);
         stop_one_after_the_other(ONE, B);
         start_at(ONE, A);
         start_at(ONE, B);
@@ -111,10 +82,10 @@ static void the_last_one_dies_while_it_tells(void **state)
             array_step(ONE, B);
             pass_time(1);
         }
-        kill_at(ONE, B);
+        kill_at(ONE, who);
         pass_both_ms(50);
         between.cut = false;
-        return_at(ONE, B);
+        return_at(ONE, who);
         until_consistent(TWO);
         pass_both_ms(100);
         assert_sites_are_equal();
@@ -122,34 +93,14 @@ static void the_last_one_dies_while_it_tells(void **state)
     }
 }
 
+static void the_last_one_dies_while_it_tells(void **state)
+{
+    one_dies_while_b_tells_a(state, B);
+}
+
 static void the_one_that_began_dies_while_it_is_told(void **state)
 {
-    for (int dies = 0; dies < 6; dies++) {
-        if (dies > 0) {
-            tear_down(state);
-            set_up(state);
-        }
-        until_consistent(TWO);
-        pass_both_ms(300);
-        silence_of_the_primary();
-        assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
-        stop_one_after_the_other(ONE, B);
-        start_at(ONE, A);
-        start_at(ONE, B);
-        for (int step = 0; step < dies * 5; step++) {
-            array_step(ONE, A);
-            array_step(ONE, B);
-            pass_time(1);
-        }
-        kill_at(ONE, A);
-        pass_both_ms(50);
-        between.cut = false;
-        return_at(ONE, A);
-        until_consistent(TWO);
-        pass_both_ms(100);
-        assert_sites_are_equal();
-        assert_page(ONE, V_A, 40, 0x81);
-    }
+    one_dies_while_b_tells_a(state, A);
 }
 
 /* By controller a, alone. */
@@ -166,10 +117,7 @@ static void until_all_was_sent(void)
  * does not. */
 static void who_stays_away_is_waited_for_until_an_operator_says_otherwise(void **state)
 {
-    until_consistent(TWO);
-    pass_both_ms(300);
-    silence_of_the_primary();
-    assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+    write_while_cut(40, 0x81);
     stop_both(ONE);
     start_at(ONE, A);
     between.cut = false;
@@ -295,10 +243,7 @@ static void the_record_of_an_older_stop_is_not_the_last_ones(void **state)
 static void a_suspension_that_only_the_last_one_knows_outlives_the_stop(void **state)
 {
     for (int doubts = 0; doubts < 2; doubts++) {
-        if (doubts > 0) {
-            tear_down(state);
-            set_up(state);
-        }
+        begin_round(state, doubts);
         until_consistent(TWO);
         ask_stop(ONE, A);
         until_stopped(ONE, A);

@@ -64,6 +64,15 @@ static void failed_over_hosts_are_served_from_the_promoted_cycle(void **state)
         assert_int_equal(regions_left(&inner(TWO, self)->sender.regions), 1);
 }
 
+/* Controller a does it, and b is not there. */
+static void fail_over_at_one(void)
+{
+    until_consistent(TWO);
+    silence_of_the_primary();
+    kill_at(TWO, B);
+    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+}
+
 static void a_failover_while_the_primary_answers_wants_force(void **state)
 {
     assert_false(operate_there(GROUP_FAILOVER, false));
@@ -106,15 +115,11 @@ static void what_is_held_and_not_promoted_is_not_shown(void **state)
 
 static void hosts_wait_until_both_records_are_durable(void **state)
 {
-    until_consistent(TWO);
-    int owner = owner_at(TWO, V_A);
     for (int late = A; late < PAIR; late++) {
-        if (late == B) {
-            tear_down(state);
-            set_up(state);
-            until_consistent(TWO);
-        }
+        begin_round(state, late);
+        until_consistent(TWO);
         silence_of_the_primary();
+        int owner = owner_at(TWO, V_A);
         struct side *asked = side_of(TWO, owner);
         side_of(TWO, late)->hold_records = true;
         array_operator_group(asked->array, pair_worlds[TWO].now_us, 1, 0, GROUP_FAILOVER, false);
@@ -164,10 +169,7 @@ static void a_survivor_ends_what_the_dead_one_began(void **state)
 
 static void a_returned_controller_hears_of_it(void **state)
 {
-    until_consistent(TWO);
-    silence_of_the_primary();
-    kill_at(TWO, B);
-    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    fail_over_at_one();
     assert_int_equal(write_at(TWO, A, V_A, 7, 1, 0x71), HOST_OK);
     return_at(TWO, B);
     pass_both_ms(50);
@@ -340,7 +342,7 @@ static void reversed_only_what_differs_comes_back(void **state)
     assert_true(operate_there(GROUP_REVERSE, false));
     until_consistent(ONE);
     pass_both_ms(100);
-    uint64_t sent = inner(TWO, A)->base_pages_sent + inner(TWO, B)->base_pages_sent;
+    uint64_t sent = base_pages_at(TWO);
     assert_int_equal(sent, 3 * 16);
     assert_sites_are_equal();
     assert_page(ONE, V_A, 4, 0x30);
@@ -364,10 +366,10 @@ static void going_home_loses_nothing_and_copies_nothing_untouched(void **state)
     assert_page(ONE, V_A, 12, 0x61);
     assert_page(ONE, V_A, 4, 0x30);
     assert_int_equal(write_at(ONE, owner_at(ONE, V_B), V_B, 20, 1, 0x62), HOST_OK);
-    uint64_t before = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    uint64_t before = base_pages_at(ONE);
     assert_true(operate(ONE, owner_at(ONE, V_A), GROUP_REVERSE, false));
     until_consistent(TWO);
-    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent - before;
+    uint64_t sent = base_pages_at(ONE) - before;
     assert_int_equal(sent, 16);
     for (int self = A; self < PAIR; self++)
         assert_int_equal(site_of(ONE, self)->now.era, 3);
@@ -410,10 +412,7 @@ static void a_site_with_one_controller_receives(void **state)
 static void controllers_of_both_sites_die_on_the_way_back(void **state)
 {
     for (int dies = 0; dies < 4; dies++) {
-        if (dies > 0) {
-            tear_down(state);
-            set_up(state);
-        }
+        begin_round(state, dies);
         diverge();
         assert_true(operate_there(GROUP_REVERSE, false));
         pass_both_ms(20 * (uint32_t)dies);
@@ -430,10 +429,7 @@ static void controllers_of_both_sites_die_on_the_way_back(void **state)
 
 static void a_clean_stop_keeps_role_and_bitmap(void **state)
 {
-    until_consistent(TWO);
-    pass_both_ms(300); /* until the primary has heard of the last promotion */
-    silence_of_the_primary();
-    assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x81), HOST_OK);
+    write_while_cut(40, 0x81);
     stop_both(ONE);
     assert_int_equal(site_of(ONE, B)->kept.stop, SITE_STOPPED);
     start_at(ONE, B); /* which was the last */
@@ -442,11 +438,11 @@ static void a_clean_stop_keeps_role_and_bitmap(void **state)
     assert_true(regions_marked(&inner(ONE, B)->sender.regions, 0, 40));
     return_at(ONE, A);
     assert_int_equal(regions_left(&inner(ONE, A)->sender.regions), 1);
-    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    uint64_t sent = base_pages_at(ONE);
     between.cut = false;
     until_consistent(TWO);
     pass_both_ms(100);
-    assert_int_equal(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent, sent + 16);
+    assert_int_equal(base_pages_at(ONE), sent + 16);
     assert_sites_are_equal();
 }
 
@@ -473,13 +469,7 @@ static void what_an_accepted_loss_left_is_not_copied_over_a_better_copy(void **s
     side_of(ONE, A)->hold_store = side_of(ONE, B)->hold_store = true;
     assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x85), HOST_OK);
     pass_both_ms(100);
-    kill_at(ONE, B);
-    kill_at(ONE, A);
-    start_at(ONE, A);
-    start_at(ONE, B);
-    pass_both_ms(100);
-    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
-    until_paired(ONE);
+    lose_memory_at(ONE);
     pass_both_ms(3000);
     assert_true(inner(ONE, A)->suspended && inner(ONE, B)->suspended);
     assert_non_null(strstr(inner(ONE, A)->reason, "a loss was accepted here"));
@@ -517,14 +507,14 @@ static void a_stop_at_once_does_not_forget_that_a_loss_was_accepted(void **state
 static void a_stopped_second_array_goes_on_where_it_was(void **state)
 {
     until_consistent(TWO);
-    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    uint64_t sent = base_pages_at(ONE);
     stop_both(TWO);
     assert_int_equal(write_at(ONE, A, V_A, 40, 1, 0x82), HOST_OK);
     start_at(TWO, B);
     return_at(TWO, A);
     until_consistent(TWO);
     pass_both_ms(100);
-    assert_true(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent <= sent + 16);
+    assert_true(base_pages_at(ONE) <= sent + 16);
     assert_sites_are_equal();
 }
 
@@ -536,13 +526,7 @@ static void a_second_array_that_lost_what_it_had_gets_everything(void **state)
     side_of(TWO, A)->hold_store = side_of(TWO, B)->hold_store = true;
     assert_int_equal(write_at(ONE, A, V_A, 0, 8, 0x84), HOST_OK);
     pass_both_ms(50);
-    kill_at(TWO, B);
-    kill_at(TWO, A);
-    start_at(TWO, A);
-    start_at(TWO, B);
-    pass_both_ms(100);
-    array_operator_accept_loss(array_of(TWO, A), pair_worlds[TWO].now_us, 1, true);
-    until_paired(TWO);
+    lose_memory_at(TWO);
     until_consistent(TWO);
     pass_both_ms(100);
     assert_sites_are_equal();
@@ -566,13 +550,7 @@ an_old_primary_that_loses_its_memory_before_the_first_cycle_gets_everything(void
     assert_true(operate_there(GROUP_REVERSE, false));
     pass_both_ms(1500);
     assert_int_equal(site_of(TWO, A)->known_cycle, 0);
-    kill_at(ONE, B);
-    kill_at(ONE, A);
-    start_at(ONE, A);
-    start_at(ONE, B);
-    pass_both_ms(100);
-    array_operator_accept_loss(array_of(ONE, A), pair_worlds[ONE].now_us, 1, true);
-    until_paired(ONE);
+    lose_memory_at(ONE);
     between.hold_batches = false;
     until_consistent(ONE);
     pass_both_ms(100);
@@ -590,13 +568,7 @@ static void a_copy_that_lost_its_memory_and_is_failed_over_is_copied_back_whole(
     pass_both_ms(100);
     between.cut = true;
     pass_both_ms(100);
-    kill_at(TWO, B);
-    kill_at(TWO, A);
-    start_at(TWO, A);
-    start_at(TWO, B);
-    pass_both_ms(100);
-    array_operator_accept_loss(array_of(TWO, A), pair_worlds[TWO].now_us, 1, true);
-    until_paired(TWO);
+    lose_memory_at(TWO);
     assert_true(operate_there(GROUP_FAILOVER, true));
     between.cut = false;
     pass_both_ms(1500);
@@ -604,6 +576,16 @@ static void a_copy_that_lost_its_memory_and_is_failed_over_is_copied_back_whole(
     until_consistent(ONE);
     pass_both_ms(100);
     assert_sites_are_equal();
+}
+
+/* By both controllers of the second site. */
+static void assert_known(enum site_role role, uint64_t era)
+{
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(TWO, self)->now.unknown);
+        assert_int_equal(site_of(TWO, self)->now.role, role);
+        assert_int_equal(site_of(TWO, self)->now.era, era);
+    }
 }
 
 /* Both were kept in the pair's same epoch; one of them after the failover. */
@@ -629,20 +611,13 @@ static void of_two_records_of_one_epoch_the_later_step_counts(void **state)
     assert_true(site_of(TWO, other)->now.unknown);
     return_at(TWO, owner);
     pass_both_ms(100);
-    for (int self = A; self < PAIR; self++) {
-        assert_false(site_of(TWO, self)->now.unknown);
-        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
-        assert_int_equal(site_of(TWO, self)->now.era, 2);
-    }
+    assert_known(SITE_FAILED_OVER, 2);
 }
 
 static void an_older_record_is_not_believed(void **state)
 {
     uint8_t fill;
-    until_consistent(TWO);
-    silence_of_the_primary();
-    kill_at(TWO, B);
-    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    fail_over_at_one();
     assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
     ask_stop(TWO, A);
     until_stopped(TWO, A);
@@ -666,20 +641,14 @@ static void an_older_record_is_not_believed(void **state)
     assert_int_equal(inner(TWO, B)->second.receiver.held_count, 0);
     return_at(TWO, A);
     pass_both_ms(100);
-    for (int self = A; self < PAIR; self++) {
-        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
-        assert_int_equal(site_of(TWO, self)->now.era, 2);
-    }
+    assert_known(SITE_FAILED_OVER, 2);
     assert_page(TWO, V_A, 5, 0x91);
 }
 
 /* Its directory is new, or nothing could ever be kept there. */
 static void without_a_record_nothing_is_believed_but_at_the_first_start(void **state)
 {
-    until_consistent(TWO);
-    silence_of_the_primary();
-    kill_at(TWO, B);
-    assert_true(operate(TWO, A, GROUP_FAILOVER, false));
+    fail_over_at_one();
     assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
     ask_stop(TWO, A);
     until_stopped(TWO, A);
@@ -690,10 +659,7 @@ static void without_a_record_nothing_is_believed_but_at_the_first_start(void **s
     assert_int_equal(array_service(array_of(TWO, B), V_A), ARRAY_HELD);
     return_at(TWO, A);
     pass_both_ms(100);
-    for (int self = A; self < PAIR; self++) {
-        assert_false(site_of(TWO, self)->now.unknown);
-        assert_int_equal(site_of(TWO, self)->now.role, SITE_FAILED_OVER);
-    }
+    assert_known(SITE_FAILED_OVER, 2);
     assert_page(TWO, V_A, 5, 0x91);
 }
 
@@ -709,21 +675,14 @@ static void where_nobody_has_a_record_it_is_the_first_era(void **state)
     assert_true(site_of(TWO, A)->now.unknown);
     return_at(TWO, B);
     pass_both_ms(100);
-    for (int self = A; self < PAIR; self++) {
-        assert_false(site_of(TWO, self)->now.unknown);
-        assert_int_equal(site_of(TWO, self)->now.role, SITE_RECEIVING);
-        assert_int_equal(site_of(TWO, self)->now.era, 1);
-    }
+    assert_known(SITE_RECEIVING, 1);
 }
 
 static void hosts_wait_for_the_controller_that_stopped_last(void **state)
 {
     until_consistent(TWO);
     assert_int_equal(write_at(ONE, A, V_A, 6, 1, 0x95), HOST_OK);
-    ask_stop(ONE, A);
-    until_stopped(ONE, A);
-    ask_stop(ONE, B);
-    until_stopped(ONE, B);
+    stop_one_after_the_other(ONE, B);
     between.cut = true;
     start_at(ONE, A);
     pass_both_ms(200);
@@ -813,13 +772,12 @@ static void a_suspension_outlives_the_controller_that_knew_of_it(void **state)
 static void a_resync_copies_what_is_asked_for(void **state)
 {
     until_consistent(TWO);
-    uint64_t sent = inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent;
+    uint64_t sent = base_pages_at(ONE);
     assert_true(operate(ONE, A, GROUP_RESYNC, true));
     pass_both_ms(20);
     until_consistent(TWO);
     pass_both_ms(100);
-    assert_int_equal(inner(ONE, A)->base_pages_sent + inner(ONE, B)->base_pages_sent,
-                     sent + 2 * LAST_PAGES);
+    assert_int_equal(base_pages_at(ONE), sent + 2 * LAST_PAGES);
     assert_true(operate(ONE, A, GROUP_RESYNC, false));
     until_consistent(TWO);
     assert_sites_are_equal();

@@ -23,6 +23,15 @@ static inline int tear_down(void **state)
     return 0;
 }
 
+/* From the second round on the sites of a test's rounds are made anew. */
+static inline void begin_round(void **state, int round)
+{
+    if (round == 0)
+        return;
+    tear_down(state);
+    set_up(state);
+}
+
 static inline const struct site *site_of(int site, int self)
 {
     return &inner(site, self)->site;
@@ -167,6 +176,15 @@ static inline void silence_of_the_primary(void)
     pass_both_ms(5100);
 }
 
+/* A page at the first site that the second one does not get: nothing else differs. */
+static inline void write_while_cut(uint64_t page, uint8_t fill)
+{
+    until_consistent(TWO);
+    pass_both_ms(300); /* until the primary has heard of the last promotion */
+    silence_of_the_primary();
+    assert_int_equal(write_at(ONE, A, V_A, page, 1, fill), HOST_OK);
+}
+
 static inline bool operate_there(enum group_action action, bool force)
 {
     return operate(TWO, owner_at(TWO, V_A), action, force);
@@ -200,6 +218,33 @@ static inline void assert_sites_are_equal(void)
                          fill[ONE], fill[TWO]);
         }
     }
+}
+
+/* Of marked regions, by both controllers. */
+static inline uint64_t base_pages_at(int site)
+{
+    return inner(site, A)->base_pages_sent + inner(site, B)->base_pages_sent;
+}
+
+/* Both memories are gone, and the operator takes what is on the stores. */
+static inline void lose_memory_at(int site)
+{
+    kill_at(site, B);
+    kill_at(site, A);
+    start_at(site, A);
+    start_at(site, B);
+    pass_both_ms(100);
+    array_operator_accept_loss(array_of(site, A), pair_worlds[site].now_us, 1, true);
+    until_paired(site);
+}
+
+/* As `holdfast stop` does it: the one, and when it has gone the other. */
+static inline void stop_one_after_the_other(int site, int last)
+{
+    ask_stop(site, last ^ 1);
+    until_stopped(site, last ^ 1);
+    ask_stop(site, last);
+    until_stopped(site, last);
 }
 
 static inline void stop_both(int site)

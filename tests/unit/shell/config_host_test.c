@@ -5,19 +5,10 @@
  * hosts see of a volume. Each row changes one piece of a good file and names all the messages that
  * must come of it. */
 
-#include "shell/config.h"
+#include "config_texts.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <cmocka.h>
-
-static struct config config;
-static struct config_errors errors;
 
 #define HEAD                                                                                       \
     "[array]\n"                            /* 1 */                                                 \
@@ -58,14 +49,9 @@ static const char good[] =
          "initiator = naa.5000c500a1b2c3d4\n"                               /* 35 */
          "volumes = vol0:ro\n";                                             /* 36 */
 
-static bool parse(const char *text)
-{
-    return config_parse("f", text, strlen(text), &config, &errors);
-}
-
 static void a_good_file_gives_what_it_says(void **state)
 {
-    if (!parse(good))
+    if (!parse(good, &config))
         print_error("%s\n", errors.text[0]);
     assert_int_equal(errors.total, 0);
     const struct config_controller *a = &config.controllers[0];
@@ -109,7 +95,7 @@ static void without_iscsi_nothing_is_there(void **state)
     memset(at, ';', strcspn(at, "\n"));
     at = strstr(text, "iscsi = 127.0.0.2");
     memset(at, ';', strcspn(at, "\n"));
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_int_equal(config.controllers[0].iscsi_count, 0);
     assert_int_equal(config.host_count, 0);
     assert_null(config_host_of(&config, "iqn.2004-10.com.example:web1"));
@@ -118,7 +104,7 @@ static void without_iscsi_nothing_is_there(void **state)
 
 static void a_host_is_found_by_each_of_its_names_in_any_case(void **state)
 {
-    assert_true(parse(good));
+    assert_true(parse(good, &config));
     assert_ptr_equal(config_host_of(&config, "iqn.2004-10.com.example:web1"), &config.hosts[0]);
     assert_ptr_equal(config_host_of(&config, "IQN.2004-10.com.Example:WEB1"), &config.hosts[0]);
     assert_ptr_equal(config_host_of(&config, "eui.0123456789abcdef"), &config.hosts[0]);
@@ -275,7 +261,7 @@ static void every_mistake_has_its_message(void **state)
         char text[4096];
         snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, rows[i].replace,
                  at + strlen(rows[i].find));
-        bool accepted = parse(text);
+        bool accepted = parse(text, &config);
         if (accepted)
             print_error("accepted: %s\n", rows[i].replace);
         assert_false(accepted);
@@ -296,7 +282,7 @@ static void no_message_ever_shows_a_secret(void **state)
                  HEAD "[host h]\ninitiator = iqn.x\nvolumes = vol0\nchap_user = u\n"
                       "chap_secret = %s\nchap_secret = %s\nmutual_secret = %s\n",
                  secrets[i], secrets[i], secrets[i]);
-        assert_false(parse(text));
+        assert_false(parse(text, &config));
         for (uint32_t j = 0; j < errors.count; j++)
             assert_null(strstr(errors.text[j], secrets[i]));
     }
@@ -311,11 +297,11 @@ static void as_many_hosts_as_the_limit_and_no_more(void **state)
     for (int i = 2; i < CONFIG_HOST_LIMIT; i++)
         used += (size_t)snprintf(text + used, size - used,
                                  "[host h%d]\ninitiator = iqn.h%d\nvolumes = vol1\n", i, i);
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_int_equal(config.host_count, CONFIG_HOST_LIMIT);
     assert_ptr_equal(config_host_of(&config, "iqn.h255"), &config.hosts[255]);
     snprintf(text + used, size - used, "[host more]\n");
-    assert_false(parse(text));
+    assert_false(parse(text, &config));
     assert_int_equal(errors.total, 1);
     assert_non_null(
         strstr(errors.text[0], "[host more]: one more than the 256 that a pair may have"));
@@ -328,7 +314,7 @@ static void a_hosts_secret_that_anybody_can_read_is_told(void **state)
     int descriptor = mkstemp(path);
     assert_true(descriptor >= 0);
     assert_int_equal(fchmod(descriptor, 0644), 0);
-    assert_true(parse(good));
+    assert_true(parse(good, &config));
     assert_string_equal(config.secret, "");
     assert_true(config_secret_shows(path, &config));
     config.hosts[0].chap_secret[0] = '\0';

@@ -7,19 +7,10 @@
  * their order. */
 
 #include "array/array.h"
-#include "shell/config.h"
+#include "config_texts.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <cmocka.h>
-
-static struct config config;
-static struct config_errors errors;
 
 static const char good[] = "; two controllers, one file\n"                        /* 1 */
                            "[array]\n"                                            /* 2 */
@@ -60,38 +51,14 @@ static const char good[] = "; two controllers, one file\n"                      
                            "owner = b\n"                                          /* 37 */
                            "flush = destage\n";                                   /* 38 */
 
-static bool parse(const char *text)
-{
-    return config_parse("f", text, strlen(text), &config, &errors);
-}
-
-/* `text` with the first `find` replaced. The caller frees it. */
-static char *changed(const char *text, const char *find, const char *replace)
-{
-    const char *at = strstr(text, find);
-    assert_non_null(at);
-    size_t size = strlen(text) + strlen(replace) + 1;
-    char *result = malloc(size);
-    assert_non_null(result);
-    snprintf(result, size, "%.*s%s%s", (int)(at - text), text, replace, at + strlen(find));
-    return result;
-}
-
 static void expect_messages(const char *const *messages)
 {
-    uint32_t count = 0;
-    for (; messages[count]; count++)
-        if (count < errors.count)
-            assert_string_equal(errors.text[count], messages[count]);
-    if (errors.total != count)
-        for (uint32_t i = 0; i < errors.count; i++)
-            print_error("got: %s\n", errors.text[i]);
-    assert_int_equal(errors.total, count);
+    assert_true(said_just(messages, UINT32_MAX));
 }
 
 static void a_good_file_gives_what_it_says(void **state)
 {
-    if (!parse(good))
+    if (!parse(good, &config))
         print_error("%s\n", errors.text[0]);
     assert_int_equal(errors.total, 0);
     assert_string_equal(config.name, "demo");
@@ -152,7 +119,8 @@ static void what_is_left_out_has_its_default(void **state)
         parse("[array]\nname=n\nregister=/r\n"
               "[controller a]\nlink=10.0.0.1:1\nwarden=10.0.0.1:2\nnbd=0.0.0.0:10809\nrun=/a\n"
               "[controller b]\nlink=10.0.0.2:1\nwarden=10.0.0.2:2\nnbd=0.0.0.0:10809\nrun=/b\n"
-              "[volume v]\nstore=s\nsize=1M\n[store s]\npath=/p\n"));
+              "[volume v]\nstore=s\nsize=1M\n[store s]\npath=/p\n",
+              &config));
     assert_string_equal(config.secret, "");
     assert_int_equal(config.cache_bytes, 256 << 20);
     assert_int_equal(config.lease_ms, 1000);
@@ -494,7 +462,7 @@ static void every_mistake_has_its_message(void **state)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
         char *text = changed(good, rows[i].find, rows[i].replace);
-        bool accepted = parse(text);
+        bool accepted = parse(text, &config);
         if (accepted)
             print_error("accepted: %s\n", rows[i].replace);
         assert_false(accepted);
@@ -505,8 +473,9 @@ static void every_mistake_has_its_message(void **state)
 
 static void all_mistakes_of_a_file_are_reported_in_the_order_of_lines(void **state)
 {
-    assert_false(parse(
-        "[array]\nname = n\nregister = r\nlease = 1\n[controller a]\nlink = x:1\nrun = /a\n"));
+    assert_false(
+        parse("[array]\nname = n\nregister = r\nlease = 1\n[controller a]\nlink = x:1\nrun = /a\n",
+              &config));
     static const char *const messages[] = {
         "f: [controller b]: missing; both controllers share one file",
         "f: no store; write [store NAME] with path = in it",
@@ -534,7 +503,7 @@ static void no_message_ever_shows_the_secret(void **state)
     };
     for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
         char *text = changed(good, places[i][0], places[i][1]);
-        assert_false(parse(text));
+        assert_false(parse(text, &config));
         assert_true(errors.count > 0);
         for (uint32_t j = 0; j < errors.count; j++)
             assert_null(strstr(errors.text[j], "hunter2"));
@@ -560,7 +529,7 @@ static void long_and_endless_input_is_bounded(void **state)
     path[0] = '/';
     path[path_length] = '\0';
     char *text = changed(good, "/s/disk.img", path);
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_string_equal(config.stores[0].path, path);
     free(text);
 
@@ -569,7 +538,7 @@ static void long_and_endless_input_is_bounded(void **state)
     size_t used = 0;
     for (int i = 0; i < 200; i++)
         used += (size_t)snprintf(many + used, sizeof many - used, "nonsense %d\n", i);
-    assert_false(parse(many));
+    assert_false(parse(many, &config));
     assert_int_equal(errors.count, CONFIG_ERROR_LIMIT);
     assert_int_equal(errors.total, 205);
 
@@ -593,13 +562,13 @@ static void as_many_stores_and_volumes_as_the_limits_and_no_more(void **state)
     for (int i = 2; i < VOLUME_LIMIT; i++)
         used += (size_t)snprintf(text + used, size - used,
                                  "[volume v%d]\nstore=disk\nsize=1M\noffset=%dM\n", i, 2048 + i);
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_int_equal(config.store_count, STORE_LIMIT);
     assert_int_equal(config.volume_count, VOLUME_LIMIT);
     assert_int_equal(config.volumes[VOLUME_LIMIT - 1].store, 0);
 
     snprintf(text + used, size - used, "[store more]\n[volume more]\n");
-    assert_false(parse(text));
+    assert_false(parse(text, &config));
     assert_int_equal(errors.total, 2);
     assert_non_null(
         strstr(errors.text[0], "[store more]: one more than the 64 that a pair may have"));
@@ -616,7 +585,8 @@ static void other_editors_files_read_the_same(void **state)
         "\xef\xbb\xbf[array]\r\n  name=n # the name\r\n\tregister=/r ; where\r\n"
         "[controller a] ; first\r\nlink=10.0.0.1:1\r\nwarden=10.0.0.1:2\r\nnbd=[::]:1\r\nrun=/a\r\n"
         "[ controller  b ]\r\nlink=10.0.0.2:1\r\nwarden=10.0.0.2:2\r\nnbd=[::]:1\r\nrun=/b\r\n"
-        "[store s]\r\npath=/p\r\n[volume v]\r\nstore=s\r\nsize=1m"));
+        "[store s]\r\npath=/p\r\n[volume v]\r\nstore=s\r\nsize=1m",
+        &config));
     assert_string_equal(config.name, "n");
     assert_string_equal(config.register_path, "/r");
     assert_int_equal(config.volumes[0].size_bytes, 1 << 20);
@@ -626,7 +596,7 @@ static void volumes_of_two_stores_do_not_collide(void **state)
 {
     char *text = changed(good, "[volume vol1]\nstore = disk\noffset = 1G\n",
                          "[store more]\npath = /s/more\n[volume vol1]\nstore = more\n");
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_int_equal(config.volumes[0].store_offset_bytes, config.volumes[1].store_offset_bytes);
     assert_int_equal(config.volumes[1].store, 1);
     free(text);
@@ -662,7 +632,7 @@ static void load_reads_a_file_and_names_it(void **state)
 static void the_highest_dirty_high_is_that_of_the_core(void **state)
 {
     char *text = changed(good, "dirty_high = 80%", "dirty_high = 90%");
-    assert_true(parse(text));
+    assert_true(parse(text, &config));
     assert_int_equal(config.dirty_high_percent, 90);
     free(text);
     static struct array_config core = {.incarnation = 1,
@@ -684,7 +654,7 @@ static void a_secret_that_anybody_can_read_is_told(void **state)
     char path[] = "/tmp/holdfast-config-test-XXXXXX";
     int descriptor = mkstemp(path);
     assert_true(descriptor >= 0);
-    assert_true(parse(good));
+    assert_true(parse(good, &config));
     static const struct {
         mode_t mode;
         bool told;
