@@ -21,7 +21,8 @@ struct ship_op {
     uint64_t late_us; /* its sender died: it arrives when this is reached */
     enum ship_state state;
     uint8_t from;
-    uint64_t number, session, incarnation, owner; /* owner: the incarnation that runs it */
+    uint64_t number, session, incarnation;
+    uint64_t owner; /* the incarnation that let its session in: a later one gets nothing of it */
     uint32_t tag;
     uint64_t handle; /* of the host's request */
     struct host_request request;
@@ -173,6 +174,7 @@ void ships_send(struct world *world, uint8_t from, const struct ship_action *act
                            .number = ++lane->numbers,
                            .session = session->generation,
                            .incarnation = world->controllers[from].incarnation,
+                           .owner = session->owner,
                            .tag = action->tag,
                            .handle = action->request.handle,
                            .request = action->request,
@@ -244,13 +246,16 @@ void ships_on_arrival(struct world *world, const struct event *event)
     }
     if (is_stalled(world, op->from, event))
         return;
+    if (owner->incarnation != op->owner) {
+        op_over(world, op);
+        return;
+    }
     bool same = op->request.op == HOST_READ || op->bytes == 0 || !is_live(world, op) ||
                 memcmp(op->data, op->source, op->bytes) == 0;
     if (!same)
         world_fail(world, "%c changed bytes of shipped request %u while it was under way",
                    world_letter(op->from), op->tag);
     op->state = SHIP_RUNS;
-    op->owner = owner->incarnation;
     struct host_request request = op->request;
     request.handle = SHIPS_HANDLE | op->number << 24 | event->index;
     request.flags |= HOST_SHIPPED;

@@ -784,6 +784,15 @@ static bool goes_home(const struct world *root, uint8_t index)
     return !lost && root->sites->goes_home;
 }
 
+/* The controller that reversed the group is gone, and the other one had no record of that. */
+static bool forgot_reverse(const struct world *second, uint8_t index)
+{
+    struct copy_state state;
+    uint8_t number = world_group(second, index), holder = copies_holder(second, number, &state);
+    return holder != 2 &&
+           array_group_role(second->controllers[holder].array, number) == GROUP_ROLE_FAILED_OVER;
+}
+
 static void look_at(struct world *root, uint8_t index)
 {
     struct sites *sites = root->sites;
@@ -824,7 +833,9 @@ static void look_at(struct world *root, uint8_t index)
         }
         break;
     case STAGE_DRAINING:
-        if (hosts_under_way(second, index) == 0 && has_caught_up(second, index))
+        if (forgot_reverse(second, index))
+            asks(second, index, GROUP_REVERSE, false);
+        else if (hosts_under_way(second, index) == 0 && has_caught_up(second, index))
             stage_is(first, index, STAGE_STOPPING, 1);
         else if (copies_holder(first, twin->group[0], &state) == 2 && is_whole(first))
             asks(first, index, GROUP_RESUME, true); /* it has lost its record */
