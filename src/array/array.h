@@ -394,11 +394,21 @@ void array_operator_accept_loss(struct array *array, uint64_t now_us, uint64_t h
  *   FAILOVER  where the copy is: hosts are served here from now on, from the newest promoted cycle.
  *             Refused without `force` while the primary is heard, or when the copy is not
  *             consistent
+ *   STAND     at the same place: what is shown stays as it is for half a minute, or until this
+ *             controller is out. Refused as FAILOVER is, whatever the copy shows. Said to all the
+ *             copies of a set before one looks which cut they can all go to
  *   REVERSE   after a failover: what differs is copied to the other array, which becomes the copy
  *   RESYNC    at the primary: everything (with `force`), or what is marked, is sent anew
  *
  * Asked of a controller that serves; the other one hears of it. */
-enum group_action { GROUP_SUSPEND, GROUP_RESUME, GROUP_FAILOVER, GROUP_REVERSE, GROUP_RESYNC };
+enum group_action {
+    GROUP_SUSPEND,
+    GROUP_RESUME,
+    GROUP_FAILOVER,
+    GROUP_REVERSE,
+    GROUP_RESYNC,
+    GROUP_STAND,
+};
 void array_operator_group(struct array *array, uint64_t now_us, uint64_t handle, uint8_t group,
                           enum group_action action, bool force);
 

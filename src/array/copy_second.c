@@ -346,6 +346,23 @@ static bool apply(struct array *array, struct group *group, struct arrival *arri
     return true;
 }
 
+/* An operator is about to fail over the set. Refused, not kept waiting: what would come after the
+ * time is over may be of a run that the failover of another copy has ended. */
+static const char stands_text[] = "promote record while an operator fails the set over";
+
+static bool stands(const struct array *array, const struct group *group)
+{
+    return array->now_us < group->second.stands_us;
+}
+
+static bool is_promotion(const struct arrival *arrival)
+{
+    struct record record;
+    const char *why = record_get(arrival->bytes + COPY_HEAD_SIZE, &record);
+    CHECK(why == NULL);
+    return record.type == RECORD_PROMOTE;
+}
+
 /* What is left of the term before: its batches count for nothing. A promotion is done, or this
  * would have to wait. */
 static void end_term(struct array *array, struct group *group)
@@ -413,6 +430,10 @@ static enum receiver_verdict judge_kept(struct array *array, struct group *group
     bool promotes = record.type == RECORD_PROMOTE;
     enum receiver_verdict verdict =
         receiver_judge_kept(&group->second.receiver, &arrival->head, promotes, &cycle, why);
+    if (verdict == RECEIVER_TAKE && promotes && stands(array, group)) {
+        *why = stands_text;
+        return RECEIVER_REFUSE;
+    }
     if (verdict == RECEIVER_TAKE && promotes)
         begin_cut(array, group, arrival, cycle);
     else if (verdict == RECEIVER_TAKE)
@@ -440,7 +461,7 @@ static bool begin(struct array *array, struct group *group, struct arrival *arri
     struct record record;
     const char *why = record_get(arrival->bytes + COPY_HEAD_SIZE, &record);
     CHECK(why == NULL);
-    arrival->promotes = record.type == RECORD_PROMOTE;
+    arrival->promotes = is_promotion(arrival);
     arrival->consistent = (record.flags & RECORD_CONSISTENT) != 0;
     if (arrival->promotes && !may_promote(array, group))
         return false;
@@ -481,6 +502,8 @@ static void judge(struct array *array, struct group *group, struct arrival *arri
                                      arrival->bytes + COPY_HEAD_SIZE);
         if (why == NULL)
             why = judge_more(array, group, arrival);
+        if (why == NULL && is_promotion(arrival) && stands(array, group))
+            why = stands_text;
         if (why == NULL) {
             begin(array, group, arrival, new_term);
             return;
@@ -682,6 +705,7 @@ void copy_second_leave(struct array *array)
                 end_arrival(array, group, &group->second.arrivals[i], false);
         }
         group->second.receiver.promoting = group->second.quieting = false;
+        group->second.stands_us = 0;
     }
 }
 

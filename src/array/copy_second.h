@@ -89,12 +89,13 @@ struct second {
     struct arrival *arrivals; /* COPY_MESSAGES of them; NULL: nothing is received here ever */
     uint32_t waiting;         /* that are not FREE */
     uint64_t arrived;
-    uint32_t memories; /* how often what was held here has been lost since the start */
-    bool astray;       /* mirror: what the owner said cannot be true here; nothing is held until it
-                          says all anew */
-    bool saying;       /* RECEIVED has been said, and `said` may not change */
-    bool quieting;     /* a promotion waits until nothing moves in its ranges */
-    uint32_t quiet_at; /* ranges of the receiver before this are quiet */
+    uint32_t memories;  /* how often what was held here has been lost since the start */
+    bool astray;        /* mirror: what the owner said cannot be true here; nothing is held until it
+                           says all anew */
+    bool saying;        /* RECEIVED has been said, and `said` may not change */
+    bool quieting;      /* a promotion waits until nothing moves in its ranges */
+    uint64_t stands_us; /* until then no PROMOTE is taken: see GROUP_STAND */
+    uint32_t quiet_at;  /* ranges of the receiver before this are quiet */
     uint64_t quiet_page;
     uint8_t *said; /* RECEIVER_BYTES */
     struct second_zeroes zero;

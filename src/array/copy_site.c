@@ -23,6 +23,7 @@
 
 enum {
     PATIENCE_US = 10 * 1000 * 1000, /* hosts wait so long for the other controller's word */
+    STAND_US = 30 * 1000 * 1000,    /* what is shown stays so long, while a set is failed over */
     HEARD_US = 5 * 1000 * 1000,     /* the primary answers: it was heard of within so long */
 };
 
@@ -740,11 +741,8 @@ static uint64_t shown_cut(const struct group *group)
                : group->site.promoted_cut;
 }
 
-/* `cut`: not 0, and it has to be promoted first. */
-static const char *refuse_failover(const struct array *array, const struct group *group,
-                                   uint64_t cut, bool force)
+static const char *refuse_to_leave(const struct array *array, const struct group *group, bool force)
 {
-    const struct receiver *receiver = &group->second.receiver;
     const struct site *site = &group->site;
     if (has_truth(site) && !site->now.unknown)
         return "the group's truth is here already";
@@ -760,6 +758,17 @@ static const char *refuse_failover(const struct array *array, const struct group
     if (site->heard_us != 0 && array->now_us - site->heard_us < HEARD_US)
         return "the other array still answers: stop its hosts and suspend the group there, or say "
                "--force";
+    return NULL;
+}
+
+/* `cut`: not 0, and it has to be promoted first. */
+static const char *refuse_failover(const struct array *array, const struct group *group,
+                                   uint64_t cut, bool force)
+{
+    const struct receiver *receiver = &group->second.receiver;
+    const char *why = refuse_to_leave(array, group, force);
+    if (why != NULL || force)
+        return why;
     bool shown = cut == 0 || cut == shown_cut(group);
     if (shown ? !receiver->consistent
               : !receiver_is_consistent(receiver, receiver_find_cut(receiver, cut)))
@@ -897,6 +906,8 @@ static void operate(struct array *array, uint64_t handle, uint8_t number, enum g
         why = "a change of its role is under way";
     else if (action == GROUP_FAILOVER)
         why = begin_failover(array, group, cut, force);
+    else if (action == GROUP_STAND)
+        why = refuse_to_leave(array, group, force);
     else if (action == GROUP_REVERSE)
         why = begin_reverse(array, group);
     if (why != NULL) {
@@ -905,6 +916,9 @@ static void operate(struct array *array, uint64_t handle, uint8_t number, enum g
         site->asked = true;
         site->handle = handle;
         site->action = action;
+    } else if (action == GROUP_STAND) {
+        group->second.stands_us = array->now_us + STAND_US;
+        array_reply(array, handle, true, "what is shown stands for half a minute");
     } else if (action == GROUP_RESYNC) {
         resync(array, group, handle, force);
     } else {

@@ -3,8 +3,9 @@
 
 /* See failover.h. The copies of a set show one moment only when all of them go to the same cut: the
  * newest that any of them has promoted, because it then is held by all others. All are looked at
- * before one is told anything, and one that was failed over to that cut already is left alone, so a
- * call that got half way is said again. */
+ * before one is told anything. Then each is told to stand, and they are looked at again: a primary
+ * that lives may have had another cut promoted meanwhile, and from here on cannot. One that was
+ * failed over to that cut already is left alone, so a call that got half way is said again. */
 
 #include "cli/failover.h"
 
@@ -33,6 +34,7 @@ struct copy {
 struct plan {
     const char *name;
     bool force, bad;
+    bool said; /* what stands in the way has been said before */
     uint32_t timeout_ms;
     uint32_t place_count, copy_count;
     char places[SET_LIMIT][NAME_SIZE]; /* the primary arrays */
@@ -64,6 +66,8 @@ static bool says(const json_t *object, const char *key, const char *word)
 #define OBJECT(plan, ...)                                                                          \
     do {                                                                                           \
         (plan)->bad = true;                                                                        \
+        if ((plan)->said)                                                                          \
+            break;                                                                                 \
         fprintf(stderr, "set %s: ", (plan)->name);                                                 \
         fprintf(stderr, __VA_ARGS__);                                                              \
         fputc('\n', stderr);                                                                       \
@@ -205,15 +209,16 @@ static bool goes_to_the_cut(const struct plan *plan, const struct copy *copy)
 
 /* ---- telling ---- */
 
-static bool tell(const struct plan *plan, const struct copy *copy)
+static bool tell(const struct plan *plan, const struct copy *copy, const char *action)
 {
+    bool stands = strcmp(action, "stand") == 0;
     char why[TRACE_LINE] = "no controller answers";
     for (uint32_t i = 0; i < CLI_CONTROLLERS; i++) {
         uint32_t which = (copy->holder + i) % CLI_CONTROLLERS;
         json_t *request =
-            json_pack("{ssssss}", "command", "group", "group", copy->group, "action", "failover");
+            json_pack("{ssssss}", "command", "group", "group", copy->group, "action", action);
         CHECK(request);
-        if (goes_to_the_cut(plan, copy))
+        if (!stands && goes_to_the_cut(plan, copy))
             json_object_set_new(request, "cut", json_integer((json_int_t)plan->cut));
         if (plan->force)
             json_object_set_new(request, "force", json_true());
@@ -228,7 +233,8 @@ static bool tell(const struct plan *plan, const struct copy *copy)
             break;
         if (!ok)
             continue;
-        printf("array %s, group %s: %s\n", copy->array_name, copy->group, why);
+        if (!stands)
+            printf("array %s, group %s: %s\n", copy->array_name, copy->group, why);
         return true;
     }
     fflush(stdout);
@@ -249,7 +255,7 @@ static int carry_out(const struct plan *plan)
                    copy->group);
             continue;
         }
-        if (tell(plan, copy))
+        if (tell(plan, copy, "failover"))
             continue;
         fprintf(
             stderr,
@@ -260,13 +266,44 @@ static int carry_out(const struct plan *plan)
     return CLI_DONE;
 }
 
+/* ---- all of it ---- */
+
+static void look_and_judge(struct plan *plan, const struct failover_array *arrays, uint32_t count)
+{
+    plan->bad = false;
+    plan->place_count = plan->copy_count = 0;
+    plan->cut = 0;
+    for (uint32_t i = 0; i < count; i++)
+        look(plan, &arrays[i], plan->unreached[i]);
+    if (plan->copy_count == 0)
+        return;
+    for (uint32_t i = 0; i < plan->copy_count; i++)
+        plan->cut = max_u64(plan->cut, plan->copies[i].shown);
+    for (uint32_t i = 0; i < count; i++)
+        if (plan->unreached[i][0] != '\0')
+            OBJECT(plan, "no controller of %s answers: %s", arrays[i].config, plan->unreached[i]);
+    judge_places(plan);
+    for (uint32_t i = 0; i < plan->copy_count; i++)
+        judge_copy(plan, &plan->copies[i]);
+}
+
+static bool all_stand(const struct plan *plan)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < plan->copy_count; i++) {
+        const struct copy *copy = &plan->copies[i];
+        if (!copy->original && !copy->failed_over && copy->here)
+            all &= tell(plan, copy, "stand");
+    }
+    return all;
+}
+
 int failover_set(const char *name, const struct failover_array *arrays, uint32_t count, bool force,
                  uint32_t timeout_ms, bool *found)
 {
     static struct plan plan;
     plan = (struct plan){.name = name, .force = force, .timeout_ms = timeout_ms};
-    for (uint32_t i = 0; i < count; i++)
-        look(&plan, &arrays[i], plan.unreached[i]);
+    look_and_judge(&plan, arrays, count);
     *found = plan.copy_count > 0 || (plan.member_of[0] != '\0' && !force);
     if (plan.copy_count == 0) {
         if (*found)
@@ -277,18 +314,17 @@ int failover_set(const char *name, const struct failover_array *arrays, uint32_t
                     name, plan.member_of, plan.member_of);
         return CLI_FAILED;
     }
-    for (uint32_t i = 0; i < plan.copy_count; i++)
-        plan.cut = max_u64(plan.cut, plan.copies[i].shown);
-    for (uint32_t i = 0; i < count; i++)
-        if (plan.unreached[i][0] != '\0')
-            OBJECT(&plan, "no controller of %s answers: %s", arrays[i].config, plan.unreached[i]);
-    judge_places(&plan);
-    for (uint32_t i = 0; i < plan.copy_count; i++)
-        judge_copy(&plan, &plan.copies[i]);
-    if (plan.bad && !force) {
+    bool good = !plan.bad;
+    if (good || force) {
+        good = all_stand(&plan);
+        plan.said = plan.bad;
+        look_and_judge(&plan, arrays, count);
+        good &= !plan.bad;
+    }
+    if (!good && !force) {
         fprintf(stderr,
-                "set %s: nothing was done; --force fails over what can be, and gives up that the "
-                "copies are of one moment\n",
+                "set %s: nothing was done; --force fails over what can be, and only where all can "
+                "go to one cut are the copies of one moment\n",
                 name);
         return CLI_FAILED;
     }

@@ -77,7 +77,7 @@ static const struct {
 } actions[] = {
     {"suspend", GROUP_SUSPEND, false},  {"resume", GROUP_RESUME, true},
     {"failover", GROUP_FAILOVER, true}, {"reverse", GROUP_REVERSE, false},
-    {"resync", GROUP_RESYNC, true},
+    {"resync", GROUP_RESYNC, true},     {"stand", GROUP_STAND, true},
 };
 
 static bool parse_group(const json_t *root, struct control_request *request, char why[TRACE_LINE])
@@ -92,7 +92,7 @@ static bool parse_group(const json_t *root, struct control_request *request, cha
     while (which < ARRAY_LENGTH(actions) && strcmp(actions[which].name, action) != 0)
         which++;
     if (which == ARRAY_LENGTH(actions))
-        return refuse(why, "the action is suspend, resume, failover, reverse or resync");
+        return refuse(why, "the action is suspend, resume, failover, reverse, resync or stand");
     const json_t *force = json_object_get(root, "force");
     if (force && !json_is_boolean(force))
         return refuse(why, "\"force\" is true or false");

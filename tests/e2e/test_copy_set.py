@@ -156,6 +156,25 @@ def test_files_that_mean_different_sets_are_found(make_set):
     assert checked.returncode == 0, "they share the set and no group"
 
 
+def test_failover_while_the_primaries_live(make_set):
+    """Refused by all copies before anything is done; with --force they are of one moment, whatever is promoted meanwhile."""
+    arrays = make_set(seconds=2, lease=LONG_LEASE, delay=0.01)
+    arrays.wait_consistent(30)
+    arrays.wait_running()
+    program = Program(None, arrays.all_volumes(arrays.primaries), pause=0.0005)
+    wait_for("transactions", lambda: program.acknowledged > 200, 20)
+    refused = arrays.cli("group", "failover", Set.NAME, pairs=arrays.seconds, check=False)
+    assert refused.returncode == 1 and "still answers" in refused.stderr and "nothing was done" in refused.stderr
+    assert {g["role"] for g in shown(arrays).values()} == {"receiving"}
+    before = program.acknowledged
+    wait_for("hosts go on", lambda: program.acknowledged > before + 50, 20)
+    arrays.cli("group", "failover", Set.NAME, "--force", pairs=arrays.seconds)
+    program.end()
+    check_copies(arrays, program)
+    for primary in arrays.primaries:
+        arrays.wait_condition(primary, "suspended", "other site", timeout=20)
+
+
 def test_way_home_of_a_set(make_set):
     """Hosts stop, each group goes home, and then they are cut together again."""
     arrays = make_set(lease=LONG_LEASE)

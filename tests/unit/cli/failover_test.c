@@ -29,8 +29,9 @@ static struct fake {
     pthread_t thread;
     const char *array;
     char groups[TEXT_BYTES];
-    const char *answer;    /* NULL: it does not run */
-    char told[TEXT_BYTES]; /* all requests but status */
+    char later[TEXT_BYTES]; /* what it answers when it has been told something; empty: the same */
+    const char *answer;     /* NULL: it does not run */
+    char told[TEXT_BYTES];  /* all requests but status */
 } fakes[FAKES];
 static char directory[] = "/tmp/holdfast-failover-test-XXXXXX";
 static char out[TEXT_BYTES], err[TEXT_BYTES];
@@ -49,7 +50,7 @@ static void answer(struct fake *fake, int connection)
     if (strstr(line, "status")) {
         snprintf(reply, sizeof reply,
                  "{\"ok\":true,\"status\":{\"array\":\"%s\",\"groups\":[%s]}}\n", fake->array,
-                 fake->groups);
+                 fake->told[0] && fake->later[0] ? fake->later : fake->groups);
     } else {
         strncat(fake->told, line, TEXT_BYTES - 1 - strlen(fake->told));
         snprintf(reply, sizeof reply, "%s\n", fake->answer);
@@ -162,6 +163,11 @@ static int type(const char *line)
 #define TO(group, rest)                                                                            \
     "{\"command\":\"group\",\"group\":\"" group "\",\"action\":\"failover\"" rest "}\n"
 
+#define STAND(group, rest)                                                                         \
+    "{\"command\":\"group\",\"group\":\"" group "\",\"action\":\"stand\"" rest "}\n"
+/* First it is told to stand. */
+#define SET(group, cut, rest) STAND(group, rest) TO(group, cut rest)
+
 struct said {
     const char *groups;
     const char *answer; /* NULL: it does not run */
@@ -178,7 +184,7 @@ static const struct row {
     {{{ORDERS("true", 9, 0), YES}, {"", YES}, {"", YES}, {STOCK("true", 9, 10), YES}},
      BOTH,
      CLI_DONE,
-     {TO("orders", ",\"cut\":9"), NULL, NULL, TO("stock", ",\"cut\":9")},
+     {SET("orders", ",\"cut\":9", ""), NULL, NULL, SET("stock", ",\"cut\":9", "")},
      "set shop: all copies go to cut 9\narray munich, group orders: serves\narray vienna, group "
      "stock: serves\n",
      NULL},
@@ -190,14 +196,15 @@ static const struct row {
       {STOCK("false", 12, 12), YES}},
      BOTH,
      CLI_DONE,
-     {NULL, TO("orders", ",\"cut\":9"), TO("stock", ",\"cut\":9"), NULL},
+     {NULL, SET("orders", ",\"cut\":9", ""), SET("stock", ",\"cut\":9", ""), NULL},
      "all copies go to cut 9\n",
      NULL},
     /* both copies are at one array */
     {{{ORDERS("true", 8, 9) "," STOCK("true", 9, 9), YES}, {"", NULL}, {"", YES}, {"", YES}},
      "holdfast group failover shop --config 0",
      CLI_DONE,
-     {TO("orders", ",\"cut\":9") TO("stock", ",\"cut\":9"), NULL, NULL, NULL},
+     {STAND("orders", "") STAND("stock", "") TO("orders", ",\"cut\":9") TO("stock", ",\"cut\":9"),
+      NULL, NULL, NULL},
      "all copies go to cut 9\n",
      NULL},
     /* one neither shows nor holds it */
@@ -211,7 +218,8 @@ static const struct row {
     {{{ORDERS("true", 8, 8), YES}, {"", YES}, {STOCK("true", 9, 9), YES}, {"", YES}},
      BOTH " --force",
      CLI_DONE,
-     {TO("orders", ",\"force\":true"), NULL, TO("stock", ",\"cut\":9,\"force\":true"), NULL},
+     {SET("orders", "", ",\"force\":true"), NULL, SET("stock", ",\"cut\":9", ",\"force\":true"),
+      NULL},
      "group stock: serves\n",
      "so it cannot go to cut 9\n"},
     /* an array that is not asked, one that does not answer, a group that nobody holds */
@@ -231,7 +239,7 @@ static const struct row {
     {{{ORDERS("true", 9, 9), YES}, {"", YES}, {"", NULL}, {"", NULL}},
      BOTH " --force",
      CLI_DONE,
-     {TO("orders", ",\"cut\":9,\"force\":true"), NULL, NULL, NULL},
+     {SET("orders", ",\"cut\":9", ",\"force\":true"), NULL, NULL, NULL},
      "group orders: serves\n",
      "no controller of 1 answers: "},
     {{{ORDERS("true", 9, 9), YES}, {"", YES}, {STOCK("false", 9, 9), YES}, {"", NULL}},
@@ -263,23 +271,24 @@ static const struct row {
     {{{ORDERS("true", 0, 0), YES}, {"", YES}, {STOCK("true", 0, 4), YES}, {"", YES}},
      BOTH " --force",
      CLI_DONE,
-     {TO("orders", ",\"force\":true"), NULL, TO("stock", ",\"force\":true"), NULL},
+     {SET("orders", "", ",\"force\":true"), NULL, SET("stock", "", ",\"force\":true"), NULL},
      "group stock: serves\n",
      "no cut of the set came whole"},
-    /* a call that got half way: the one that was failed over is left alone */
+    /* one of them hears its primary: nobody is failed over */
     {{{ORDERS("true", 9, 9), YES}, {"", YES}, {STOCK("true", 9, 9), NO}, {"", NO}},
      BOTH,
      CLI_FAILED,
-     {TO("orders", ",\"cut\":9"), NULL, TO("stock", ",\"cut\":9"), NULL},
-     "group orders: serves\n",
-     "array vienna, group stock: refused: still answers\nset shop: not all of it is failed over"},
+     {STAND("orders", ""), NULL, STAND("stock", ""), NULL},
+     NULL,
+     "array vienna, group stock: refused: still answers\nset shop: nothing was done"},
+    /* a call that got half way: the one that was failed over is left alone */
     {{{GROUP("orders", "berlin", 0, "failed over", "false", 9, 0), YES},
       {"", YES},
       {STOCK("true", 8, 9), YES},
       {"", YES}},
      BOTH,
      CLI_DONE,
-     {NULL, NULL, TO("stock", ",\"cut\":9"), NULL},
+     {NULL, NULL, SET("stock", ",\"cut\":9", ""), NULL},
      "array munich, group orders: it was failed over before\narray vienna, group stock: serves\n",
      NULL},
     /* failed over to another one alone */
@@ -360,6 +369,31 @@ static void each_row_comes_out(void **state)
     }
 }
 
+/* The primaries live, and one more cut is promoted between the first look and the stand. */
+static void a_cut_that_is_promoted_meanwhile_counts(void **state)
+{
+    snprintf(fakes[0].groups, TEXT_BYTES, "%s", ORDERS("true", 8, 9));
+    snprintf(fakes[0].later, TEXT_BYTES, "%s", ORDERS("true", 9, 9));
+    snprintf(fakes[2].groups, TEXT_BYTES, "%s", STOCK("true", 8, 9));
+    fakes[0].answer = fakes[2].answer = YES;
+    fakes[1].answer = fakes[3].answer = NULL;
+    start_all();
+    int result = type(BOTH " --force");
+    stop_all();
+    assert_int_equal(result, CLI_DONE);
+    assert_string_equal(fakes[0].told, SET("orders", ",\"cut\":9", ",\"force\":true"));
+    assert_string_equal(fakes[2].told, SET("stock", ",\"cut\":9", ",\"force\":true"));
+    /* And one that it cannot have gone to is seen before anything is done. */
+    snprintf(fakes[0].later, TEXT_BYTES, "%s", ORDERS("true", 10, 10));
+    start_all();
+    result = type(BOTH);
+    stop_all();
+    fakes[0].later[0] = '\0';
+    assert_int_equal(result, CLI_FAILED);
+    assert_non_null(strstr(err, "so it cannot go to cut 10\nset shop: nothing was done"));
+    assert_string_equal(fakes[2].told, STAND("stock", ""));
+}
+
 static void arrays_that_mean_other_sets_are_not_mixed(void **state)
 {
     snprintf(fakes[0].groups, TEXT_BYTES, "%s", ORDERS("true", 9, 9));
@@ -406,6 +440,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row_comes_out),
+        cmocka_unit_test(a_cut_that_is_promoted_meanwhile_counts),
         cmocka_unit_test(arrays_that_mean_other_sets_are_not_mixed),
         cmocka_unit_test(only_failover_takes_many_files),
     };

@@ -222,6 +222,72 @@ static void a_failover_to_a_cut_that_is_not_there_is_refused(void **state)
     destroy_all();
 }
 
+static void say(int array, int at, enum group_action action, uint64_t cut)
+{
+    struct pair_world *there = &pair_worlds[array];
+    struct side *side = &there->side[at];
+    uint32_t done = side->operator_done;
+    if (action == GROUP_FAILOVER)
+        array_operator_failover(side->array, there->now_us, 1, 0, cut, true);
+    else
+        array_operator_group(side->array, there->now_us, 1, 0, action, true);
+    pass(5);
+    if (side->operator_done != done + 1)
+        fail_msg("array %d refuses: %s", array, side->operator_text);
+}
+
+/* The primaries live, and are heard: every copy stands before one looks, and while one after the
+ * other is failed over. */
+static void copies_that_stand_are_failed_over_to_one_cut_while_the_primaries_live(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 6; n++) {
+        int at[PRIMARIES];
+        uint64_t cut = 0;
+        struct copy_state shown;
+        create_all();
+        until_cuts(3);
+        pass((uint32_t)n % 4);
+        for (int m = 0; m < PRIMARIES; m++) {
+            int which = n % 2 ? m : PRIMARIES - 1 - m;
+            at[which] = holder(which + PRIMARIES, &shown);
+            say(which + PRIMARIES, at[which], GROUP_STAND, 0);
+            pass((uint32_t)n);
+        }
+        for (int m = 0; m < PRIMARIES; m++) {
+            (void)holder(m + PRIMARIES, &shown);
+            cut = max_u64(cut, shown.cut);
+        }
+        for (int m = 0; m < PRIMARIES; m++) {
+            pass(20); /* a cut takes less: without a stand others come whole */
+            say(m + PRIMARIES, at[m], GROUP_FAILOVER, cut);
+        }
+        look_at_the_chain(at);
+        destroy_all();
+    }
+}
+
+/* An operator who thought better of it has nothing to take back. */
+static void a_stand_ends_by_itself(void **state)
+{
+    struct copy_state shown, later;
+    (void)state;
+    create_all();
+    until_cuts(3);
+    int at = holder(2, &shown);
+    say(2, at, GROUP_STAND, 0);
+    (void)holder(2, &shown);
+    pass(200);
+    at = holder(2, &later);
+    assert_int_equal(later.cut, shown.cut);
+    uint64_t *until_us = &inner(2, at)->second.stands_us;
+    assert_true(*until_us > pair_worlds[2].now_us);
+    assert_true(*until_us <= pair_worlds[2].now_us + 30 * 1000 * 1000);
+    *until_us = pair_worlds[2].now_us + 5000; /* half a minute is long for eight controllers */
+    until_cuts(3);
+    destroy_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +301,8 @@ int main(void)
         cmocka_unit_test(a_session_of_the_copy_may_break_at_any_step),
         cmocka_unit_test(after_each_of_these_all_goes_on),
         cmocka_unit_test(a_failover_to_a_cut_that_is_not_there_is_refused),
+        cmocka_unit_test(copies_that_stand_are_failed_over_to_one_cut_while_the_primaries_live),
+        cmocka_unit_test(a_stand_ends_by_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

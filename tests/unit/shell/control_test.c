@@ -82,7 +82,7 @@ static const struct request_row request_rows[] = {
      "group needs \"group\" and \"action\", both strings",
      {0}},
     {"{\"command\":\"group\",\"group\":\"db\",\"action\":\"stop\"}",
-     "the action is suspend, resume, failover, reverse or resync",
+     "the action is suspend, resume, failover, reverse, resync or stand",
      {0}},
     {"{\"command\":\"group\",\"group\":\"\",\"action\":\"resume\"}",
      "the name of a group has 1 to 63 bytes",
