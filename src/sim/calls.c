@@ -682,7 +682,7 @@ void calls_on_event(struct world *world, const struct event *event)
     case EVENT_CALL_STRIKE:
         if (world->controllers[event->who].running && !world->healing && !world->options.replay &&
             world->controllers[event->who].incarnation == event->stamp)
-            faults_happen(world, FAULT_CRASH, event->who);
+            faults_aim(world, FAULT_CRASH, event->who, 0);
         break;
     default:
         CHECK(false);

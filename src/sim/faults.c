@@ -110,11 +110,13 @@ void faults_create(struct world *world)
     rates->restart_us = pick(draw, restarts, ARRAY_LENGTH(restarts));
     rates->pump_delay_us = pick(draw, delays, ARRAY_LENGTH(delays));
     rates->proof_missing_percent = generator_chance(draw, 1, 3) ? generator_below(draw, 60) : 0;
+    rates->leaves_listed = world->options.record != NULL;
     rates->data_moves = generator_chance(draw, 1, 2);
     rates->worst_percent = generator_chance(draw, 1, 2) ? generator_below(draw, 40) : 0;
     const struct listing *replay = world->options.replay;
     for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind != LISTING_HOST && replay->lines[i].array == world->number)
+        if (replay->lines[i].kind != LISTING_HOST && replay->lines[i].kind != LISTING_LEAVE &&
+            replay->lines[i].array == world->number)
             world_event(world, replay->lines[i].at_us - (replay->lines[i].kind == LISTING_HOLD),
                         EVENT_FAULT, 2, LISTED, i); /* a hold is armed before its pump */
     for (uint32_t kind = 0; kind < FAULT_OF_ARRAY && !replay; kind++)
@@ -189,7 +191,12 @@ static void accept_loss(struct world *world, uint8_t who)
     world->operator_pending[who]++;
     array_operator_accept_loss(controller->array, world_clock(world, who), ++world->operator_handle,
                                dead);
-    world_touch(world, who);
+    if (world->sites && !world->healing) { /* in a replay it is another event that asks for it */
+        world_reseed(world, &world->latency, FAULT_OF_ARRAY + 1);
+        world_touch_later(world, who);
+    } else {
+        world_touch(world, who);
+    }
 }
 
 void faults_on_operator(struct world *world, const struct event *event)
@@ -447,7 +454,8 @@ void faults_happen(struct world *world, enum fault_kind kind, uint8_t who)
 
 void faults_aim(struct world *world, enum fault_kind kind, uint8_t who, uint64_t after_us)
 {
-    world_event(world, world->now_us + after_us, EVENT_FAULT, 2, AIMED + kind * 2u + who, 0);
+    /* Not at this instant: in a replay it would come before what is happening now. */
+    world_event(world, world->now_us + 1 + after_us, EVENT_FAULT, 2, AIMED + kind * 2u + who, 0);
 }
 
 void faults_on_role(struct world *world, uint8_t who)
@@ -501,10 +509,16 @@ static void listed(struct world *world, const struct listing_line *line)
 
 void faults_on_fault(struct world *world, const struct event *event)
 {
-    if (world->destroyed && (event->index < FAULT_OF_ARRAY || event->index >= FAULT_COUNT))
-        return; /* but what happens between others goes on */
+    const struct listing_line *line = NULL;
+    uint32_t kind = event->index;
     if (event->index == LISTED) {
-        listed(world, &world->options.replay->lines[event->stamp]);
+        line = &world->options.replay->lines[event->stamp];
+        kind = line->kind == LISTING_FAULT ? line->what : FAULT_COUNT;
+    }
+    if (world->destroyed && (kind < FAULT_OF_ARRAY || kind >= FAULT_COUNT))
+        return; /* but what happens between others goes on */
+    if (line != NULL) {
+        listed(world, line);
         return;
     }
     if (event->index == SILENCE && !world->healing) {

@@ -240,10 +240,13 @@ void hosts_create(struct world *world)
     const struct listing *replay = world->options.replay;
     if (replay)
         hosts->slot_count = SLOT_LIMIT;
-    for (uint32_t i = 0; replay && i < replay->line_count; i++)
-        if (replay->lines[i].kind == LISTING_HOST && replay->lines[i].array == world->number)
-            world_event(world, replay->lines[i].at_us, EVENT_HOST, 2,
-                        replay->lines[i].slot % SLOT_LIMIT, i + 1);
+    for (uint32_t i = 0; replay && i < replay->line_count; i++) {
+        const struct listing_line *line = &replay->lines[i];
+        bool host = line->kind == LISTING_HOST;
+        if ((host || line->kind == LISTING_LEAVE) && line->array == world->number)
+            world_event(world, line->at_us, host ? EVENT_HOST : EVENT_LEAVE, 2,
+                        line->slot % SLOT_LIMIT, host ? i + 1 : 0);
+    }
 }
 
 /* A slot's next turn: at which array. */
@@ -684,7 +687,9 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
                   (verifier || !world->options.replay);
     if (request->op == HOST_COMPARE_WRITE)
         slot->again = false; /* whether it was done is not known: look again first */
-    uint64_t wait_us = 1 + generator_below(&world->traffic, verifier ? 10 : host->think_us * 2);
+    /* A replay, whose hosts draw nothing, has to meet the same chances when everything is read. */
+    struct generator *turns = verifier && world->sites ? &world->latency : &world->traffic;
+    uint64_t wait_us = 1 + generator_below(turns, verifier ? 10 : host->think_us * 2);
     if (good) {
         world->count.completed++;
         world->count.done[request->op]++;
@@ -695,7 +700,7 @@ static void end(struct world *world, struct slot *slot, enum how how, enum host_
         if (!answered || result == HOST_NOT_OWNER)
             slot->target = host->path[request->volume] = !slot->target;
         /* One refusal is answered by going to the other controller at once, more by patience. */
-        wait_us += world_between(&world->traffic, 1000, 8000) << min_u32(slot->refusals, 5);
+        wait_us += world_between(turns, 1000, 8000) << min_u32(slot->refusals, 5);
         slot->refusals++;
     }
     next_turn(world, slot, world->now_us + wait_us);
@@ -741,7 +746,8 @@ static void submit(struct world *world, struct slot *slot)
         end(world, slot, AT_ONCE, outcome.result);
         return;
     }
-    if (slot != &hosts->slots[SLOT_LIMIT] && !slot->stray &&
+    bool listed = world->options.replay && world->rates.leaves_listed;
+    if (slot != &hosts->slots[SLOT_LIMIT] && !slot->stray && !listed &&
         generator_chance(&world->traffic, hosts->hosts[slot->host].leaves_percent, 100))
         world_event(world, world->now_us + generator_below(&world->traffic, 20000), EVENT_LEAVE, 2,
                     (uint32_t)(slot - hosts->slots), slot->generation);
@@ -933,9 +939,15 @@ void hosts_on_leave(struct world *world, const struct event *event)
     uint32_t free_ghost = 0;
     while (free_ghost < GHOST_LIMIT && hosts->ghosts[free_ghost].used)
         free_ghost++;
-    if (!slot->waiting || slot->generation != event->stamp || !controller->running ||
+    bool listed = event->stamp == 0; /* a listing does not know the request's number */
+    if (!slot->waiting || (!listed && slot->generation != event->stamp) || !controller->running ||
         controller->paused || free_ghost == GHOST_LIMIT)
         return;
+    if (world->options.record)
+        listing_add(world->options.record, &(struct listing_line){.at_us = world->now_us,
+                                                                  .kind = LISTING_LEAVE,
+                                                                  .slot = event->index,
+                                                                  .array = world->number});
     hosts->ghosts[free_ghost] = (struct ghost){.used = true,
                                                .who = slot->target,
                                                .volume = slot->request.volume,

@@ -106,6 +106,7 @@ static void each_of_rates(struct world *world, each_setting *visit, void *contex
     EACH("worst", rates->worst_percent);
     EACH("skew", rates->skew_ppm);
     EACH("data-moves", rates->data_moves);
+    EACH("leaves-listed", rates->leaves_listed);
 }
 
 static void each_setting_of(struct world *world, each_setting *visit, void *context)
@@ -251,6 +252,9 @@ void listing_print(const struct listing *listing, FILE *to)
         case LISTING_ACCEPT:
             fprintf(to, "accept %c\n", world_letter(line->who));
             break;
+        case LISTING_LEAVE:
+            fprintf(to, "leave slot %u\n", line->slot);
+            break;
         }
     }
 }
@@ -304,6 +308,10 @@ static bool read_line(const char *text, struct listing_line *line)
         line->what = (uint8_t)kind;
         line->who = (uint8_t)number;
         return kind < FAULT_COUNT;
+    }
+    if (sscanf(text, "leave slot %" SCNu32, &line->slot) == 1) {
+        line->kind = LISTING_LEAVE;
+        return true;
     }
     if (sscanf(text, "%15s %c", word, &who) != 2 || (who != 'a' && who != 'b'))
         return false;

@@ -27,7 +27,7 @@
 
 struct world;
 
-enum listing_kind { LISTING_HOST, LISTING_FAULT, LISTING_HOLD, LISTING_ACCEPT };
+enum listing_kind { LISTING_HOST, LISTING_FAULT, LISTING_HOLD, LISTING_ACCEPT, LISTING_LEAVE };
 
 struct listing_line {
     uint64_t at_us;

@@ -124,6 +124,7 @@ static void drop_kin(struct shrink *shrink)
         without_kin(shrink, LISTING_FAULT, kind);
     without_kin(shrink, LISTING_HOLD, 0);
     without_kin(shrink, LISTING_ACCEPT, 0);
+    without_kin(shrink, LISTING_LEAVE, 0);
 }
 
 static bool drop_pieces(struct shrink *shrink, uint32_t size)

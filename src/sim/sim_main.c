@@ -9,6 +9,7 @@
 #include "sim/shrink.h"
 #include "sim/world.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@ struct arguments {
     bool first; /* stop at the first failure */
     bool shrink;
     const char *replay; /* a file */
+    const char *record; /* a file */
 };
 
 static void usage(FILE *to)
@@ -55,6 +57,7 @@ static void usage(FILE *to)
             "  --sets WHEN      two primary arrays whose groups are one set: off, on (off)\n"
             "  --first          stop at the first seed that fails\n"
             "  --shrink         make the failing seed small and print it as a listing\n"
+            "  --record FILE    write the run of one seed down as a listing\n"
             "  --replay FILE    play a listing\n"
             "  --mistake NAME   the core makes this mistake (a build with -Dmistakes=true)\n"
             "  --list-mistakes  all of them, with what is done wrong\n");
@@ -109,6 +112,7 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
         {"phase", required_argument, NULL, 'P'},
         {"shrink", no_argument, NULL, 'k'},
         {"replay", required_argument, NULL, 'r'},
+        {"record", required_argument, NULL, 'R'},
         {"mistake", required_argument, NULL, 'm'},
         {"list-mistakes", no_argument, NULL, 'M'},
         {"groups", required_argument, NULL, 'g'},
@@ -181,6 +185,9 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             break;
         case 'r':
             arguments->replay = optarg;
+            break;
+        case 'R':
+            arguments->record = optarg;
             break;
         case 'm': {
             const char *wrong = mistakes_make(optarg);
@@ -335,6 +342,28 @@ static int replay(const struct arguments *arguments)
     return wrong ? 1 : 0;
 }
 
+/* A run without a failure can be written down, too: played again it has to be the same. */
+static int record(const struct arguments *arguments)
+{
+    struct listing listing = {.seed = 0};
+    struct world_options options = arguments->options;
+    options.record = &listing;
+    FILE *file = fopen(arguments->record, "w");
+    if (file == NULL) {
+        fprintf(stderr, "holdfast-sim: --record %s: %s\n", arguments->record, strerror(errno));
+        return 2;
+    }
+    struct world *world = world_create(&options);
+    const char *wrong = world_run(world);
+    if (wrong)
+        printf("FAILED seed %" PRIu64 ": %s\n", options.seed, wrong);
+    print_counts(&world->count);
+    world_destroy(world);
+    listing_print(&listing, file);
+    listing_free(&listing);
+    return fclose(file) != 0 ? 2 : wrong ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.options = {.seed = 1, .steps = 3000}, .seeds = 1};
@@ -347,6 +376,8 @@ int main(int argc, char **argv)
         return shrink(&arguments);
     if (arguments.replay)
         return replay(&arguments);
+    if (arguments.record)
+        return record(&arguments);
     struct statistics sum = {0};
     time_t start = time(NULL);
     uint64_t done = 0, failed = 0;

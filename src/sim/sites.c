@@ -347,9 +347,7 @@ void sites_draw(struct world *first)
     struct generator decide;
     generator_seed(&decide, first->options.seed * 0xD1B54A32D192ED03u + 5);
     bool has = generator_chance(&decide, 1, 3);
-    enum set set = SET_NONE;
-    if (first->options.sets)
-        set = generator_chance(&decide, 1, 2) ? SET_SHARED : SET_APART;
+    enum set set = first->options.sets ? SET_SHARED : SET_NONE;
     if (first->options.groups != GROUPS_DRAWN)
         has = first->options.groups >= GROUPS_ALWAYS;
     if (first->options.replay) {
@@ -359,7 +357,11 @@ void sites_draw(struct world *first)
         setting = listing_setting(&copy, "set");
         set = setting ? (enum set)min_u64(*setting, SET_APART) : SET_NONE;
     }
-    if (!(has || first->options.sets) || first->options.scripted)
+    if (set != SET_NONE) {
+        enum set drawn = generator_chance(&decide, 1, 2) ? SET_SHARED : SET_APART;
+        set = first->options.replay ? set : drawn;
+    }
+    if (!(has || set != SET_NONE) || first->options.scripted)
         return;
     struct sites *sites = calloc(1, sizeof *sites);
     CHECK(sites != NULL);
@@ -878,7 +880,7 @@ void sites_on_turn(struct world *world, const struct event *event)
     bool due = completed >= sites->site_after && completed - sites->at_first >= sites->site_after;
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
-        if (world->calls && generator_chance(&world->chaos, 2, 3)) { /* in the middle of a cut */
+        if (world->calls && generator_chance(&sites->draw, 2, 3)) { /* in the middle of a cut */
             calls_arm_site(world->calls);
             sites->lose_by_us = world->now_us + 500000;
         } else if (!focus_takes_site(world, sites->site_how)) {
@@ -889,7 +891,7 @@ void sites_on_turn(struct world *world, const struct event *event)
     if (now && sites->lose_by_us > 0 && !world->healing) {
         sites->lose_by_us = 0;
         if (!focus_takes_site(world, sites->site_how))
-            faults_happen(world, FAULT_SITE, sites->site_how);
+            faults_aim(world, FAULT_SITE, sites->site_how, 0);
     }
     if (event->index == SITE_NOW)
         return;

@@ -332,12 +332,21 @@ static void pump_at(struct world *world, uint8_t who, uint64_t at_us)
     world_event(world, at_us, EVENT_PUMP, who, 0, ++controller->pump_stamp);
 }
 
+static uint64_t pump_delay(struct world *world)
+{
+    if (world->rates.pump_delay_us == 0 || !generator_chance(&world->latency, 1, 4))
+        return 0;
+    return generator_below(&world->latency, world->rates.pump_delay_us);
+}
+
 void world_touch(struct world *world, uint8_t who)
 {
-    uint64_t delay = 0;
-    if (world->rates.pump_delay_us > 0 && generator_chance(&world->latency, 1, 4))
-        delay = generator_below(&world->latency, world->rates.pump_delay_us);
-    pump_at(world, who, world->now_us + delay);
+    pump_at(world, who, world->now_us + pump_delay(world));
+}
+
+void world_touch_later(struct world *world, uint8_t who)
+{
+    pump_at(world, who, world->now_us + 1 + pump_delay(world));
 }
 
 /* It says that it serves the volume, in the same epoch as the other. */

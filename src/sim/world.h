@@ -254,6 +254,7 @@ struct rates {
     uint64_t proof_missing_percent;
     uint64_t worst_percent; /* a change of role brings a fault at once, so often */
     uint64_t skew_ppm;      /* how far a clock's speed may be off */
+    bool leaves_listed;     /* who leaves a request, and when, stands in the listing */
     bool data_moves;        /* callers use array_host_move_data() */
 };
 
@@ -377,6 +378,8 @@ uint64_t world_clock(const struct world *world, uint8_t who);
 
 /* Something happened to the core: it is pumped soon. */
 void world_touch(struct world *world, uint8_t who);
+/* And not at this instant: what else comes in it comes before. */
+void world_touch_later(struct world *world, uint8_t who);
 
 void world_start(struct world *world, uint8_t who);
 /* `provable`: its warden lives and will say so. */
