@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Big-endian integers in byte strings: the order of NBD, SCSI, iSCSI and of our own batches. */
+/* Byte strings: big-endian integers in them, the order of NBD, SCSI, iSCSI and of our own batches,
+ * and whether they are zero. */
 
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -58,6 +61,11 @@ static inline uint64_t get_u64(const uint8_t *from)
     uint64_t value;
     memcpy(&value, from, sizeof value);
     return __builtin_bswap64(value);
+}
+
+static inline bool bytes_all_zero(const uint8_t *bytes, size_t size)
+{
+    return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
 #endif

@@ -25,4 +25,8 @@ static inline uint32_t crc32c(const void *data, size_t size)
     return crc32c_end(crc32c_more(CRC32C_START, data, size));
 }
 
+/* The same of bytes that hold their own checksum: the four at `crc_at`, within `size`, count as
+ * zeroes. */
+uint32_t crc32c_around(const uint8_t *bytes, size_t size, size_t crc_at);
+
 #endif

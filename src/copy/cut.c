@@ -25,15 +25,6 @@ enum {
     CRC_AT = 60,
 };
 
-static bool all_zero(const uint8_t *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return false;
-    }
-    return true;
-}
-
 static void put_head(uint8_t *bytes, uint32_t magic, const uint8_t set[GROUP_ID_SIZE])
 {
     memset(bytes, 0, CUT_MESSAGE_SIZE);
@@ -82,7 +73,7 @@ const char *cut_get_message(const uint8_t *bytes, uint32_t length, struct cut_me
     *message = (struct cut_message){
         .type = bytes[6], .run = get_u64(bytes + 24), .cut = get_u64(bytes + 32)};
     memcpy(message->set, bytes + 8, GROUP_ID_SIZE);
-    if (!all_zero(bytes + 40, CRC_AT - 40))
+    if (!bytes_all_zero(bytes + 40, CRC_AT - 40))
         return "cut message with reserved bytes set";
     if (message->type == 0 || message->type >= CUT_TYPE_COUNT)
         return "cut message of an unknown type";
@@ -102,7 +93,7 @@ const char *cut_get_state(const uint8_t *bytes, uint32_t length, struct cut_stat
                                 .promoted = get_u64(bytes + 32),
                                 .held = get_u64(bytes + 40)};
     memcpy(state->set, bytes + 8, GROUP_ID_SIZE);
-    if (!all_zero(bytes + 48, CRC_AT - 48))
+    if (!bytes_all_zero(bytes + 48, CRC_AT - 48))
         return "cut state with reserved bytes set";
     if (state->flags & ~(CUT_STATE_LEADER | CUT_STATE_SEALED | CUT_STATE_RUNS))
         return "cut state with unknown flags";

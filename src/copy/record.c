@@ -17,22 +17,10 @@ enum {
     STATE_CRC_AT = 124,
 };
 
-static bool all_zero(const uint8_t *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return false;
-    }
-    return true;
-}
-
 static uint32_t head_crc(const uint8_t *bytes, uint32_t record_count)
 {
-    static const uint8_t zero[4];
-    uint32_t crc = crc32c_more(CRC32C_START, bytes, HEAD_CRC_AT);
-    crc = crc32c_more(crc, zero, sizeof zero);
-    size_t rest = COPY_HEAD_SIZE - HEAD_CRC_AT - 4 + (size_t)record_count * COPY_RECORD_SIZE;
-    return crc32c_end(crc32c_more(crc, bytes + HEAD_CRC_AT + 4, rest));
+    return crc32c_around(bytes, COPY_HEAD_SIZE + (size_t)record_count * COPY_RECORD_SIZE,
+                         HEAD_CRC_AT);
 }
 
 void record_put_head(uint8_t *bytes, const struct copy_head *head)
@@ -75,7 +63,7 @@ const char *record_get_head(const uint8_t *bytes, uint32_t length, struct copy_h
                                .record_count = get_u32(bytes + 72),
                                .data_bytes = get_u32(bytes + 76)};
     memcpy(head->group, bytes + 8, COPY_ID_SIZE);
-    if (!all_zero(bytes + HEAD_RESERVED_AT, COPY_HEAD_SIZE - HEAD_RESERVED_AT) ||
+    if (!bytes_all_zero(bytes + HEAD_RESERVED_AT, COPY_HEAD_SIZE - HEAD_RESERVED_AT) ||
         (bytes[7] & ~HEAD_KEEP))
         return "copy batch head with reserved bytes set";
     if (head->record_count == 0 || head->record_count > COPY_RECORDS)
@@ -197,7 +185,7 @@ const char *record_get_state(const uint8_t *bytes, uint32_t length, struct copy_
         return "copy state of another version";
     if (get_u32(bytes + STATE_CRC_AT) != crc32c(bytes, STATE_CRC_AT))
         return "copy state checksum is wrong";
-    if (!all_zero(bytes + 88, STATE_CRC_AT - 88))
+    if (!bytes_all_zero(bytes + 88, STATE_CRC_AT - 88))
         return "copy state with reserved bytes set";
     *state = (struct copy_state){.role = bytes[6],
                                  .flags = bytes[7],

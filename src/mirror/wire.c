@@ -18,22 +18,9 @@ enum {
     HELLO_CRC_AT = 60,
 };
 
-static bool all_zero(const uint8_t *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return false;
-    }
-    return true;
-}
-
 static uint32_t batch_crc(const uint8_t *bytes, uint32_t header_count)
 {
-    static const uint8_t zero[4];
-    uint32_t crc = crc32c_more(CRC32C_START, bytes, HEAD_CRC_AT);
-    crc = crc32c_more(crc, zero, sizeof zero);
-    size_t rest = BATCH_HEAD_SIZE - HEAD_CRC_AT - 4 + (size_t)header_count * HEADER_SIZE;
-    return crc32c_end(crc32c_more(crc, bytes + HEAD_CRC_AT + 4, rest));
+    return crc32c_around(bytes, BATCH_HEAD_SIZE + (size_t)header_count * HEADER_SIZE, HEAD_CRC_AT);
 }
 
 void wire_put_batch_head(uint8_t *bytes, const struct batch_head *head)
@@ -74,7 +61,7 @@ const char *wire_get_batch_head(const uint8_t *bytes, uint32_t length, struct ba
                                 .ship_session = get_u32(bytes + 68)};
     if (head->flags & ~BATCH_STOPPING)
         return "batch with unknown flags";
-    if (!all_zero(bytes + HEAD_RESERVED_AT, BATCH_HEAD_SIZE - HEAD_RESERVED_AT))
+    if (!bytes_all_zero(bytes + HEAD_RESERVED_AT, BATCH_HEAD_SIZE - HEAD_RESERVED_AT))
         return "batch head with reserved bytes set";
     if (head->header_count > BATCH_HEADERS)
         return "batch with too many headers";
@@ -264,7 +251,7 @@ const char *wire_get_hello(const uint8_t *bytes, uint32_t length, struct hello *
         return "hello of another version";
     if (get_u32(bytes + HELLO_CRC_AT) != crc32c(bytes, HELLO_CRC_AT))
         return "hello checksum is wrong";
-    if (!all_zero(bytes + 42, HELLO_CRC_AT - 42))
+    if (!bytes_all_zero(bytes + 42, HELLO_CRC_AT - 42))
         return "hello with reserved bytes set";
     *hello = (struct hello){.controller = bytes[6],
                             .role = bytes[7],

@@ -168,11 +168,6 @@ enum scsi_step provisioning_same_begin(struct scsi_task *task)
                            block + (uint32_t)min_u64(task->want_bytes, SCSI_PIECE_BYTES));
 }
 
-static bool all_zero(const uint8_t *bytes, uint32_t length)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
-}
-
 /* The CDB has no FUA bit; with the write cache off every write is safe when it is answered. */
 static uint8_t safe_flag(const struct scsi_task *task)
 {
@@ -196,7 +191,7 @@ enum scsi_step provisioning_same_run(struct scsi_task *task)
 {
     uint32_t block = unit_block_bytes(task->unit);
 
-    if (same_without_data(task) || all_zero(task->buffer, block)) {
+    if (same_without_data(task) || bytes_all_zero(task->buffer, block)) {
         uint8_t keep = task->cdb[1] & 0x08 ? 0 : HOST_NO_HOLE;
         task->done_bytes = task->want_bytes;
         return task_host(task, HOST_ZERO, keep | safe_flag(task),

@@ -121,17 +121,12 @@ static void shown_add(struct cuts *cuts, uint64_t hash)
     free(old);
 }
 
-static bool is_zero(const uint8_t *bytes)
-{
-    static const uint8_t zeros[SECTOR_SIZE];
-    return memcmp(bytes, zeros, sizeof zeros) == 0;
-}
-
 static bool was_shown(const struct cuts *cuts, const struct image *image, uint64_t sector,
                       const uint8_t *bytes)
 {
     uint64_t at;
-    return is_zero(bytes) || shown_find(cuts, sector_hash(image, sector, bytes), &at);
+    return bytes_all_zero(bytes, SECTOR_SIZE) ||
+           shown_find(cuts, sector_hash(image, sector, bytes), &at);
 }
 
 /* ---- life ---- */

@@ -69,12 +69,30 @@ static void extremes_read_back(void **state)
     }
 }
 
+static void every_byte_decides_whether_all_are_zero(void **state)
+{
+    uint8_t bytes[40] = {0};
+    assert_true(bytes_all_zero(bytes, 0));
+    for (size_t size = 1; size <= sizeof bytes; size++) {
+        assert_true(bytes_all_zero(bytes, size));
+        for (size_t at = 0; at < size; at++) {
+            bytes[at] = 1;
+            assert_false(bytes_all_zero(bytes, size));
+            assert_true(bytes_all_zero(bytes, at));
+            bytes[at] = 0;
+        }
+    }
+    memset(bytes, 7, sizeof bytes); /* equal, and not zero */
+    assert_false(bytes_all_zero(bytes, sizeof bytes));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_highest_byte_comes_first),
         cmocka_unit_test(only_the_bytes_of_the_integer_are_written),
         cmocka_unit_test(extremes_read_back),
+        cmocka_unit_test(every_byte_decides_whether_all_are_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,6 +55,19 @@ static void pieces_give_what_the_whole_gives(void **state)
     }
 }
 
+static void around_itself_is_as_with_zeroes_there(void **state)
+{
+    uint8_t bytes[sizeof read_10], blank[sizeof read_10];
+    for (size_t at = 0; at + 4 <= sizeof bytes; at++) {
+        memcpy(blank, read_10, sizeof blank);
+        memset(blank + at, 0, 4);
+        memcpy(bytes, read_10, sizeof bytes);
+        memset(bytes + at, 0xA5, 4); /* whatever stands there */
+        assert_int_equal(crc32c_around(bytes, sizeof bytes, at), crc32c(blank, sizeof blank));
+    }
+    ASSERT_CHECK_FAILS(crc32c_around(bytes, sizeof bytes, sizeof bytes - 3));
+}
+
 static void a_size_that_the_library_cannot_count_stops_the_process(void **state)
 {
     ASSERT_CHECK_FAILS(crc32c(read_10, (size_t)INT32_MAX + 1));
@@ -66,6 +79,7 @@ int main(void)
         cmocka_unit_test(the_examples_of_rfc_3720_b4),
         cmocka_unit_test(the_check_value_of_the_catalogue),
         cmocka_unit_test(pieces_give_what_the_whole_gives),
+        cmocka_unit_test(around_itself_is_as_with_zeroes_there),
         cmocka_unit_test(a_size_that_the_library_cannot_count_stops_the_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
