@@ -458,6 +458,20 @@ void copy_restart(struct array *array, struct group *group, uint64_t term, bool 
           (unsigned long long)term, (unsigned long long)group->sender.open);
 }
 
+void copy_restart_both(struct array *array, struct group *group)
+{
+    struct sender *sender = &group->sender;
+    group->memory_known = group->state.memory;
+    copy_restart(array, group, copy_next_term(array, group), !sender->paired);
+    if (array->mirroring)
+        copy_say_header(array, group,
+                        &(struct header){.type = HEADER_GROUP,
+                                         .flags = HEADER_RESTART,
+                                         .volume = (uint8_t)(group - array->copy.groups),
+                                         .page = sender->term,
+                                         .count = sender->open});
+}
+
 bool copy_confirm(struct array *array, struct group *group, uint64_t cycle)
 {
     struct sender *sender = &group->sender;

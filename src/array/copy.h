@@ -354,6 +354,8 @@ bool copy_range(struct array *array, uint8_t volume, uint64_t page, uint64_t cou
 void copy_fall(struct array *array, struct group *group, const char *why, bool tell);
 /* What is unconfirmed joins one new cycle, under a newer term. */
 void copy_restart(struct array *array, struct group *group, uint64_t term, bool alone);
+/* The same by the leader, in the group's next term; the peer hears of it. */
+void copy_restart_both(struct array *array, struct group *group);
 /* The cycle was promoted; false: that cannot be. */
 bool copy_confirm(struct array *array, struct group *group, uint64_t cycle);
 /* At most `count` slots of the cycle that was confirmed last leave its lists; true: none is left on

@@ -108,15 +108,7 @@ static void attach(struct array *array, struct group *group)
     if (lost) {
         if (array->refill.state != REFILL_NONE || !can_say(array))
             return;
-        group->memory_known = group->state.memory;
-        copy_restart(array, group, copy_next_term(array, group), !sender->paired);
-        if (array->mirroring)
-            copy_say_header(array, group,
-                            &(struct header){.type = HEADER_GROUP,
-                                             .flags = HEADER_RESTART,
-                                             .volume = (uint8_t)(group - array->copy.groups),
-                                             .page = sender->term,
-                                             .count = sender->open});
+        copy_restart_both(array, group);
         return;
     }
     group->memory_known = group->state.memory;

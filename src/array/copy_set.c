@@ -297,15 +297,7 @@ static void restart(struct array *array, struct group *group)
     }
     struct set_ask begin = member->begin;
     member->begin.waits = false;
-    group->memory_known = group->state.memory;
-    copy_restart(array, group, copy_next_term(array, group), !sender->paired);
-    if (array->mirroring)
-        copy_say_header(array, group,
-                        &(struct header){.type = HEADER_GROUP,
-                                         .flags = HEADER_RESTART,
-                                         .volume = index_of(array, group),
-                                         .page = sender->term,
-                                         .count = sender->open});
+    copy_restart_both(array, group);
     runs(array, group, &begin);
 }
 
