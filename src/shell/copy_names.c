@@ -10,38 +10,56 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a session is for, in names and labels: "copy" of a group, or "cut" of a set. */
+struct ends {
+    const char *purpose, *of;
+    const char *sends, *receives;
+    int half;
+    const char *bound_to; /* in the label of the target's secret; may be empty */
+};
+
+static bool make(struct copy_names *names, const struct iscsi_crypto *crypto, const char *secret,
+                 const struct ends *ends)
+{
+    const char *half = controller_name(ends->half);
+    char label[3 * CONFIG_NAME_SIZE + 32];
+    snprintf(names->target, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s", ends->receives,
+             ends->purpose);
+    snprintf(names->initiator, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s:%s", ends->sends, half,
+             ends->of);
+    snprintf(label, sizeof label, "%s %s %s initiator", ends->sends, half, ends->purpose);
+    if (!iscsi_chap_derive(crypto, secret, label, names->initiator_secret))
+        return false;
+    snprintf(label, sizeof label, "%s %s %s%s%s target", ends->sends, half, ends->bound_to,
+             ends->bound_to[0] ? " " : "", ends->purpose);
+    return iscsi_chap_derive(crypto, secret, label, names->target_secret);
+}
+
 bool copy_names_make(struct copy_names *names, const struct iscsi_crypto *crypto,
                      const struct config *config, const struct config_group *group, bool incoming,
                      int half)
 {
-    const char *sends = incoming ? group->array : config->name;
-    const char *receives = incoming ? config->name : group->array;
-    char label[2 * CONFIG_NAME_SIZE + 32];
-    snprintf(names->target, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.copy", receives);
-    snprintf(names->initiator, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s:%s", sends,
-             controller_name(half), group->name);
-    snprintf(label, sizeof label, "%s %s copy initiator", sends, controller_name(half));
-    if (!iscsi_chap_derive(crypto, group->secret, label, names->initiator_secret))
-        return false;
-    snprintf(label, sizeof label, "%s %s copy target", sends, controller_name(half));
-    return iscsi_chap_derive(crypto, group->secret, label, names->target_secret);
+    const struct ends ends = {.purpose = "copy",
+                              .of = group->name,
+                              .sends = incoming ? group->array : config->name,
+                              .receives = incoming ? config->name : group->array,
+                              .half = half,
+                              .bound_to = ""};
+    return make(names, crypto, group->secret, &ends);
 }
 
 bool copy_names_make_cut(struct copy_names *names, const struct iscsi_crypto *crypto,
                          const char *coordinator, const struct config_group *group,
                          const char *member, int half)
 {
-    char label[2 * CONFIG_NAME_SIZE + 32];
-    snprintf(names->target, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.cut", member);
-    snprintf(names->initiator, COPY_NAME_BYTES, CONFIG_TARGET_PREFIX "%s.%s:%s", coordinator,
-             controller_name(half), group->set);
-    snprintf(label, sizeof label, "%s %s cut initiator", coordinator, controller_name(half));
-    if (!iscsi_chap_derive(crypto, group->secret, label, names->initiator_secret))
-        return false;
-    /* The member is part of it: one that was taken over cannot pose as another. */
-    snprintf(label, sizeof label, "%s %s %s cut target", coordinator, controller_name(half),
-             member);
-    return iscsi_chap_derive(crypto, group->secret, label, names->target_secret);
+    const struct ends ends = {.purpose = "cut",
+                              .of = group->set,
+                              .sends = coordinator,
+                              .receives = member,
+                              .half = half,
+                              /* One that was taken over cannot pose as another. */
+                              .bound_to = member};
+    return make(names, crypto, group->secret, &ends);
 }
 
 bool copy_set_identity(uint8_t id[COPY_ID_SIZE], const struct iscsi_crypto *crypto,

@@ -117,36 +117,30 @@ static void end_session(struct copy_session *session, const char *why)
     stream_close(&session->stream, why);
 }
 
-/* The group and the controller that an initiator's name says. */
-static bool find_sender(struct copy_session *session, const char *initiator)
+/* The set of group `i` has its coordinator at another array, and a member here. */
+static bool is_coordinated(const struct config *config, uint32_t i)
 {
-    struct copy_server *server = session->server;
-    for (uint32_t i = 0; i < server->config->group_count; i++)
-        for (int half = 0; half < CONTROLLER_COUNT; half++) {
-            const struct config_group *group = &server->config->groups[i];
-            CHECK(copy_names_make(&session->names, &server->crypto, server->config, group, true,
-                                  half));
-            if (strcasecmp(session->names.initiator, initiator) != 0)
-                continue;
-            session->group = i;
-            session->half = half;
-            return true;
-        }
-    return false;
+    const struct config_group *group = &config->groups[i];
+    return !group->receives && group->set_count > 0 && config_set_place_of(config, group) > 0;
 }
 
-/* The set that the initiator's name says, whose coordinator it is. */
-static bool find_coordinator(struct copy_session *session, const char *initiator)
+/* The group and the controller that the initiator's name says: its sender's, or that of the
+ * coordinator of its set. */
+static bool find_initiator(struct copy_session *session, const char *initiator)
 {
     struct copy_server *server = session->server;
     const struct config *config = server->config;
     for (uint32_t i = 0; i < config->group_count; i++) {
         const struct config_group *group = &config->groups[i];
-        if (group->receives || group->set_count == 0 || config_set_place_of(config, group) <= 0)
+        if (session->cuts && !is_coordinated(config, i))
             continue;
         for (int half = 0; half < CONTROLLER_COUNT; half++) {
-            CHECK(copy_names_make_cut(&session->names, &server->crypto, group->set_arrays[0].name,
-                                      group, config->name, half));
+            bool made =
+                session->cuts
+                    ? copy_names_make_cut(&session->names, &server->crypto,
+                                          group->set_arrays[0].name, group, config->name, half)
+                    : copy_names_make(&session->names, &server->crypto, config, group, true, half);
+            CHECK(made);
             if (strcasecmp(session->names.initiator, initiator) != 0)
                 continue;
             session->group = i;
@@ -177,8 +171,7 @@ static void identify(struct copy_session *session)
         iscsi_target_refuse(&session->target, ISCSI_LOGIN_NOT_FOUND, "there is no such target");
         return;
     }
-    if (session->cuts ? !find_coordinator(session, who->initiator_name)
-                      : !find_sender(session, who->initiator_name)) {
+    if (!find_initiator(session, who->initiator_name)) {
         iscsi_target_refuse(&session->target, ISCSI_LOGIN_AUTHORIZATION_FAILURE,
                             session->cuts ? "it coordinates no set of which a group is here"
                                           : "no group here is received from it");

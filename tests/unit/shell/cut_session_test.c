@@ -435,6 +435,36 @@ static void sets_and_members_have_secrets_of_their_own(void **state)
     assert_memory_not_equal(id[0], id[1], COPY_ID_SIZE);
 }
 
+/* Both ends of two versions of the program have to make the same secrets of the configured one. */
+static void the_labels_of_secrets_stay(void **state)
+{
+    uint16_t ports[2] = {8, 9};
+    struct iscsi_crypto crypto = crypto_of_library();
+    struct copy_names copy, cut;
+    parse(&berlin, "berlin", ports, ports, "twelve letters");
+    struct config_group *group = &berlin.groups[0];
+    assert_true(copy_names_make(&copy, &crypto, &berlin, group, false, 1));
+    assert_true(copy_names_make_cut(&cut, &crypto, "berlin", group, "paris", 1));
+    const struct {
+        const char *label, *secret;
+    } rows[] = {
+        {"berlin b copy initiator", copy.initiator_secret},
+        {"berlin b copy target", copy.target_secret},
+        {"berlin b cut initiator", cut.initiator_secret},
+        {"berlin b paris cut target", cut.target_secret},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char derived[ISCSI_CHAP_DERIVED_SIZE];
+        assert_true(iscsi_chap_derive(&crypto, "twelve letters", rows[i].label, derived));
+        assert_string_equal(rows[i].secret, derived);
+    }
+    assert_string_equal(copy.target, "iqn.2026-11.holdfast:munich.copy");
+    assert_string_equal(copy.initiator, "iqn.2026-11.holdfast:berlin.b:of-berlin");
+    assert_true(copy_names_make(&copy, &crypto, &berlin, group, true, 0));
+    assert_string_equal(copy.target, "iqn.2026-11.holdfast:berlin.copy");
+    assert_string_equal(copy.initiator, "iqn.2026-11.holdfast:munich.a:of-berlin");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +476,7 @@ int main(void)
         cmocka_unit_test(the_copys_commands_are_not_for_it),
         cmocka_unit_test(commands_are_judged),
         cmocka_unit_test(sets_and_members_have_secrets_of_their_own),
+        cmocka_unit_test(the_labels_of_secrets_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
