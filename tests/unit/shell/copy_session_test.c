@@ -14,9 +14,6 @@
 #include "base/generator.h"
 #include "shell/socket.h"
 
-#include "idle_buffers.h"
-
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,6 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+
+#include "array_sessions.h"
 
 enum { BATCHES = COPY_WINDOW, PIECES = 1100 };
 
@@ -173,18 +172,6 @@ static void *way_run(void *context)
     }
     way_close(way);
     return NULL;
-}
-
-static uint16_t listen_somewhere(int *listener)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    socklen_t size = sizeof at;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(*listener, (struct sockaddr *)&at, size), 0);
-    assert_int_equal(listen(*listener, 16), 0);
-    assert_int_equal(getsockname(*listener, (struct sockaddr *)&at, &size), 0);
-    return ntohs(at.sin_port);
 }
 
 static void way_start(struct way *way, uint16_t to_port)
@@ -364,17 +351,6 @@ static void turn(void)
     next_us = burst(NULL);
 }
 
-#define UNTIL(condition, seconds)                                                                  \
-    do {                                                                                           \
-        uint64_t end_us = loop_clock_us() + (seconds)*1000000ull;                                  \
-        while (!(condition)) {                                                                     \
-            if (loop_clock_us() > end_us)                                                          \
-                fail_msg("not within %d s: %s (%s)", (int)(seconds), #condition,                   \
-                         out->session.counts.error);                                               \
-            turn();                                                                                \
-        }                                                                                          \
-    } while (0)
-
 static bool all_idle(void)
 {
     for (uint32_t i = 0; i < batch_count; i++)
@@ -387,19 +363,10 @@ static bool all_idle(void)
 
 static void parse(struct config *to, const char *name, const char *group, const uint16_t ports[2])
 {
-    static struct config_errors errors;
-    char text[4096];
-    snprintf(text, sizeof text,
-             "[array]\nname = %s\nregister = /r\n"
-             "[controller a]\nlink = 127.0.0.1:1\nwarden = 127.0.0.1:2\nnbd = 127.0.0.1:3\n"
-             "copy = 127.0.0.1:%u\nrun = /r/a\n"
-             "[controller b]\nlink = 127.0.0.1:11\nwarden = 127.0.0.1:12\nnbd = 127.0.0.1:13\n"
-             "copy = 127.0.0.1:%u\nrun = /r/b\n"
-             "[store disk]\npath = /s/disk.img\n[volume v]\nstore = disk\nsize = 1G\n"
-             "[volume w]\nstore = disk\noffset = 1G\nsize = 2G\n[group db]\n%s",
-             name, ports[0], ports[1], group);
-    if (!config_parse("f", text, strlen(text), to, &errors))
-        fail_msg("%s", errors.text[0]);
+    char text[1200];
+    snprintf(text, sizeof text, "[volume w]\nstore = disk\noffset = 1G\nsize = 2G\n[group db]\n%s",
+             group);
+    parse_array(to, name, ports, text);
 }
 
 struct plan {
@@ -416,12 +383,9 @@ static void start(const struct plan *plan, bool both)
 {
     char text[1024], why[TRACE_LINE];
     uint16_t ports[2];
-    int listener;
     assert_null(loop_open(&loop, 256, -1));
-    for (int i = 0; i < 2; i++) {
-        ports[i] = listen_somewhere(&listener);
-        close(listener);
-    }
+    for (int i = 0; i < 2; i++)
+        ports[i] = free_port();
     snprintf(text, sizeof text, "role = receive\narray = first\n%s", plan->receive);
     parse(&second, "second", text, ports);
     for (int i = 0; i < 2; i++)
@@ -436,13 +400,8 @@ static void start(const struct plan *plan, bool both)
     ports[0] = ports[1] + 1 < 60000 ? 60001 : 40001;
     ports[1] = 60002;
     parse(&first, "first", text, ports);
-    for (int i = 0; i < 2; i++) {
-        servers[i] = calloc(1, sizeof *servers[i]);
-        const char *wrong =
-            copy_server_start(servers[i], &loop, &second, i, &server_user, &servers[i], why);
-        if (wrong)
-            fail_msg("%s", wrong);
-    }
+    for (int i = 0; i < 2; i++)
+        servers[i] = server_start(&loop, &second, i, &server_user, &servers[i]);
     out = calloc(1, sizeof *out);
     const char *wrong =
         copy_outgoing_start(out, &loop, &first, &first.groups[0], 0, &outgoing_user, NULL, why);
@@ -472,32 +431,9 @@ static void stop(void)
     }
     /* Everything is still with the ring: it goes first. */
     loop_close(&loop);
-    for (int i = 0; i < 2; i++) {
-        worker_end(&servers[i]->worker);
-        ZSTD_freeDCtx(servers[i]->decompressor);
-        close(servers[i]->listener);
-        for (int j = 0; j < COPY_SESSION_LIMIT; j++)
-            if (servers[i]->sessions[j]) {
-                if (servers[i]->sessions[j]->stream.descriptor >= 0)
-                    close(servers[i]->sessions[j]->stream.descriptor);
-                tls_end(&servers[i]->sessions[j]->stream.tls);
-                free(servers[i]->sessions[j]);
-            }
-        for (uint32_t j = 0; j < COPY_TASK_LIMIT; j++) {
-            if (servers[i]->tasks[j].buffer)
-                buffer_give(&servers[i]->buffers, servers[i]->tasks[j].buffer);
-            if (servers[i]->tasks[j].packed)
-                buffer_give(&servers[i]->buffers, servers[i]->tasks[j].packed);
-        }
-        free_idle_buffers(&servers[i]->buffers);
-        tls_context_free(servers[i]->tls);
-        free(servers[i]->tasks);
-        free(servers[i]);
-    }
-    if (out->session.stream.descriptor >= 0)
-        close(out->session.stream.descriptor);
-    tls_end(&out->session.stream.tls);
-    tls_context_free(out->session.tls);
+    for (int i = 0; i < 2; i++)
+        server_free(servers[i]);
+    session_free(&out->session);
     if (out->press)
         copy_press_end(out->press);
     free(out->press);

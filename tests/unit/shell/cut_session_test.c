@@ -11,18 +11,13 @@
 #include "shell/cut_outgoing.h"
 
 #include "shell/crypto.h"
-#include "shell/socket.h"
 
-#include "idle_buffers.h"
-
-#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdint.h>
 #include <cmocka.h>
+
+#include "array_sessions.h"
 
 static struct loop loop;
 static struct config berlin, paris;
@@ -153,47 +148,17 @@ static void turn(void)
             copy_server_flush(servers[i]);
 }
 
-#define UNTIL(condition, seconds)                                                                  \
-    do {                                                                                           \
-        uint64_t end_us = loop_clock_us() + (seconds)*1000000ull;                                  \
-        while (!(condition)) {                                                                     \
-            if (loop_clock_us() > end_us)                                                          \
-                fail_msg("not within %d s: %s (%s)", (int)(seconds), #condition,                   \
-                         out->session.counts.error);                                               \
-            turn();                                                                                \
-        }                                                                                          \
-    } while (0)
-
 /* ---- configurations ---- */
-
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(descriptor, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(descriptor, (struct sockaddr *)&address, &size), 0);
-    close(descriptor);
-    return ntohs(address.sin_port);
-}
 
 static void parse(struct config *to, const char *name, const uint16_t ports[2],
                   const uint16_t others[2], const char *secret)
 {
-    static struct config_errors errors;
-    char text[4096];
+    char text[1024];
     snprintf(text, sizeof text,
-             "[array]\nname = %s\nregister = /r\n"
-             "[controller a]\nlink = 127.0.0.1:1\nwarden = 127.0.0.1:2\nnbd = 127.0.0.1:3\n"
-             "copy = 127.0.0.1:%u\nrun = /r/a\n"
-             "[controller b]\nlink = 127.0.0.1:11\nwarden = 127.0.0.1:12\nnbd = 127.0.0.1:13\n"
-             "copy = 127.0.0.1:%u\nrun = /r/b\n"
-             "[store disk]\npath = /s/disk.img\n[volume v]\nstore = disk\nsize = 1G\n"
              "[group of-%s]\nrole = send\narray = munich\naddress = 127.0.0.1:9\nvolumes = v\n"
              "secret = %s\nset = shop\nset_arrays = berlin, paris 127.0.0.1:%u 127.0.0.1:%u\n",
-             name, ports[0], ports[1], name, secret, others[0], others[1]);
-    if (!config_parse("f", text, strlen(text), to, &errors))
-        fail_msg("%s", errors.text[0]);
+             name, secret, others[0], others[1]);
+    parse_array(to, name, ports, text);
 }
 
 static void start(const char *secret)
@@ -206,10 +171,7 @@ static void start(const char *secret)
     parse(&paris, "paris", ports, ports, secret);
     for (int i = 0; i < 2; i++) {
         stalled[i] = false;
-        servers[i] = calloc(1, sizeof *servers[i]);
-        wrong = copy_server_start(servers[i], &loop, &paris, i, &server_user, &servers[i], why);
-        if (wrong)
-            fail_msg("%s", wrong);
+        servers[i] = server_start(&loop, &paris, i, &server_user, &servers[i]);
     }
     out = calloc(1, sizeof *out);
     assert_non_null(out);
@@ -227,25 +189,9 @@ static void start(const char *secret)
 static void stop(void)
 {
     loop_close(&loop);
-    for (int i = 0; i < 2; i++) {
-        for (uint32_t j = 0; j < COPY_SESSION_LIMIT; j++) {
-            struct copy_session *session = servers[i]->sessions[j];
-            if (session && session->used && session->stream.descriptor >= 0)
-                close(session->stream.descriptor);
-            free(session);
-        }
-        close(servers[i]->listener);
-        worker_end(&servers[i]->worker);
-        ZSTD_freeDCtx(servers[i]->decompressor);
-        for (uint32_t j = 0; j < COPY_TASK_LIMIT; j++)
-            if (servers[i]->tasks[j].buffer)
-                buffer_give(&servers[i]->buffers, servers[i]->tasks[j].buffer);
-        free_idle_buffers(&servers[i]->buffers);
-        free(servers[i]->tasks);
-        free(servers[i]);
-    }
-    if (out->session.stream.descriptor >= 0)
-        close(out->session.stream.descriptor);
+    for (int i = 0; i < 2; i++)
+        server_free(servers[i]);
+    session_free(&out->session);
     free(out);
 }
 
