@@ -50,17 +50,18 @@ struct cut_group {
     struct image *images;
     struct sent *sent;
     uint64_t promoted;
-    bool consistent;   /* the last image was called so, and was checked */
-    bool lost;         /* the site that holds the copy has lost some of it */
-    bool loss_asked;   /* that is to be accepted, if it is so */
-    bool lacking;      /* the original has accepted a loss, and the operator has not decided */
-    bool lacking_kept; /* and a record of that is durable */
-    uint64_t vague;    /* sectors */
-    uint64_t latest;   /* the begin of the latest write that any image showed */
-    uint64_t facts;    /* of what hosts know to have happened, so much has been looked at */
-    uint64_t floor;    /* those that began before may be missing: a loss was accepted */
-    uint64_t serial;   /* of built cycles */
-    uint64_t changes;  /* of what may be read there */
+    bool consistent;       /* the last image was called so, and was checked */
+    bool lost;             /* the site that holds the copy has lost some of it */
+    bool loss_asked;       /* that is to be accepted, if it is so */
+    bool lacking;          /* the original has accepted a loss, and the operator has not decided */
+    bool lacking_kept;     /* and a record of that is durable */
+    uint64_t vague;        /* sectors */
+    uint64_t latest;       /* the begin of the latest write that any image showed */
+    uint64_t facts;        /* of what hosts know to have happened, so much has been looked at */
+    uint64_t floor;        /* those that began before may be missing: a loss was accepted */
+    uint64_t loss_term[2]; /* by site: what left there in it or before knows nothing of a loss */
+    uint64_t serial;       /* of built cycles */
+    uint64_t changes;      /* of what may be read there */
     /* Of a set: */
     uint64_t cut; /* that the image is; 0: none */
     uint64_t promoted_term;
@@ -554,7 +555,9 @@ static void promote(struct world *world, struct cut_group *group, const struct c
     if (consistent)
         check_all(world, group);
     if (consistent) {
-        group->lost = group->may_go_back = group->forked = false;
+        group->lost = group->forked = false;
+        if (term > group->loss_term[!world->second])
+            group->may_go_back = false;
         know_all(group);
     }
     group->consistent = consistent;
@@ -852,6 +855,16 @@ void cuts_blackout(struct world *world)
     }
 }
 
+/* A cycle that was held before a loss may be promoted after it: of a set, when the run is new. */
+static uint64_t newest_term(const struct world *from, const struct cut_group *group)
+{
+    uint64_t newest = group->loss_term[from->second];
+    for (const struct sent *sent = group->sent; sent; sent = sent->next)
+        if (sent->from_second == from->second)
+            newest = max_u64(newest, sent->head.term);
+    return newest;
+}
+
 void cuts_loss(struct world *world)
 {
     if (world->cuts == NULL)
@@ -863,6 +876,7 @@ void cuts_loss(struct world *world)
         if (group->hosts_at == world->second) {
             begin_anew(world, group); /* hosts' writes are lost */
             group->may_go_back = true;
+            group->loss_term[world->second] = newest_term(world, group);
             continue;
         }
         group->loss_asked = true;
