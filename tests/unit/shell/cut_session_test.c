@@ -300,6 +300,29 @@ static void who_says_nothing_is_left(void **state)
     stop();
 }
 
+/* The copy goes on while anything moves: its batches may keep a thin line from an answer for long.
+ * A cut does not wait for what its question waits for. */
+static void silence_is_what_its_kind_says(void **state)
+{
+    for (int by_question = 0; by_question < 2; by_question++) {
+        start("twelve letters");
+        UNTIL(ups == 1, 5);
+        struct array_session_kind brief = *out->session.kind;
+        brief.silent_ms = 1000;
+        brief.silent_by_question = by_question;
+        out->session.kind = &brief;
+        stalled[0] = true;
+        for (uint64_t number = 1; number < CUT_WINDOW && downs == 0; number++) {
+            uint64_t next_us = loop_clock_us() + 300000;
+            send_message(number, false); /* it leaves, and nothing comes back */
+            while (loop_clock_us() < next_us && downs == 0)
+                turn();
+        }
+        assert_int_equal(downs, by_question);
+        stop();
+    }
+}
+
 static void only_the_coordinator_comes_in(void **state)
 {
     start("other letters");
@@ -418,6 +441,7 @@ int main(void)
         cmocka_unit_test(it_is_where_the_leader_is),
         cmocka_unit_test(a_state_that_is_wanted_is_newer_than_the_answer),
         cmocka_unit_test(who_says_nothing_is_left),
+        cmocka_unit_test(silence_is_what_its_kind_says),
         cmocka_unit_test(only_the_coordinator_comes_in),
         cmocka_unit_test(the_copys_commands_are_not_for_it),
         cmocka_unit_test(commands_are_judged),
