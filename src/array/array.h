@@ -441,9 +441,14 @@ struct array_glance {
 };
 struct array_glance array_glance(const struct array *array);
 
-/* Whether a group's data shall leave in small pieces with pauses between them, because hosts are
- * being served and there is time for it: less than half of the window is under way. */
-bool array_copy_gently(const struct array *array, uint8_t group);
+/* How the data of groups shall leave, so that few requests of hosts meet them. */
+enum copy_pace {
+    COPY_FREELY,  /* no host is served, or there is no time to lose */
+    COPY_NOT_NOW, /* a small piece after a pause: hosts wait for something that is under way */
+    COPY_SOON,    /* hosts have just been answered: come back at once for COPY_NOW */
+    COPY_NOW,     /* they have their answers and have asked for nothing yet: a small piece */
+};
+enum copy_pace array_copy_pace(const struct array *array, uint8_t group);
 
 /* Whether a planned move of `volume` away from here is under way. */
 bool array_moving(const struct array *array, uint8_t volume);

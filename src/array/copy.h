@@ -249,7 +249,7 @@ struct group {
     bool up;           /* a session to the second array, whose state is `state` */
     bool resetting;    /* the shell has been asked to drop it */
     bool more;         /* the next pump, at once, reads or encodes further pages */
-    uint64_t pause_us; /* not before, further pages of a batch; 0: at once */
+    uint64_t pause_us; /* while hosts are served: not before, a piece of the copy's work */
     struct copy_state state;
     uint64_t memory_known; /* state.memory when batches were last sent; 0: never */
     bool suspended;
@@ -280,6 +280,8 @@ struct copy {
     size_t memory_size;
     uint64_t wall_us;
     uint64_t host_us; /* when a host asked for something last */
+    bool answered;    /* somebody was, and no piece of the copy's work was done since */
+    bool moment;      /* this pump: nobody waits for anything, and somebody was just answered */
     uint8_t fresh_in; /* who was in the register when this controller began to serve */
     struct copy_action *actions;
     struct group_record *records;

@@ -12,8 +12,9 @@
 enum { FAR_AWAY = 62 }; /* bits: no term or cycle that is really in use comes near it */
 /* Pages that are read and summed in a pump. Memory that no cache holds gives 16 in some 20
  * microseconds, and so long a host's request waits for it at most. While hosts are served, and the
- * link's window is far from full, pauses come between smaller steps: few requests meet one. */
-enum { ENCODE_STEP = 16, GENTLE_STEP = 8, GENTLE_PAUSE_US = 64, HOSTS_NEAR_US = 1000 };
+ * link's window is far from full, steps are smaller, and each falls where nobody waits (see
+ * copy_pump.c). */
+enum { ENCODE_STEP = 16, GENTLE_STEP = 8, MOMENT_STEP = 4 };
 
 void copy_stop_encoding(struct group *group)
 {
@@ -285,21 +286,13 @@ static void give(struct array *array, struct group *group, const struct copy_buf
           (int)group->encoding.batch.kind);
 }
 
-bool array_copy_gently(const struct array *array, uint8_t group)
-{
-    const struct sender *sender = &array->copy.groups[group].sender;
-    return array->now_us < array->copy.host_us + HOSTS_NEAR_US &&
-           sender->batch_next - sender->batch_oldest < COPY_WINDOW / 2;
-}
-
 void copy_send(struct array *array, struct group *group)
 {
     struct sender_batch *batch = &group->encoding.batch;
-    bool gently = array_copy_gently(array, (uint8_t)(group - array->copy.groups));
-    uint32_t left = gently ? GENTLE_STEP : ENCODE_STEP;
-    if (gently && array->now_us < group->pause_us)
-        return;
-    group->pause_us = 0;
+    enum copy_pace pace = array_copy_pace(array, (uint8_t)(group - array->copy.groups));
+    uint32_t left = pace == COPY_FREELY ? ENCODE_STEP
+                    : pace == COPY_NOW  ? MOMENT_STEP
+                                        : GENTLE_STEP;
     while (left > 0 && group->sender.attached) {
         bool begun = batch->number != 0;
         if (!begun && !sender_next_batch(&group->sender, batch)) {
@@ -316,8 +309,5 @@ void copy_send(struct array *array, struct group *group)
         give(array, group, buffer);
         batch->number = 0;
     }
-    if (left == 0 && gently)
-        group->pause_us = array->now_us + GENTLE_PAUSE_US;
-    else
-        group->more |= left == 0;
+    group->more |= left == 0 && pace == COPY_FREELY;
 }

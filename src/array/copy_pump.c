@@ -144,13 +144,78 @@ static void cut(struct array *array, struct group *group)
                                          .count = array->copy.wall_us});
 }
 
-/* Slots that are given back in a pump: hosts wait meanwhile. */
-enum { GIVE_BACK_STEP = 32 };
+/* ---- when its work is done ---- */
+
+/* While hosts are served the work on a cycle's pages is done in pieces of some 10 microseconds,
+ * each at a moment at which nobody waits for this controller: a host, or the peer, has just been
+ * answered, and nothing has been asked since. When no such moment comes, a piece is done all the
+ * same after a pause. Slots that are given back in one: GIVE_BACK_STEP. */
+enum { GIVE_BACK_STEP = 32, GENTLE_BACK_STEP = 16, PAUSE_US = 150, HOSTS_NEAR_US = 1000 };
+
+static bool nobody_waits(const struct array *array)
+{
+    const struct request_pool *requests = &array->requests;
+    return requests->free.count == requests->limit && !array->outgoing.batch_sent &&
+           array->lists.list[array->lists.filling].count == 0;
+}
+
+static void find_moment(struct array *array)
+{
+    struct copy *copy = &array->copy;
+    bool answers = array->actions.completion_count > 0 || array->actions.reply_wanted;
+    copy->answered |= answers;
+    copy->moment = copy->answered && !answers && nobody_waits(array);
+    if (copy->moment)
+        copy->answered = false;
+}
+
+enum copy_pace array_copy_pace(const struct array *array, uint8_t group)
+{
+    const struct copy *copy = &array->copy;
+    const struct sender *sender = &copy->groups[group].sender;
+    if (array->now_us >= copy->host_us + HOSTS_NEAR_US ||
+        sender->batch_next - sender->batch_oldest >= COPY_WINDOW / 2)
+        return COPY_FREELY;
+    if (copy->moment)
+        return COPY_NOW;
+    return copy->answered && nobody_waits(array) ? COPY_SOON : COPY_NOT_NOW;
+}
+
+/* Whether a piece may be done in this pump. */
+static bool is_turn(const struct array *array, struct group *group)
+{
+    enum copy_pace pace = array_copy_pace(array, (uint8_t)(group - array->copy.groups));
+    bool turn = pace == COPY_FREELY || pace == COPY_NOW ||
+                (pace == COPY_NOT_NOW && array->now_us >= group->pause_us);
+    if (turn)
+        group->pause_us = array->now_us + PAUSE_US;
+    group->more = false;
+    return turn;
+}
+
+static void give_back(struct array *array, struct group *group)
+{
+    bool freely = array_copy_pace(array, (uint8_t)(group - array->copy.groups)) == COPY_FREELY;
+    group->more =
+        !copy_give_back(array, group, freely ? GIVE_BACK_STEP : GENTLE_BACK_STEP) && freely;
+}
+
+/* When the next piece is to be done; UINT64_MAX: there is none. */
+static uint64_t piece_us(const struct array *array, const struct group *group)
+{
+    const struct sender *sender = &group->sender;
+    if (sender->over == 0 && group->encoding.batch.number == 0 && !sender_has_batch(sender))
+        return UINT64_MAX;
+    enum copy_pace pace = array_copy_pace(array, (uint8_t)(group - array->copy.groups));
+    return pace == COPY_FREELY || pace == COPY_SOON ? array->now_us : group->pause_us;
+}
 
 static void group_pump(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
-    group->more = !copy_give_back(array, group, GIVE_BACK_STEP);
+    bool turn = is_turn(array, group);
+    if (turn)
+        give_back(array, group);
     copy_site_pump(array, group);
     if (sender->mode == SENDER_CYCLES && sender_over_budget(sender))
         copy_fall(array, group, "the second array does not keep up: the pages' budget is used",
@@ -170,7 +235,8 @@ static void group_pump(struct array *array, struct group *group)
     copy_base_pump(array, group);
     cut(array, group);
     copy_say(array, group);
-    copy_send(array, group);
+    if (turn)
+        copy_send(array, group);
 }
 
 void copy_pump(struct array *array)
@@ -179,6 +245,7 @@ void copy_pump(struct array *array)
         copy_set_hold_pump(array);
     if (array->config.group_count == 0 || !copy_serves(array))
         return;
+    find_moment(array);
     for (uint32_t i = 0; i < array->config.group_count; i++)
         group_pump(array, &array->copy.groups[i]);
 }
@@ -193,8 +260,7 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
                    : deadline;
     if (group->base.reading > 0 && group->base_retry_us > array->now_us)
         deadline = group->base_retry_us;
-    if (group->pause_us != 0)
-        deadline = min_u64(deadline, group->pause_us);
+    deadline = min_u64(deadline, piece_us(array, group));
     /* What cannot be said now waits for the peer's answer, and that brings a pump. */
     if (sender->leader && (!sender->paired || array->mirroring))
         deadline = min_u64(deadline, sender_cut_deadline(sender));

@@ -289,6 +289,8 @@ void sender_base_read(struct sender *sender, uint64_t cycle, uint32_t count);
 void sender_attach(struct sender *sender, uint32_t window);
 /* Lost: what has no answer is sent again. */
 void sender_detach(struct sender *sender);
+/* Whether there is one to be sent now. */
+bool sender_has_batch(const struct sender *sender);
 /* The next batch to send; false: none now. It stays as it is until it is answered. */
 bool sender_next_batch(struct sender *sender, struct sender_batch *batch);
 /* GOOD for the batch of that number. Returns the cycle that is promoted by it, for

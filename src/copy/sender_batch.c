@@ -112,6 +112,31 @@ static bool choose(struct sender *sender, struct sender_batch *batch)
     return false;
 }
 
+/* Whether fill() would find something. */
+static bool has_more(const struct sender_cycle *cycle)
+{
+    return !cycle->end_sent &&
+           ((!cycle->ranges_sent && cycle->ranges[0] > 0) || cycle->cursor != NO_INDEX ||
+            cycle->base_ready > 0 || cycle->base_reading == 0);
+}
+
+bool sender_has_batch(const struct sender *sender)
+{
+    if (sender->mode == SENDER_BITMAP || !sender->attached)
+        return false;
+    for (uint64_t number = sender->batch_oldest; number < sender->batch_next; number++)
+        if (sender->batches[number % COPY_WINDOW].state == SENDER_LOST)
+            return true;
+    if (sender->batch_next - sender->batch_oldest >= sender->window)
+        return false;
+    for (uint64_t number = sender->confirmed + 1; number < sender->open; number++) {
+        const struct sender_cycle *cycle = &sender->cycle[number % COPY_RING];
+        if (promote_is_due(sender, cycle) || has_more(cycle))
+            return true;
+    }
+    return false;
+}
+
 bool sender_next_batch(struct sender *sender, struct sender_batch *next)
 {
     CHECK(sender->drain == DRAIN_NONE);

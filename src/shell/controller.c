@@ -123,12 +123,12 @@ static uint64_t burst(void *context)
         if (ship_again)
             ship_reset(self->ship);
         copy_groups_reset(self->groups, copies_again);
-        again |= copy_groups_flush(self->groups);
         again |= ship_again;
         again |= ship_flush(self->ship);
         again |= nbd_server_flush(&self->nbd);
         tell_role(self);
         again |= iscsi_server_flush(self->iscsi);
+        again |= copy_groups_flush(self->groups); /* behind what hosts wait for */
         if (!again)
             return deadline_us;
     }

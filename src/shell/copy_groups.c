@@ -193,7 +193,7 @@ bool copy_groups_flush(struct copy_groups *groups)
         return false;
     for (uint32_t i = 0; i < groups->count; i++) {
         follow_role(groups->group[i]);
-        groups->group[i]->out.session.stream.gentle = array_copy_gently(groups->array, (uint8_t)i);
+        groups->group[i]->out.session.stream.pace = array_copy_pace(groups->array, (uint8_t)i);
         if (groups->group[i]->out_there)
             copy_outgoing_flush(&groups->group[i]->out);
         copy_set_flush(groups->group[i]->set);

@@ -274,6 +274,11 @@ static uint32_t cut_list(struct stream *stream, struct iovec *iov, uint32_t coun
     return count;
 }
 
+static bool must_wait(const struct stream *stream, uint64_t now_us)
+{
+    return stream->pace == COPY_SOON || (stream->pace == COPY_NOT_NOW && now_us < stream->pause_us);
+}
+
 static void send_list(struct stream *stream)
 {
     struct iovec *iov = &stream->send_piece;
@@ -290,15 +295,17 @@ static void send_list(struct stream *stream)
         return;
     uint64_t allowed = bucket_allows(&stream->bucket, stream->loop->now_us);
     uint64_t now_us = stream->loop->now_us;
-    bool pauses = stream->gentle && now_us < stream->pause_us;
-    if (allowed == 0 || pauses) {
+    bool gently = stream->pace != COPY_FREELY;
+    if (allowed == 0 || must_wait(stream, now_us)) {
         loop_timer_set(stream->loop, &stream->wake,
-                       pauses ? stream->pause_us : bucket_when_us(&stream->bucket));
+                       allowed == 0                ? bucket_when_us(&stream->bucket)
+                       : stream->pace == COPY_SOON ? now_us
+                                                   : stream->pause_us);
         return;
     }
     stream->pause_us = now_us + STREAM_GENTLE_US;
-    count = cut_list(stream, iov, count,
-                     min_u64(allowed, stream->gentle ? STREAM_GENTLE_SEND : STREAM_SEND));
+    count =
+        cut_list(stream, iov, count, min_u64(allowed, gently ? STREAM_GENTLE_SEND : STREAM_SEND));
     stream->send_message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
     struct io_uring_sqe *sqe = loop_sqe(stream->loop);
     io_uring_prep_sendmsg(sqe, stream->descriptor, &stream->send_message, MSG_NOSIGNAL);

@@ -13,6 +13,7 @@
 #ifndef SHELL_STREAM_H
 #define SHELL_STREAM_H
 
+#include "array/array.h"
 #include "shell/bucket.h"
 #include "shell/config.h"
 #include "shell/loop.h"
@@ -23,8 +24,8 @@ enum {
     STREAM_UNSENT = 256 * 1024, /* left with the kernel before TCP can send it: what goes ahead of
                                    the rest cannot go ahead of that */
     STREAM_SEND = 64 * 1024, /* given to the kernel at a time, which copies it while hosts wait */
-    STREAM_GENTLE_SEND = 16 * 1024, /* the same, and ... */
-    STREAM_GENTLE_US = 100,         /* ... the pause behind it, when the owner asks for that */
+    STREAM_GENTLE_SEND = 16 * 1024, /* the same while hosts are served, and ... */
+    STREAM_GENTLE_US = 150,         /* ... the longest pause behind it */
     STREAM_INPUT_AFTER = 4096,      /* received behind data that go to their own place */
     STREAM_SOCKET_BYTES = 32 << 20, /* wished for each way: 100 ms at 1 Gbit/s are 12.5 MB, and the
                                        kernel counts its own overhead in */
@@ -50,7 +51,7 @@ struct stream_user {
 };
 
 struct stream {
-    bool gentle; /* set by the owner: send in small pieces, with pauses */
+    enum copy_pace pace; /* set by the owner: when to send, and how much at a time */
     /* Read by the owner. */
     int descriptor;                      /* -1: none */
     bool is_open;                        /* opened() was called and it is not closing */

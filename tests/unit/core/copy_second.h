@@ -13,7 +13,7 @@
 
 enum { ROOM = 4096 };
 
-static struct second {
+static struct second_array {
     void *memory;
     struct receiver receiver;
     uint64_t page_counts[COPIED];

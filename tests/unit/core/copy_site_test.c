@@ -765,6 +765,7 @@ static void a_suspension_outlives_the_controller_that_knew_of_it(void **state)
     assert_non_null(strstr(inner(ONE, B)->reason, "has served alone"));
     assert_true(operate(ONE, B, GROUP_RESUME, false));
     until_consistent(TWO);
+    pass_both_ms(100);
     assert_page(ONE, V_A, 7, 0x97);
     assert_sites_are_equal();
 }

@@ -5,6 +5,7 @@
  * promoted there is always a state that hosts could have seen here; nothing is forgotten, whoever
  * dies; and in the end both sites are the same. */
 
+#include "array/internal.h"
 #include "copy_second.h"
 
 static int set_up(void **state)
@@ -276,6 +277,49 @@ static void a_volume_that_moves_is_followed(void **state)
     assert_shows(0, 3, 1, 0xA1);
 }
 
+/* While hosts are served, a cycle's pages are read when nobody waits, or after a pause, and few at
+ * a time. */
+static void a_piece_is_done_where_nobody_waits(void **state)
+{
+    until_consistent();
+    int self = group_of(A)->leader ? A : B;
+    uint8_t volume = self == A ? V_A : V_B;
+    struct array *array = pair.side[self].array;
+    const struct group *group = &array->copy.groups[0];
+    write_now(self, volume, 30 * PAGE, PAGE, 0x30); /* a cut is made, and the next not at once */
+    write_now(self, volume, 0, 16 * PAGE, 0x31);
+    assert_int_equal(group->encoding.batch.number, 0);
+    pair.now_us = sender_cut_deadline(&group->sender);
+    uint32_t handle = ask_write(self, volume, 20 * PAGE, PAGE, 0x32);
+    side_step(self); /* the cut, and a piece: there has been none for long */
+    assert_int_equal(group->encoding.done, 8);
+    side_step(self);
+    assert_int_equal(array_copy_pace(array, 0), COPY_NOT_NOW);
+    assert_int_equal(group->encoding.done, 8);
+    side_step(self ^ 1);
+    side_step(self);
+    assert_ok(handle);
+    assert_int_equal(array_copy_pace(array, 0), COPY_SOON);
+    assert_int_equal(group->encoding.done, 8);
+    assert_true(array->actions.deadline_us <= pair.now_us);
+    side_step(self); /* it has its answer, and has asked for nothing yet */
+    assert_int_equal(array_copy_pace(array, 0), COPY_NOW);
+    assert_int_equal(group->encoding.done, 12);
+    side_step(self);
+    assert_int_equal(group->encoding.done, 12);
+    uint64_t deadline_us = array->actions.deadline_us;
+    assert_in_range(deadline_us, pair.now_us + 1, pair.now_us + 150);
+    pair.now_us = deadline_us;
+    side_step(self);
+    assert_int_equal(group->encoding.batch.number, 0); /* all of it has left */
+    pair.now_us += 1000;
+    side_step(self);
+    assert_int_equal(array_copy_pace(array, 0), COPY_FREELY);
+    pass_ms(100);
+    assert_shows(volume == V_A ? 0 : 1, 0, 16, 0x31);
+    assert_shows(volume == V_A ? 0 : 1, 20, 1, 0x32);
+}
+
 /* An operator may move a volume at any time, and the first array may be lost in the next moment. */
 static void a_move_leaves_the_copy_consistent(void **state)
 {
@@ -332,6 +376,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_move_leaves_the_copy_consistent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_second_array_lost_is_sent_again, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_piece_is_done_where_nobody_waits, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
