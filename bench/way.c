@@ -32,9 +32,9 @@ enum {
     DOORS = 4,
     LINES = 16,
     RING_BYTES = 64 << 20, /* 200 ms at 1 Gbit/s are 25 MB */
-    CHUNKS = 1 << 14,
-    CHUNK_BYTES = 64 * 1024,
-    TAKES = 16, /* chunks of a connection at a time: the others come next */
+    CHUNKS = 1 << 15,
+    CHUNK_BYTES = 16 * 1024, /* a kernel that is not preempted copies no more at a time */
+    TAKES = 16,              /* chunks of a connection at a time: the others come next */
     WAITING_US = 20000,
     LOOK_US = 500, /* while something comes it is looked for so often, and nobody wakes this ... */
     QUIET_US = 5000, /* ... program, as nobody is woken by a wire; until so long nothing came */

@@ -97,12 +97,14 @@ static void receive(struct stream *stream)
         stream->input_end = left;
         uint32_t wanted = left == 0 ? stream->user->wants(stream, &place) : 0;
         sqe = loop_sqe(stream->loop);
-        stream->direct_bytes = wanted;
         if (wanted > 0) {
+            bool part = wanted > STREAM_RECEIVE;
+            wanted = min_u32(wanted, STREAM_RECEIVE);
             stream->receive_iov[0] = (struct iovec){place, wanted};
             stream->receive_iov[1] = (struct iovec){stream->input, STREAM_INPUT_AFTER};
             stream->receive_message =
-                (struct msghdr){.msg_iov = stream->receive_iov, .msg_iovlen = 2};
+                (struct msghdr){.msg_iov = stream->receive_iov, .msg_iovlen = part ? 1 : 2};
+            stream->direct_bytes = wanted;
             io_uring_prep_recvmsg(sqe, stream->descriptor, &stream->receive_message, 0);
         } else {
             io_uring_prep_recv(sqe, stream->descriptor, stream->input + left, STREAM_INPUT - left,

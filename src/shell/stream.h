@@ -26,7 +26,9 @@ enum {
     STREAM_SEND = 64 * 1024, /* given to the kernel at a time, which copies it while hosts wait */
     STREAM_GENTLE_SEND = 16 * 1024, /* the same while hosts are served, and ... */
     STREAM_GENTLE_US = 150,         /* ... the longest pause behind it */
-    STREAM_INPUT_AFTER = 4096,      /* received behind data that go to their own place */
+    STREAM_RECEIVE = 32 * 1024, /* taken from the kernel at a time, which does nothing else while it
+                                   copies */
+    STREAM_INPUT_AFTER = 4096,  /* received behind data that go to their own place */
     STREAM_SOCKET_BYTES = 32 << 20, /* wished for each way: 100 ms at 1 Gbit/s are 12.5 MB, and the
                                        kernel counts its own overhead in */
 };
