@@ -371,8 +371,10 @@ void copy_status(const struct array *array, struct array_status *status);
 
 /* ---- copy_stream.c ---- */
 
-/* Sealing: a WRITE learns its cycle, a GROUP or BITMAP its data. */
+/* Sealing: a WRITE learns its cycle, a GROUP or BITMAP its data. Once a WRITE has its checksum, the
+ * second array's record of the same sectors has it, too. */
 void copy_seal_write(const struct array *array, const struct slot *slot, struct header *header);
+void copy_sealed_write(struct array *array, const struct slot *slot, const struct header *header);
 void copy_seal_data(struct array *array, struct header *header);
 void copy_sealed(struct array *array); /* the filling list is empty now */
 void copy_acknowledged(struct array *array, const struct header *header);

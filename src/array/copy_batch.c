@@ -130,7 +130,9 @@ static void add_data(struct copy_buffer *buffer, void *data, uint32_t size)
     buffer->iov[buffer->iov_count++] = (struct iovec){.iov_base = data, .iov_len = size};
 }
 
-static void add_page(struct copy_buffer *buffer, uint32_t at, struct record *record, uint8_t *frame)
+/* `summed`: with record->crc, which needs not be made. */
+static void add_page(struct copy_buffer *buffer, uint32_t at, struct record *record, uint8_t *frame,
+                     bool summed)
 {
     uint32_t crc = CRC32C_START;
     for (uint32_t sector = 0; sector < PAGE_SECTORS;) {
@@ -139,12 +141,14 @@ static void add_page(struct copy_buffer *buffer, uint32_t at, struct record *rec
             end++;
         if (end > sector) {
             uint32_t size = (end - sector) * SECTOR_SIZE;
-            crc = crc32c_more(crc, frame + sector * SECTOR_SIZE, size);
+            if (!summed)
+                crc = crc32c_more(crc, frame + sector * SECTOR_SIZE, size);
             add_data(buffer, frame + sector * SECTOR_SIZE, size);
         }
         sector = end + 1;
     }
-    record->crc = crc32c_end(crc);
+    if (!summed)
+        record->crc = crc32c_end(crc);
     record_put(buffer->bytes + COPY_HEAD_SIZE + (size_t)at * COPY_RECORD_SIZE, record);
 }
 
@@ -159,8 +163,9 @@ static void put_page(struct array *array, struct group *group, struct copy_buffe
                             .volume = array->volumes[slot_key_volume(slot->key)].group_place,
                             .sectors = pin->sectors,
                             .generation = pin->generation,
-                            .page = slot_key_page(slot->key)};
-    add_page(buffer, encoding->done, &record, slot_frame(&array->table, slot));
+                            .page = slot_key_page(slot->key),
+                            .crc = array->copy.pins.crc[encoding->next]};
+    add_page(buffer, encoding->done, &record, slot_frame(&array->table, slot), pin->summed);
     encoding->next = pin->next;
 }
 
@@ -175,7 +180,7 @@ static void put_base(const struct array *array, struct group *group, struct copy
                             .sectors = page_mask(volume, page->page),
                             .page = page->page};
     add_page(buffer, encoding->done, &record,
-             group->base.frames + (size_t)encoding->next * PAGE_SIZE_BYTES);
+             group->base.frames + (size_t)encoding->next * PAGE_SIZE_BYTES, false);
     encoding->next = page->next;
 }
 

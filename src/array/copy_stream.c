@@ -117,6 +117,12 @@ void copy_seal_write(const struct array *array, const struct slot *slot, struct 
         header->flags |= HEADER_SETTLED;
 }
 
+void copy_sealed_write(struct array *array, const struct slot *slot, const struct header *header)
+{
+    if (slot->pinned && !(header->flags & HEADER_HOLD))
+        pins_summed(&array->copy.pins, header->slot, header->sectors, header->data_crc);
+}
+
 void copy_seal_data(struct array *array, struct header *header)
 {
     struct copy *copy = &array->copy;

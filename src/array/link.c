@@ -46,6 +46,7 @@ static void seal_write(struct array *array, struct header *header)
         sector = end;
     }
     header->data_crc = crc32c_end(crc);
+    copy_sealed_write(array, slot, header);
     if (MISTAKE(destage_before_mirrored) && !slot->superseded && slot->list == LIST_NONE) {
         slot_set_state(table, slot, SLOT_DIRTY);
         slot_list_append(table, LIST_URGENT, slot);

@@ -8,9 +8,10 @@
 void pins_create(struct pins *pins, struct arena *arena, uint32_t slot_count)
 {
     struct pin *pin = arena_array(arena, struct pin, slot_count);
+    uint32_t *crc = arena_array(arena, uint32_t, slot_count);
     if (arena->base == NULL)
         return;
-    *pins = (struct pins){.pin = pin, .count = slot_count};
+    *pins = (struct pins){.pin = pin, .crc = crc, .count = slot_count};
     for (uint32_t i = 0; i < slot_count; i++)
         pin[i] = (struct pin){.prev = NO_INDEX, .next = NO_INDEX, .ring = PIN_NONE};
 }
@@ -21,6 +22,7 @@ void pins_append(struct pins *pins, struct pin_list *list, uint32_t slot, uint8_
     CHECK(pin->ring == PIN_NONE);
     CHECK(ring < COPY_RING);
     pin->ring = ring;
+    pin->summed = false;
     pin->prev = list->tail;
     pin->next = NO_INDEX;
     if (list->tail == NO_INDEX)
@@ -51,6 +53,13 @@ void pins_remove(struct pins *pins, struct pin_list *list, uint32_t slot)
     list->count--;
     pin->ring = PIN_NONE;
     pin->prev = pin->next = NO_INDEX;
+}
+
+void pins_summed(struct pins *pins, uint32_t slot, uint8_t sectors, uint32_t crc)
+{
+    struct pin *pin = pins_at(pins, slot);
+    pin->summed = pin->ring != PIN_NONE && !pin->tag && pin->sectors == sectors;
+    pins->crc[slot] = crc;
 }
 
 void pins_clear(struct pins *pins, uint32_t slot)

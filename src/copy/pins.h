@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Which slots the remote copy still needs, and for which cycle: 16 bytes beside each slot of the
+/* Which slots the remote copy still needs, and for which cycle: 20 bytes beside each slot of the
  * table, for all groups together. A slot is on at most one list: of its group, its cycle, and
  * whether it is ours (a pin) or an image slot of the peer's (a tag). Only numbers of slots are
  * known here; bytes, states and pages are array/'s.
@@ -24,14 +24,16 @@ struct pin {
     uint8_t owed;
     bool tag : 1;
     bool passed_on : 1;  /* another slot of ours holds and owes all that it owed */
+    bool summed : 1;     /* the checksum of `sectors` as they stand in the slot is known */
     uint16_t generation; /* of its volume when it was last written in its cycle */
     uint16_t group;
 };
 
-_Static_assert(sizeof(struct pin) == 16, "16 bytes beside each slot");
+_Static_assert(sizeof(struct pin) == 16, "four to a cache line");
 
 struct pins {
     struct pin *pin; /* by slot */
+    uint32_t *crc;   /* by slot: of its sectors, where it is summed */
     uint32_t count;
 };
 
@@ -63,6 +65,10 @@ void pins_append(struct pins *pins, struct pin_list *list, uint32_t slot, uint8_
 
 /* The slot leaves `list`, on which it stands. What it owes stays noted until pins_clear(). */
 void pins_remove(struct pins *pins, struct pin_list *list, uint32_t slot);
+
+/* The pinned slot's `sectors` have left for the mirror with that checksum: if they are all that it
+ * sends to the second array, it need not be made again until they are written anew. */
+void pins_summed(struct pins *pins, uint32_t slot, uint8_t sectors, uint32_t crc);
 
 /* The slot, on no list, owes nothing any more. */
 void pins_clear(struct pins *pins, uint32_t slot);

@@ -112,6 +112,7 @@ uint64_t sender_written(struct sender *sender, uint32_t slot, uint8_t volume, ui
     CHECK(!pin->tag);
     pin->sectors |= sectors;
     pin->owed |= sectors;
+    pin->summed = false;
     pin->generation = sender->generation[volume];
     return sender->open;
 }
@@ -226,6 +227,7 @@ void sender_relocate(struct sender *sender, uint32_t from, uint32_t to)
         return;
     struct sender_cycle *cycle = &sender->cycle[pin->ring];
     *pins_at(sender->pins, to) = *pin;
+    sender->pins->crc[to] = sender->pins->crc[from];
     *pin = (struct pin){.prev = NO_INDEX, .next = NO_INDEX, .ring = PIN_NONE};
     relink(sender, pins_at(sender->pins, to)->tag ? &cycle->tags : &cycle->pins, to);
     if (cycle->cursor == from)

@@ -320,6 +320,27 @@ static void a_piece_is_done_where_nobody_waits(void **state)
     assert_shows(volume == V_A ? 0 : 1, 20, 1, 0x32);
 }
 
+/* A page has the checksum that the mirror's frame had, unless it was written since. */
+static void what_the_mirror_has_summed_is_not_summed_again(void **state)
+{
+    until_consistent();
+    const struct group *group = &pair.side[A].array->copy.groups[0];
+    write_now(A, V_A, 9 * PAGE, PAGE, 0x40); /* a cut is made, and the next is not due soon */
+    write_now(A, V_A, 0, PAGE, 0x41);
+    uint32_t slot = group->sender.cycle[group->sender.open % COPY_RING].pins.head;
+    const struct pin *pin = pins_at(group->sender.pins, slot);
+    assert_true(pin->summed);
+    uint32_t handle = ask_write(A, V_A, 512, 512, 0x42);
+    assert_false(pin->summed);
+    settle();
+    assert_ok(handle);
+    assert_false(pin->summed); /* the frame had one sector, and the page has eight */
+    pass_ms(50);
+    assert_bytes(second.visible[0], 512, 0x41);
+    assert_bytes(second.visible[0] + 512, 512, 0x42);
+    assert_bytes(second.visible[0] + 1024, PAGE - 1024, 0x41);
+}
+
 /* An operator may move a volume at any time, and the first array may be lost in the next moment. */
 static void a_move_leaves_the_copy_consistent(void **state)
 {
@@ -377,6 +398,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_the_second_array_lost_is_sent_again, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_piece_is_done_where_nobody_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_mirror_has_summed_is_not_summed_again, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
