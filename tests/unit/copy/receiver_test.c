@@ -419,6 +419,32 @@ static void what_is_lost_is_asked_for_again(void **state)
     assert_int_equal(judged(&head), RECEIVER_TAKE);
 }
 
+static enum receiver_verdict promotes_cut(uint64_t cut, uint64_t *cycle, const char **why)
+{
+    struct copy_head head = head_of(0, 0);
+    head.term = 6;
+    head.cut = cut;
+    return receiver_judge_kept(&receiver, &head, true, cycle, why);
+}
+
+/* Cycle 10 is a part of cut 7, and the cut before that was lost. */
+static void a_cut_that_was_lost_is_not_asked_for_for_ever(void **state)
+{
+    uint64_t cycle = 0;
+    const char *why = NULL;
+    receiver_name_cut(&receiver, 10, 7);
+    end(0, 10, 1, 0, 0, 0);
+    receiver_seal(&receiver, 6);
+    assert_int_equal(promotes_cut(6, &cycle, &why), RECEIVER_KNOWN);
+    assert_int_equal(cycle, 0);
+    assert_int_equal(promotes_cut(8, &cycle, &why), RECEIVER_REFUSE);
+    assert_string_equal(why, "promotion of a cut that is not held");
+    assert_int_equal(promotes_cut(7, &cycle, &why), RECEIVER_TAKE);
+    assert_int_equal(cycle, 10);
+    receiver_promote(&receiver, 10, 1010, true);
+    assert_int_equal(promotes_cut(7, &cycle, &why), RECEIVER_KNOWN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup(a_peer_knows_all_that_is_put_into_bytes, create),
         cmocka_unit_test_setup(what_cannot_be_held_is_known_before, create),
         cmocka_unit_test_setup(what_is_lost_is_asked_for_again, create),
+        cmocka_unit_test_setup(a_cut_that_was_lost_is_not_asked_for_for_ever, create),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

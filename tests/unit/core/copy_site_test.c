@@ -645,6 +645,71 @@ static void an_older_record_is_not_believed(void **state)
     assert_page(TWO, V_A, 5, 0x91);
 }
 
+/* It has no bit for what hosts wrote since, and the one that comes back has none either: it is
+ * filled with what is here. */
+static void who_began_as_a_copy_marks_everything_when_the_truth_is_here(void **state)
+{
+    fail_over_at_one();
+    assert_true(operate(TWO, A, GROUP_REVERSE, false));
+    assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
+    pass_both_ms(6000); /* it is on the store */
+    kill_at(TWO, A);
+    start_at(TWO, B); /* alone, with a record of the first era */
+    array_operator_accept_loss(array_of(TWO, B), pair_worlds[TWO].now_us, 1, true);
+    pass_both_ms(300);
+    assert_true(site_of(TWO, B)->now.unknown);
+    assert_int_equal(site_of(TWO, B)->now.role, SITE_RECEIVING);
+    return_at(TWO, A);
+    pass_both_ms(100);
+    assert_known(SITE_PRIMARY, 2);
+    for (int self = A; self < PAIR; self++)
+        assert_true(regions_marked(&inner(TWO, self)->sender.regions, 0, 5));
+    between.cut = false;
+    until_consistent(ONE);
+    pass_both_ms(100);
+    assert_sites_are_equal();
+}
+
+static void assert_receivers_know_the_same(int site)
+{
+    const struct receiver *a = &inner(site, A)->second.receiver;
+    const struct receiver *b = &inner(site, B)->second.receiver;
+    assert_int_equal(a->memory, b->memory);
+    assert_int_equal(a->term, b->term);
+    assert_int_equal(a->promoted, b->promoted);
+}
+
+/* The survivor, with the older record, begins to receive with nothing: the other one has to tell
+ * what had been received. */
+static void who_begins_to_receive_late_hears_what_is_known(void **state)
+{
+    until_consistent(TWO);
+    kill_at(ONE, B);
+    assert_true(operate_there(GROUP_FAILOVER, true));
+    assert_true(operate_there(GROUP_REVERSE, false));
+    until_consistent(ONE);
+    pass_both_ms(300);
+    assert_true(inner(ONE, A)->second.receiver.promoted > 0);
+    kill_at(ONE, A);
+    between.cut = true;
+    start_at(ONE, B);
+    array_operator_accept_loss(array_of(ONE, B), pair_worlds[ONE].now_us, 1, true);
+    pass_both_ms(300);
+    assert_true(site_of(ONE, B)->now.unknown);
+    assert_int_equal(site_of(ONE, B)->now.role, SITE_PRIMARY);
+    return_at(ONE, A);
+    pass_both_ms(300);
+    for (int self = A; self < PAIR; self++) {
+        assert_false(site_of(ONE, self)->now.unknown);
+        assert_int_equal(site_of(ONE, self)->now.role, SITE_RECEIVING);
+    }
+    assert_receivers_know_the_same(ONE);
+    between.cut = false;
+    until_consistent(ONE);
+    assert_receivers_know_the_same(ONE);
+    assert_sites_are_equal();
+}
+
 /* Its directory is new, or nothing could ever be kept there. */
 static void without_a_record_nothing_is_believed_but_at_the_first_start(void **state)
 {
@@ -816,6 +881,8 @@ int main(void)
         TEST(a_copy_that_lost_its_memory_and_is_failed_over_is_copied_back_whole),
         TEST(of_two_records_of_one_epoch_the_later_step_counts),
         TEST(an_older_record_is_not_believed),
+        TEST(who_began_as_a_copy_marks_everything_when_the_truth_is_here),
+        TEST(who_begins_to_receive_late_hears_what_is_known),
         TEST(without_a_record_nothing_is_believed_but_at_the_first_start),
         TEST(where_nobody_has_a_record_it_is_the_first_era),
         TEST(hosts_wait_for_the_controller_that_stopped_last),

@@ -17,8 +17,10 @@ static struct between {
     struct session session[PAIRS][PAIR];
     bool cut; /* nothing goes between the sites */
     bool hold_batches;
-    void (*look)(void); /* after every step */
-    int stray;          /* the answer to a batch that a test made: -1 none yet */
+    bool hold_half[PAIR]; /* those of one controller of the first site */
+    bool hold_states;     /* nobody asks for the other site's state */
+    void (*look)(void);   /* after every step */
+    int stray;            /* the answer to a batch that a test made: -1 none yet */
 } between;
 
 /* The controller is asked for its state, and is the one that holds the group. */
@@ -59,7 +61,8 @@ static inline bool flight_step(int site, int self, struct flight *flight)
         return flight_returns_now(session, flight, self, false);
     if (flight_has_changed(session, flight))
         return true;
-    if (array_of(site ^ 1, session->at) == NULL || between.cut || between.hold_batches)
+    if (array_of(site ^ 1, session->at) == NULL || between.cut || between.hold_batches ||
+        (site == ONE && between.hold_half[self]))
         return false;
     uint64_t handle = (uint64_t)self * FLIGHTS + (uint64_t)(flight - session->flight);
     flight_arrives(session, flight, site ^ 1, handle);
@@ -88,7 +91,7 @@ static inline bool site_step(int self)
     struct copy_state state;
     bool more = false;
     array_set_wall(array, pair.now_us + 1000000);
-    if (session->up && pair.now_us >= session->asked_us + POLL_US) {
+    if (session->up && !between.hold_states && pair.now_us >= session->asked_us + POLL_US) {
         session->asked_us = pair.now_us;
         if (answers(site ^ 1, session->at, &state))
             array_on_copy_state(array, pair.now_us, 0, &state);
