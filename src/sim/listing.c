@@ -343,19 +343,21 @@ static bool read_text(struct listing *listing, const char *text)
 
 const char *listing_read(struct listing *listing, const char *path)
 {
-    static char sentence[LINE_BYTES + 64];
-    char text[LINE_BYTES];
+    static char sentence[LINE_BYTES];
+    char *text = NULL;
+    size_t room = 0;
     *listing = (struct listing){.seed = 0};
     FILE *file = fopen(path, "r");
     if (file == NULL)
         return "it cannot be opened";
     const char *wrong = NULL;
-    for (unsigned number = 1; wrong == NULL && fgets(text, sizeof text, file) != NULL; number++) {
+    for (unsigned number = 1; wrong == NULL && getline(&text, &room, file) > 0; number++) {
         if (read_text(listing, text))
             continue;
-        snprintf(sentence, sizeof sentence, "line %u is none of a listing: %s", number, text);
+        snprintf(sentence, sizeof sentence, "line %u is none of a listing: %.100s", number, text);
         wrong = sentence;
     }
+    free(text);
     fclose(file);
     if (wrong == NULL && (listing->setting_count == 0 || listing->end_us == 0))
         wrong = "it has no settings or no end";

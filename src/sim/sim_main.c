@@ -318,7 +318,7 @@ static int shrink(const struct arguments *arguments)
     printf("# %s\n# seed %" PRIu64 " --steps %" PRIu64 ", %u of %u lines are left after %u runs\n",
            result.failure, arguments->options.seed, arguments->options.steps,
            good ? result.after : listing.line_count, result.before, result.runs);
-    if (listing.line_count > 0)
+    if (listing.setting_count > 0)
         listing_print(&listing, stdout);
     listing_free(&listing);
     return good ? 0 : 1;
