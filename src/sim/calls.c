@@ -17,7 +17,7 @@
 enum { ANSWER_LIMIT_US = 60 * 1000 * 1000 };
 
 /* Who dies with a message. */
-enum { STRIKE_SENDER, STRIKE_TARGET, STRIKE_OTHER, STRIKE_SECOND, STRIKE_SITE };
+enum { STRIKE_SENDER, STRIKE_TARGET, STRIKE_OTHER, STRIKE_SECOND, STRIKE_SITE, STRIKE_BETWEEN };
 
 struct line { /* the session of one coordinating controller to one member */
     bool up, breaking;
@@ -479,6 +479,14 @@ static void strike(struct calls *calls, const struct call *call)
     case STRIKE_SITE:
         sites_strike(root, after_us);
         break;
+    case STRIKE_BETWEEN: /* one copy may show the cut and another not; and that is the last chance
+                            to make them show the same */
+        after_us = 1 + generator_below(&root->chaos, calls->rates.latency_us + 1);
+        world_event(root, root->now_us + after_us, EVENT_CALL_STRIKE, call->who, 0,
+                    call->incarnation);
+        calls->strike_type = other ? CUT_BEGIN : CUT_CLOSE;
+        calls->strike_whom = STRIKE_SITE;
+        break;
     default:
         CHECK(false);
     }
@@ -648,10 +656,16 @@ void calls_fault(struct world *root, enum fault_kind kind, uint8_t who)
     }
 }
 
-void calls_arm_site(struct calls *calls)
+uint64_t calls_arm_site(struct calls *calls)
 {
-    calls->strike_type = (uint8_t)world_between(&calls->root->chaos, CUT_CLOSE, CUT_PROMOTE);
+    struct generator *chaos = &calls->root->chaos;
+    calls->strike_type = (uint8_t)world_between(chaos, CUT_CLOSE, CUT_PROMOTE);
     calls->strike_whom = STRIKE_SITE;
+    if (generator_chance(chaos, 1, 2))
+        return 500000;
+    calls->strike_type = CUT_PROMOTE;
+    calls->strike_whom = STRIKE_BETWEEN;
+    return 3000000; /* another controller has to take over first */
 }
 
 void calls_heal(struct calls *calls)

@@ -32,7 +32,8 @@ void calls_on_event(struct world *world, const struct event *event);
 
 void calls_fault(struct world *root, enum fault_kind kind, uint8_t who);
 void calls_heal(struct calls *calls);
-/* A site is lost with the next message of some kind. */
-void calls_arm_site(struct calls *calls);
+/* A site is lost with the next message of some kind, or a controller, and the site with a message
+ * of the one that goes on. Returns how long to wait for that. */
+uint64_t calls_arm_site(struct calls *calls);
 
 #endif

@@ -55,6 +55,7 @@ struct travel {
 struct record_file {
     uint8_t *bytes, *coming;
     uint32_t length, coming_length;
+    enum group_role role, coming_role; /* that it was kept in */
     bool busy;
 };
 
@@ -512,6 +513,7 @@ static void keep_record(struct world *world, uint8_t who, const struct group_rec
     CHECK(file->coming != NULL);
     memcpy(file->coming, record->bytes, record->length_bytes);
     file->coming_length = record->length_bytes;
+    file->coming_role = array_group_role(world->controllers[who].array, record->group);
     world_event(world,
                 world->now_us + 1 + generator_below(&world->latency, copies->rates.record_us + 1),
                 EVENT_COPY_RECORD, who, record->group, world->controllers[who].incarnation);
@@ -524,11 +526,22 @@ static void record_lands(struct record_file *file, bool good)
         free(file->bytes);
         file->bytes = file->coming;
         file->length = file->coming_length;
+        file->role = file->coming_role;
     } else {
         free(file->coming);
     }
     file->coming = NULL;
     file->busy = false;
+}
+
+bool copies_failover_kept(const struct world *world, uint8_t group)
+{
+    for (uint8_t w = 0; w < 2; w++) {
+        const struct record_file *file = &world->copies->files[world->number][w][group];
+        if (file->bytes && file->role != GROUP_ROLE_RECEIVING)
+            return true;
+    }
+    return false;
 }
 
 static void on_record(struct world *world, const struct event *event)

@@ -42,6 +42,9 @@ uint32_t copies_group_of(const struct world *world, uint8_t volume, uint8_t *pla
 /* Whether every controller of this array that serves knows that the group is a copy here. */
 bool copies_is_copy(const struct world *world, uint8_t group);
 
+/* Whether a record is durable here which says that the group is not received any more. */
+bool copies_failover_kept(const struct world *world, uint8_t group);
+
 /* Whether the group's sessions of both controllers of this array are up. */
 bool copies_connected(const struct world *world, uint8_t group);
 

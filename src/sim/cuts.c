@@ -924,6 +924,14 @@ bool cuts_whole(const struct world *world, uint8_t index)
     return !group->lost && !group->loss_asked && !group->blackout;
 }
 
+/* What came home is not whole: the rest is as it was before the copy was failed over. */
+void cuts_return(struct world *world, uint8_t index)
+{
+    struct cut_group *group = group_of(world, index);
+    if (!group->consistent || group->forked)
+        lose(world, group);
+}
+
 void cuts_failover(struct world *world, uint8_t index)
 {
     struct cut_group *group = group_of(world, index);

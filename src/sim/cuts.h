@@ -51,6 +51,8 @@ void cuts_decided(struct world *world, uint8_t group);
 
 /* The group is served at this site from now on, from what was promoted. */
 void cuts_failover(struct world *world, uint8_t group);
+/* The other site is lost on the way home: what follows is served from what has come so far. */
+void cuts_return(struct world *world, uint8_t group);
 /* The same on the way home: nothing may be missing, so the oracle knows already what is there. */
 void cuts_home(struct world *world, uint8_t group);
 /* What was promoted; whether each of its bytes is known. */

@@ -33,8 +33,10 @@ static uint64_t pick(struct generator *generator, const uint64_t *from, size_t c
     pick((generator), (const uint64_t[]){__VA_ARGS__},                                             \
          sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static const char *const habit_name[] = {"zeroes", "parts", "tight", "far",
-                                         "stalls", "slow",  "moves"};
+enum { USUAL_HABITS = 7 };
+
+static const char *const habit_name[] = {"zeroes", "parts", "tight", "far",   "stalls",
+                                         "slow",   "moves", "wide",  "falls", "hands"};
 
 bool focus_has(const struct world *world, enum focus_habit habit)
 {
@@ -51,6 +53,7 @@ bool focus_roomy(const struct world *second)
 /* An array that has lost its memory has nothing to say about its copy. */
 static void calm(struct world *world, struct generator *draw)
 {
+    bool never = world->rates.mean_us[FAULT_MOVE] == 0;
     for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++) {
         uint64_t *mean_us = &world->rates.mean_us[kind];
         if (*mean_us == 0)
@@ -70,9 +73,52 @@ static void calm(struct world *world, struct generator *draw)
         world->rates.read_us = PICK(draw, 200, 2000, 2000);
     }
     if (focus_has(world, FOCUS_MOVES) && !(world->options.without & 1u << FAULT_MOVE))
-        world->rates.mean_us[FAULT_MOVE] = PICK(draw, 20000, 100000);
+        world->rates.mean_us[FAULT_MOVE] =
+            focus_has(world, FOCUS_HANDS) ? 10000 : PICK(draw, 20000, 100000);
+    if (focus_has(world, FOCUS_HANDS)) {
+        if (never && world->rates.mean_us[FAULT_MOVE] > 0)
+            world_event(world, world->now_us + 50000, EVENT_FAULT, 2, FAULT_MOVE, 0);
+        world->rates.link_us = PICK(draw, 500, 2000);
+        world->rates.link_jitter_us = world->rates.link_us;
+    }
     if (focus_has(world, FOCUS_PARTS))
         world->config.destage_after_ms = (uint32_t)PICK(draw, 1, 1, 20);
+}
+
+/* A region is 16 pages, and is sent as a whole: only where there are many, most of which nobody
+ * writes to, it can be seen that one was not marked. */
+static void widen(struct world *first, struct generator *draw)
+{
+    for (uint32_t s = 0; s < first->config.store_count; s++)
+        first->disks[s].size = 0;
+    for (uint32_t v = 0; v < first->config.volume_count; v++) {
+        struct volume_config *volume = &first->config.volumes[v];
+        volume->size_bytes = PICK(draw, 256, 512, 1024) * PAGE_SIZE_BYTES;
+        volume->store_offset_bytes = first->disks[volume->store].size;
+        first->disks[volume->store].size += volume->size_bytes;
+    }
+}
+
+/* With dice of their own: the other seeds are as they were before there were these habits. */
+static void draw_seldom(struct world *first)
+{
+    struct focus *focus = first->focus;
+    struct generator dice;
+    generator_seed(&dice, first->options.seed * 0xD6E8FEB86659FD93u + 11);
+    if (!generator_chance(&dice, 1, 2))
+        return;
+    if (generator_chance(&dice, 1, 2))
+        focus->habits |= FOCUS_ZEROES;
+    for (uint32_t i = USUAL_HABITS; i < ARRAY_LENGTH(habit_name); i++)
+        focus->habits |= (uint32_t)generator_chance(&dice, 1, 2) << i;
+    if (focus_has(first, FOCUS_HANDS)) {
+        focus->habits |= FOCUS_WIDE | FOCUS_FALLS | FOCUS_MOVES;
+        focus->habits &= ~(uint32_t)FOCUS_FAR;
+    }
+    if (focus_has(first, FOCUS_WIDE))
+        widen(first, &dice);
+    if (focus_has(first, FOCUS_FALLS) && !(first->options.without & 1u << FAULT_SUSPEND))
+        first->rates.mean_us[FAULT_SUSPEND] = PICK(&dice, 100000, 300000);
 }
 
 void focus_draw(struct world *first, struct copies_rates *rates)
@@ -88,20 +134,22 @@ void focus_draw(struct world *first, struct copies_rates *rates)
     for (struct world *at = first; at; at = at->next)
         at->focus = focus;
     struct generator *draw = &focus->draw;
-    for (uint32_t i = 0; i < ARRAY_LENGTH(habit_name); i++)
+    for (uint32_t i = 0; i < USUAL_HABITS; i++)
         focus->habits |= (uint32_t)generator_chance(draw, 1, 3) << i;
     focus->gap_us = PICK(draw, 50000, 200000, 500000);
     for (uint32_t v = 0; v < first->config.volume_count; v++) {
         uint64_t *size_bytes = &first->config.volumes[v].size_bytes;
         *size_bytes = min_u64(*size_bytes, PICK(draw, 8, 33, 64) * PAGE_SIZE_BYTES);
     }
+    draw_seldom(first);
     rates->latency_us =
         focus_has(first, FOCUS_FAR) ? PICK(draw, 5000, 25000) : PICK(draw, 200, 1000);
     rates->jitter_us = rates->latency_us * generator_below(draw, 3) / 2;
     rates->bytes_per_ms = PICK(draw, 20000, 200000, 10000000);
     rates->notice_us = PICK(draw, 500, 20000);
     for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++)
-        if (first->rates.mean_us[kind] > 0)
+        if (first->rates.mean_us[kind] > 0 &&
+            !(kind == FAULT_SUSPEND && focus_has(first, FOCUS_FALLS)))
             first->rates.mean_us[kind] = max_u64(first->rates.mean_us[kind], 1000000);
     if (!(first->options.without & 1u << FAULT_LONG_STALL))
         first->rates.mean_us[FAULT_LONG_STALL] =
@@ -121,6 +169,10 @@ void focus_draw_groups(struct world *first)
         if (focus_has(first, FOCUS_TIGHT)) {
             group->budget_pages = min_u32(group->budget_pages, (uint32_t)PICK(draw, 4, 8, 16));
             group->base_pages = (uint32_t)PICK(draw, 4, 16);
+        }
+        if (focus_has(first, FOCUS_HANDS)) {
+            group->shortest_us = 200;
+            group->base_pages = 4;
         }
         group->expose |= focus_has(first, FOCUS_ZEROES);
     }
@@ -193,8 +245,9 @@ static bool takes_both(struct world *world, enum moment moment)
     return record && generator_chance(&world->focus->draw, 1, 4);
 }
 
-static void strike(struct world *world, uint8_t who, enum moment moment)
+static void strike(struct world *world, uint8_t owner, enum moment moment)
 {
+    uint8_t who = owner;
     struct focus *focus = world->focus;
     struct generator *draw = &focus->draw;
     struct world *at = generator_chance(draw, 1, 2) ? world : any_other(world, draw);
@@ -211,6 +264,12 @@ static void strike(struct world *world, uint8_t who, enum moment moment)
         kind = FAULT_CRASH;
         at = world;
         after_us = generator_below(draw, 1000);
+    }
+    if (moment == MOMENT_ZEROED && focus_has(world, FOCUS_WIDE)) { /* before it has said so */
+        kind = FAULT_CRASH;
+        at = world;
+        who = owner;
+        after_us = generator_below(draw, 1 + world->rates.flush_us);
     }
     if (focus->site_due) {
         kind = FAULT_SITE;

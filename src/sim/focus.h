@@ -42,6 +42,10 @@ enum focus_habit {
     FOCUS_STALLS = 16, /* and sometimes nothing gets through */
     FOCUS_SLOW = 32,   /* stores are slow */
     FOCUS_MOVES = 64,  /* volumes move */
+    /* Seldom, and with dice of their own. */
+    FOCUS_WIDE = 128,  /* large volumes with few writes: what was forgotten is not written again */
+    FOCUS_FALLS = 256, /* the group falls to its bitmap again and again */
+    FOCUS_HANDS = 512, /* volumes change hands while what differs is being sent, on a slow link */
 };
 
 /* Whether this seed is one of them. Before the groups are drawn; and what is drawn after them. */

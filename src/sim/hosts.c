@@ -175,6 +175,13 @@ static void draw_focus(struct world *world, struct host *host)
         host->size_weight[SIZE_SECTORS] = 40;
         host->hot_percent = max_u32(host->hot_percent, 60);
     }
+    if (focus_has(world, FOCUS_WIDE)) {
+        host->hot_percent = 0;
+        host->op_weight[HOST_READ] += 200;
+        host->op_weight[HOST_MOVE] = 0;
+        for (int c = SIZE_RUN; c < SIZE_COUNT; c++)
+            host->size_weight[c] = 0;
+    }
 }
 
 /* In a replay only the reading of everything at the end draws its own turns. */
@@ -320,6 +327,9 @@ static void draw_range(struct world *world, const struct host *host, struct host
     if (generator_chance(traffic, host->hot_percent, 100))
         span = min_u64(size, (uint64_t)host->hot_pages * PAGE_SIZE_BYTES);
     request->offset_bytes = generator_below(traffic, span) / grain * grain;
+    if (focus_has(world,
+                  FOCUS_WIDE)) /* the first pages of each region, so that zeros change some */
+        request->offset_bytes &= ~(uint64_t)(14 * PAGE_SIZE_BYTES);
     request->length_bytes = min_u64(length, size - request->offset_bytes);
     CHECK(request->length_bytes > 0);
 }
@@ -393,7 +403,7 @@ static void draw_request(struct world *world, struct slot *slot)
         request->flags |= HOST_VERSIONED;
     if (request->op == HOST_ZERO && generator_chance(traffic, 1, 2))
         request->flags |= HOST_NO_HOLE;
-    if ((request->op == HOST_TRIM || request->op == HOST_ZERO) &&
+    if ((request->op == HOST_TRIM || request->op == HOST_ZERO) && !focus_has(world, FOCUS_WIDE) &&
         generator_chance(traffic, 1, 24)) {
         request->length_bytes = world->config.volumes[request->volume].size_bytes;
         return; /* all of it */
@@ -588,6 +598,10 @@ static void check_stray(struct world *world, const struct slot *slot, enum host_
     if (!copies_is_copy(world, (uint8_t)group)) {
         /* The old site has not heard that the other one was failed over, or this one was, and its
          * operator has not heard of that yet. */
+        if (request->op == HOST_READ && sites_is_leaving(world, request->volume) &&
+            !world->config.groups[group].expose && !copies_failover_kept(world, (uint8_t)group))
+            world_fail(world, "%c serves volume %u before a record of the failover is durable",
+                       world_letter(slot->target), request->volume);
         if (slot->stray_id != 0 && world->hosts->early_count < EARLY_LIMIT)
             world->hosts->early[world->hosts->early_count++] = slot->stray_id;
         return;
@@ -844,11 +858,14 @@ void hosts_on_turn(struct world *world, const struct event *event)
             return;
         if (!verifier)
             draw_request(world, slot);
-        if (!verifier && world->closed[slot->request.volume] &&
+        bool early = !verifier && slot->request.op == HOST_READ &&
+                     sites_is_leaving(world, slot->request.volume);
+        if (!verifier && world->closed[slot->request.volume] && !early &&
             (!sites_may_stray(world, slot->request.volume) ||
              !generator_chance(&world->traffic, 1, focus_has(world, FOCUS_ZEROES) ? 3 : 20))) {
             /* hosts seldom go astray */
-            turn_at(world, slot, world->now_us + 20000);
+            bool soon = sites_is_leaving(world, slot->request.volume);
+            turn_at(world, slot, world->now_us + (soon ? 500 : 20000));
             return;
         }
         slot->first_try = 0;

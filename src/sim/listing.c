@@ -300,7 +300,8 @@ static bool read_line(const char *text, struct listing_line *line)
     }
     if (read_host(text, line))
         return true;
-    if (sscanf(text, "fault %15s who %" SCNu32, word, &number) == 2 && number < 2) {
+    if (sscanf(text, "fault %15s who %" SCNu32, word, &number) == 2 &&
+        (number < 2 || (number < 4 && strcmp(word, fault_name[FAULT_SITE]) == 0))) {
         int kind = 0;
         while (kind < FAULT_COUNT && strcmp(fault_name[kind], word) != 0)
             kind++;

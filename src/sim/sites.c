@@ -6,10 +6,8 @@
  * a failover is answered. What they had written and what was not promoted is lost then, but for the
  * way home: there nothing may be missing. */
 
-#include "sim/sites.h"
+#include "sim/sites_inner.h"
 
-#include "sim/calls.h"
-#include "sim/copies.h"
 #include "sim/cuts.h"
 #include "sim/draw.h"
 #include "sim/faults.h"
@@ -21,380 +19,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum stage {
-    STAGE_COPYING,   /* from the first site to the second */
-    STAGE_LEAVING,   /* the copy is to be failed over */
-    STAGE_LEFT,      /* it was, and hosts wait until all of the set are */
-    STAGE_AWAY,      /* hosts are at the second site, nothing is copied */
-    STAGE_REVERSING, /* it is to be copied back */
-    STAGE_BACK,      /* it is being copied back */
-    STAGE_DRAINING,  /* hosts wait, and all is to be copied */
-    STAGE_STOPPING,  /* the group is to be suspended at the second site */
-    STAGE_HOMING,    /* and failed over to the first */
-    STAGE_TURNING,   /* hosts are at home again, and it is to be copied again */
-};
+static const char *const stage_name[] = {"copying",   "leaving",   "left",     "away",
+                                         "reversing", "back",      "draining", "stopping",
+                                         "homing",    "returning", "turning",  "alone"};
 
-enum { REFUSALS = 30 }; /* until he does something else */
-enum { SETTLED_US = 5 * 1000 * 1000 };
-
-/* What an EVENT_SITES says besides. */
-enum { SITE_NOW = 1 };
-
-static const char *const stage_name[] = {"copying", "leaving",  "left",     "away",   "reversing",
-                                         "back",    "draining", "stopping", "homing", "turning"};
-
-struct site_group {
-    enum stage stage;
-    uint64_t next_us; /* the operator's next look at it */
-    enum group_action action;
-    uint64_t handle; /* what he asked, and has no answer to; 0: nothing */
-    struct world *asked;
-    uint8_t asked_who;
-    uint64_t asked_incarnation;
-    uint32_t refusals;
-    char said[TRACE_LINE]; /* the last refusal */
-};
-
-/* Groups of several primary arrays: none, or two with one second array for both, or one for each.
- */
-enum set { SET_NONE, SET_SHARED, SET_APART };
-
-struct sites {
-    enum set set;
-    struct generator draw;
-    uint32_t group_count; /* twins */
-    struct site_group groups[TWINS_LIMIT];
-    uint64_t site_after; /* host requests until the first site is lost; UINT64_MAX: never */
-    uint8_t site_how;    /* 0: for good, 1: it is given up while it lives */
-    uint64_t away_us;    /* until hosts go home */
-    uint64_t leave_us;   /* until the operator acts */
-    bool goes_home;
-    struct copies_rates rates;
-    struct calls_rates calls;
-    uint64_t cut; /* that the set is failed over to */
-    bool cut_known, forced;
-    bool late_faults;       /* of a set: none before it has begun */
-    bool begun;             /* of a set: all copies have been one, or never will be */
-    uint64_t at_first;      /* requests until then */
-    uint64_t common_before; /* common cuts when the faults stopped */
-    uint64_t lose_by_us;    /* a site is due to be lost, and will be by then; 0: it is not */
-};
-
-static uint64_t pick(struct generator *generator, const uint64_t *from, size_t count)
+const struct group_config *sites_config_of(const struct world *root, uint32_t twin, int site)
 {
-    return from[generator_below(generator, count)];
-}
-
-#define PICK(generator, ...)                                                                       \
-    pick((generator), (const uint64_t[]){__VA_ARGS__},                                             \
-         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
-/* ---- what a seed means ---- */
-
-/* Dirty, pinned and held pages share the cache. */
-static void make_room(struct array_config *config)
-{
-    uint32_t high = max_u32(min_u32(config->dirty_high_percent, 70), 40);
-    config->dirty_high_percent = (uint8_t)high;
-    config->dirty_low_percent = (uint8_t)min_u32(config->dirty_low_percent, 35);
-}
-
-/* A group's share of what may be held. */
-static uint32_t room_of(const struct array_config *config)
-{
-    return config->slot_count * config->dirty_high_percent / 100 / 2 / config->group_count;
-}
-
-/* `twin`: what its first group is in the whole. */
-static void draw_groups(struct sites *sites, struct world *first, uint32_t twin)
-{
-    static const char *const ids[TWINS_LIMIT] = {"the identity....", "another identity"};
-    struct generator *draw = &sites->draw;
-    struct array_config *config = &first->config;
-    config->slot_count = max_u32(config->slot_count, 128);
-    make_room(config);
-    config->group_count = 1;
-    if (sites->set == SET_NONE && config->volume_count >= 2 && generator_chance(draw, 1, 4))
-        config->group_count = 2;
-    config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
-    uint32_t high = config->slot_count * config->dirty_high_percent / 100;
-    uint32_t most = (config->slot_count - high) / 2 / config->group_count;
-    for (uint32_t g = 0; g < config->group_count; g++) {
-        struct group_config *group = &config->groups[g];
-        *group = (struct group_config){.side = GROUP_PRIMARY};
-        snprintf(group->name, sizeof group->name, "g%u", twin + g);
-        memcpy(group->id, ids[twin + g], sizeof group->id);
-        group->budget_pages = (uint32_t)PICK(draw, most, most, max_u32(most / 4, 2));
-        group->room_pages = room_of(config);
-        group->base_pages = (uint32_t)PICK(draw, 16, 64, 256);
-        group->shortest_us = PICK(draw, 200, 2000, 20000, 100000);
-        group->expose = generator_chance(draw, 1, 2);
-    }
-    for (uint32_t v = 0; v < config->volume_count; v++) {
-        uint32_t g = (uint32_t)generator_below(draw, config->group_count);
-        struct group_config *group = &config->groups[g];
-        if (v < config->group_count) /* none stays empty */
-            group = &config->groups[v];
-        else if (generator_chance(draw, 1, 4))
-            continue;
-        group->volumes[group->volume_count++] = (uint8_t)v;
-    }
-}
-
-static void add_volume(struct world *second, uint64_t size_bytes, uint8_t home)
-{
-    struct array_config *config = &second->config;
-    struct generator *draw = &second->draw;
-    struct volume_config *volume = &config->volumes[config->volume_count];
-    uint8_t store = (uint8_t)generator_below(draw, config->store_count);
-    if (size_bytes % config->stores[store].block_size_bytes != 0)
-        config->stores[store].block_size_bytes = SECTOR_SIZE;
-    struct disk *disk = &second->disks[store];
-    snprintf(volume->name, sizeof volume->name, "w%u", config->volume_count);
-    volume->store = store;
-    volume->size_bytes = size_bytes;
-    disk->size = (disk->size + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES * PAGE_SIZE_BYTES;
-    volume->store_offset_bytes = disk->size;
-    disk->size += size_bytes;
-    volume->home = home;
-    volume->flush_destage = generator_chance(draw, 1, 4);
-    config->volume_count++;
-}
-
-/* Which group is of which arrays: those of the first one are at the second one; in a set each
- * primary array has one. */
-static void tie_twins(const struct sites *sites, struct world *root)
-{
-    struct world *second = root->next;
-    root->twin_count = (uint8_t)min_u32(root->config.group_count, TWINS_LIMIT);
-    for (uint8_t g = 0; g < root->twin_count; g++)
-        root->twins[g] = (struct twin){{root, second}, {g, g}};
-    if (sites->set == SET_NONE)
-        return;
-    root->twin_count = 2;
-    root->twins[1] = (struct twin){{second->next, second}, {0, 1}};
-    if (sites->set == SET_APART)
-        root->twins[1] = (struct twin){{second->next, second->next->next}, {0, 0}};
-}
-
-/* The volumes of the groups, and sometimes one of its own. */
-static void draw_second(struct sites *sites, struct world *second)
-{
-    const struct world *root = second->root;
-    struct generator *draw = &sites->draw;
-    struct array_config *config = &second->config;
-    for (uint32_t s = 0; s < config->store_count; s++)
-        second->disks[s].size = 0;
-    config->volume_count = 0;
-    config->slot_count = (uint32_t)PICK(draw, 128, 256, 512, 1024);
-    bool far = sites->rates.latency_us >= 25000 ||
-               sites->set != SET_NONE; /* with little room that would take hours */
-    if (far)
-        config->slot_count = sites->set != SET_NONE ? 4096 : 1024;
-    config->group_count = 0;
-    for (uint8_t t = 0; t < root->twin_count; t++)
-        config->group_count += world_has_twin(second, t);
-    bool roomy = focus_roomy(second) || sites->set != SET_NONE;
-    if (roomy && sites->set == SET_NONE)
-        config->slot_count = 1024;
-    config->slot_count = max_u32(config->slot_count, 128 * config->group_count);
-    make_room(config);
-    uint32_t high = config->slot_count * config->dirty_high_percent / 100;
-    uint32_t most = (config->slot_count - high) / 2 / config->group_count;
-    bool before = generator_chance(draw, 1, 2);
-    if (before) {
-        uint8_t home = (uint8_t)generator_below(draw, 2);
-        add_volume(second, PICK(draw, 8, 64) * PAGE_SIZE_BYTES, home);
-    }
-    for (uint32_t g = 0; g < config->group_count; g++) {
-        const struct world *first = world_far(second, (uint8_t)g);
-        const struct group_config *here =
-            &first->config.groups[world_far_group(second, (uint8_t)g)];
-        struct group_config *there = &config->groups[g];
-        uint8_t home = (uint8_t)generator_below(draw, 2);
-        *there = *here;
-        there->side = GROUP_SECOND;
-        there->budget_pages = most;
-        uint32_t room = room_of(config);
-        there->room_pages = (uint32_t)PICK(
-            draw, room, room, far || roomy ? room : max_u32(room / 4, COPY_ROOM_LEAST));
-        for (uint32_t i = 0; i < here->volume_count; i++) {
-            there->volumes[i] = (uint8_t)config->volume_count;
-            add_volume(second, first->config.volumes[here->volumes[i]].size_bytes, home);
-        }
-    }
-}
-
-/* What the oracle calls the volumes: those of the first array by their numbers, then of other
- * primary arrays, the second ones' own behind them; a copy has its original's. */
-static void name_volumes(struct world *root)
-{
-    uint8_t next = 0;
-    for (struct world *at = root; at; at = at->next)
-        for (uint32_t v = 0; v < at->config.volume_count && !at->second; v++)
-            at->oracle_volume[v] = next++;
-    for (struct world *at = root; at; at = at->next)
-        for (uint32_t v = 0; v < at->config.volume_count && at->second; v++) {
-            uint8_t place;
-            uint32_t g = copies_group_of(at, (uint8_t)v, &place);
-            at->closed[v] = g < COPIES_GROUPS;
-            if (!at->closed[v]) {
-                at->oracle_volume[v] = next++;
-                continue;
-            }
-            const struct world *far = world_far(at, (uint8_t)g);
-            const struct group_config *group = &far->config.groups[world_far_group(at, (uint8_t)g)];
-            at->oracle_volume[v] = far->oracle_volume[group->volumes[place]];
-        }
-}
-
-static void draw_way(struct sites *sites, struct world *first)
-{
-    struct generator *draw = &sites->draw;
-    struct copies_rates *rates = &sites->rates;
-    rates->latency_us = PICK(draw, 200, 1000, 1000, 5000, 25000, 100000);
-    rates->jitter_us = rates->latency_us * generator_below(draw, 3) / 2;
-    rates->bytes_per_ms = PICK(draw, 2000, 20000, 200000, 10000000);
-    rates->slow_bytes = PICK(draw, 50, 500, 5000);
-    rates->notice_us = PICK(draw, 20000, 1000000);
-    rates->ask_us = PICK(draw, 100000, 1000000);
-    rates->record_us = PICK(draw, 100, 5000, 50000);
-    static const uint64_t means[] = {50000, 300000, 2000000};
-    uint64_t one_in = PICK(draw, 2, 4, 8);
-    for (uint32_t kind = FAULT_LONG_BREAK; kind <= FAULT_SUSPEND; kind++) {
-        bool never = !generator_chance(draw, 1, one_in);
-        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
-        if (kind == FAULT_SUSPEND)
-            mean_us *= 5;
-        if (!never && !(first->options.without & 1u << kind))
-            first->rates.mean_us[kind] = mean_us;
-    }
-    uint64_t fate = generator_below(draw, 10);
-    uint64_t share = generator_below(draw, 70) + 20;
-    sites->site_after = fate < 4 ? UINT64_MAX : first->options.steps * share / 100;
-    sites->site_how = fate >= 7;
-    if (first->options.without & 1u << FAULT_SITE)
-        sites->site_after = UINT64_MAX;
-    sites->leave_us = PICK(draw, 1000, 100000, 2000000);
-    sites->away_us = PICK(draw, 100000, 1000000, 5000000);
-    sites->goes_home = generator_chance(draw, 3, 4);
-}
-
-/* What ties the groups of the two primary arrays. */
-static void draw_set(struct sites *sites, struct world *root)
-{
-    struct generator *draw = &sites->draw;
-    struct calls_rates *rates = &sites->calls;
-    uint32_t hold_ms = (uint32_t)PICK(draw, 5, 20, 50, 50, 200);
-    struct world *primary[2] = {root, root->next->next};
-    for (uint8_t m = 0; m < 2; m++) {
-        struct array_config *config = &primary[m]->config;
-        for (uint32_t v = 0; v < config->volume_count; v++) /* soon copied */
-            config->volumes[v].size_bytes =
-                min_u64(config->volumes[v].size_bytes, 64 * PAGE_SIZE_BYTES);
-        config->slot_count =
-            max_u32(config->slot_count, generator_chance(draw, 1, 12) ? 256 : 2048);
-        config->dirty_high_percent = (uint8_t)min_u32(config->dirty_high_percent, 50);
-        uint32_t high = config->slot_count * config->dirty_high_percent / 100;
-        config->groups[0].budget_pages = (config->slot_count - high) / 2;
-        config->groups[0].room_pages = room_of(config);
-        config->groups[0].base_pages = 256;
-        config->groups[0].shortest_us = min_u64(config->groups[0].shortest_us, 20000);
-        struct group_set *set = &primary[m]->config.groups[0].set;
-        *set = (struct group_set){.member_count = 2, .self = m, .hold_ms = hold_ms};
-        memcpy(set->id, "one of two sets.", sizeof set->id);
-    }
-    bool calm = generator_chance(draw, 2, 3);
-    sites->late_faults = generator_chance(draw, 7, 8);
-    uint64_t least_us = calm ? 5000000 : 300000;
-    for (struct world *at = root; at; at = at->next)
-        for (uint32_t kind = 0; kind < FAULT_OF_ARRAY; kind++)
-            if (at->rates.mean_us[kind] > 0)
-                at->rates.mean_us[kind] = max_u64(at->rates.mean_us[kind], least_us);
-    rates->latency_us = PICK(draw, 50, 200, 200, 1000, 1000, 5000);
-    rates->jitter_us = rates->latency_us * generator_below(draw, 4) / 2;
-    uint64_t round_ms = (rates->latency_us + rates->jitter_us) * 4 / 1000 + 15;
-    for (uint8_t m = 0; m < 2; m++) /* else no cut is ever good */
-        primary[m]->config.groups[0].set.hold_ms = max_u32(hold_ms, (uint32_t)round_ms);
-    rates->notice_us = PICK(draw, 2000, 20000, 300000);
-    rates->ask_us = PICK(draw, 100000, 1000000);
-    static const uint64_t means[] = {50000, 300000, 2000000};
-    uint64_t one_in = PICK(draw, 1, 2, 4);
-    for (uint32_t kind = FAULT_CALL_BREAK; kind <= FAULT_CALL_STRIKE; kind++) {
-        bool never = !generator_chance(draw, 1, one_in);
-        uint64_t mean_us = pick(draw, means, ARRAY_LENGTH(means));
-        if (!never && !(root->options.without & 1u << kind))
-            root->rates.mean_us[kind] = mean_us;
-    }
-}
-
-/* One more array, with dice of its own. */
-static struct world *draw_array(struct world *root, bool second)
-{
-    struct world_options options = root->options;
-    for (const struct world *at = root; at; at = at->next)
-        options.seed = options.seed * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
-    options.check_every = 0;
-    options.fail_store = options.fail_message = options.fail_status = options.fail_register = 0;
-    struct world *world = draw_world(&options, root, second);
-    world->sites = root->sites;
-    world->cell_bytes = root->cell_bytes;
-    return world;
-}
-
-void sites_draw(struct world *first)
-{
-    struct generator decide;
-    generator_seed(&decide, first->options.seed * 0xD1B54A32D192ED03u + 5);
-    bool has = generator_chance(&decide, 1, 3);
-    enum set set = first->options.sets ? SET_SHARED : SET_NONE;
-    if (first->options.groups != GROUPS_DRAWN)
-        has = first->options.groups >= GROUPS_ALWAYS;
-    if (first->options.replay) {
-        struct listing copy = *first->options.replay;
-        const uint64_t *setting = listing_setting(&copy, "groups");
-        has = setting && *setting > 0;
-        setting = listing_setting(&copy, "set");
-        set = setting ? (enum set)min_u64(*setting, SET_APART) : SET_NONE;
-    }
-    if (set != SET_NONE) {
-        enum set drawn = generator_chance(&decide, 1, 2) ? SET_SHARED : SET_APART;
-        set = first->options.replay ? set : drawn;
-    }
-    if (!(has || set != SET_NONE) || first->options.scripted)
-        return;
-    struct sites *sites = calloc(1, sizeof *sites);
-    CHECK(sites != NULL);
-    first->sites = sites;
-    sites->draw = decide;
-    sites->set = set;
-    struct world *second = draw_array(first, true), *third = NULL, *fourth = NULL;
-    if (set != SET_NONE)
-        third = draw_array(first, false);
-    if (set == SET_APART)
-        fourth = draw_array(first, true);
-    draw_way(sites, first);
-    focus_draw(first, &sites->rates);
-    draw_groups(sites, first, 0);
-    focus_draw_groups(first);
-    if (third) {
-        sites->rates.bytes_per_ms = max_u64(sites->rates.bytes_per_ms, 20000);
-        sites->rates.latency_us = min_u64(sites->rates.latency_us, 25000);
-        draw_groups(sites, third, 1);
-        draw_set(sites, first);
-    }
-    tie_twins(sites, first);
-    draw_second(sites, second);
-    if (fourth)
-        draw_second(sites, fourth);
+    const struct twin *of = &root->twins[twin];
+    return &of->site[site]->config.groups[of->group[site]];
 }
 
 void sites_create(struct world *first)
 {
     struct sites *sites = first->sites;
-    tie_twins(sites, first);
+    sites_tie_twins(sites, first);
     sites->group_count = first->twin_count;
-    name_volumes(first);
+    sites_name_volumes(first);
     first->copies = copies_create(first);
     *copies_rates(first->copies) = sites->rates;
     first->cuts = cuts_create(first);
@@ -422,103 +62,6 @@ void sites_destroy(struct world *first)
     cuts_destroy(first->cuts);
     focus_destroy(first);
     free(first->sites);
-}
-
-#define EACH(name, field) visit(context, name, &(field), sizeof(field))
-
-void sites_each_setting(struct world *first, each_setting *visit, void *context)
-{
-    char name[LISTING_NAME];
-    struct sites *sites = first->sites;
-    EACH("set", sites->set);
-    for (struct world *world = first; world; world = world->next) {
-        snprintf(name, sizeof name, "%s%sgroups", world_name(world->number),
-                 world->number ? "-" : "");
-        EACH(name, world->config.group_count);
-    }
-    for (uint32_t g = 0; g < COPIES_GROUPS; g++)
-        for (struct world *world = first; world; world = world->next) {
-            char prefix[16];
-            snprintf(prefix, sizeof prefix, "%s%s", world_name(world->number),
-                     world->number ? "-" : "");
-            struct group_config *group = &world->config.groups[g];
-            snprintf(name, sizeof name, "%sgroup-%u-volumes", prefix, g);
-            EACH(name, group->volume_count);
-            for (uint32_t i = 0; i < group->volume_count && i < VOLUME_LIMIT; i++) {
-                snprintf(name, sizeof name, "%sgroup-%u-place-%u", prefix, g, i);
-                EACH(name, group->volumes[i]);
-            }
-            snprintf(name, sizeof name, "%sgroup-%u-budget", prefix, g);
-            EACH(name, group->budget_pages);
-            snprintf(name, sizeof name, "%sgroup-%u-room", prefix, g);
-            EACH(name, group->room_pages);
-            snprintf(name, sizeof name, "%sgroup-%u-base", prefix, g);
-            EACH(name, group->base_pages);
-            snprintf(name, sizeof name, "%sgroup-%u-shortest", prefix, g);
-            EACH(name, group->shortest_us);
-            snprintf(name, sizeof name, "%sgroup-%u-expose", prefix, g);
-            EACH(name, group->expose);
-            if (sites->set == SET_NONE)
-                continue;
-            snprintf(name, sizeof name, "%sgroup-%u-members", prefix, g);
-            EACH(name, group->set.member_count);
-            snprintf(name, sizeof name, "%sgroup-%u-member", prefix, g);
-            EACH(name, group->set.self);
-            snprintf(name, sizeof name, "%sgroup-%u-hold", prefix, g);
-            EACH(name, group->set.hold_ms);
-        }
-    if (sites->set != SET_NONE) {
-        EACH("call-latency", sites->calls.latency_us);
-        EACH("call-jitter", sites->calls.jitter_us);
-        EACH("call-notice", sites->calls.notice_us);
-        EACH("call-ask", sites->calls.ask_us);
-    }
-    EACH("way-latency", sites->rates.latency_us);
-    EACH("way-jitter", sites->rates.jitter_us);
-    EACH("way-rate", sites->rates.bytes_per_ms);
-    EACH("way-slow-rate", sites->rates.slow_bytes);
-    EACH("way-notice", sites->rates.notice_us);
-    EACH("way-ask", sites->rates.ask_us);
-    EACH("way-record", sites->rates.record_us);
-    EACH("site-leave", sites->leave_us);
-    EACH("site-away", sites->away_us);
-    EACH("site-home", sites->goes_home);
-}
-
-/* A twin's configuration at one of its arrays. */
-static const struct group_config *config_of(const struct world *root, uint32_t twin, int site)
-{
-    const struct twin *of = &root->twins[twin];
-    return &of->site[site]->config.groups[of->group[site]];
-}
-
-void sites_print(const struct world *first)
-{
-    const struct sites *sites = first->sites;
-    for (uint32_t g = 0; g < sites->group_count; g++) {
-        const struct group_config *group = config_of(first, g, 0), *there = config_of(first, g, 1);
-        printf("group %u: volumes", g);
-        for (uint32_t i = 0; i < group->volume_count; i++)
-            printf(" %u:%u", group->volumes[i], there->volumes[i]);
-        printf(", budget %u, room there %u, base %u, shortest cycle %" PRIu64 " us%s\n",
-               group->budget_pages, there->room_pages, group->base_pages, group->shortest_us,
-               group->expose ? ", hosts may read the copy" : "");
-    }
-    const struct copies_rates *rates = &sites->rates;
-    printf("long way: %" PRIu64 "+%" PRIu64 " us, %" PRIu64 " bytes/ms (%" PRIu64
-           " when slow), losses are heard of within %" PRIu64 " us\n",
-           rates->latency_us, rates->jitter_us, rates->bytes_per_ms, rates->slow_bytes,
-           rates->notice_us);
-    if (sites->set != SET_NONE)
-        printf("a set of two primary arrays and %s, completions held up to %u ms; between them "
-               "%" PRIu64 "+%" PRIu64 " us, losses are heard of within %" PRIu64 " us\n",
-               sites->set == SET_SHARED ? "one second array" : "two second arrays",
-               first->config.groups[0].set.hold_ms, sites->calls.latency_us, sites->calls.jitter_us,
-               sites->calls.notice_us);
-    if (sites->site_after != UINT64_MAX)
-        printf("after %" PRIu64 " requests the first site is %s\n", sites->site_after,
-               sites->site_how ? "given up" : "lost");
-    focus_print(first);
 }
 
 /* ---- the operator ---- */
@@ -623,6 +166,8 @@ static bool is_done(const struct site_group *group, uint8_t index)
     case STAGE_LEAVING:
     case STAGE_HOMING:
         return role == GROUP_ROLE_FAILED_OVER;
+    case STAGE_RETURNING: /* or it has never heard that it is not the primary any more */
+        return role != GROUP_ROLE_RECEIVING;
     case STAGE_REVERSING:
     case STAGE_TURNING:
         return role == GROUP_ROLE_PRIMARY;
@@ -641,6 +186,17 @@ bool sites_may_stray(const struct world *world, uint8_t volume)
     if (world->second)
         return stage == STAGE_COPYING && copies_is_copy(world, (uint8_t)g); /* it has heard of it */
     return stage == STAGE_AWAY || stage == STAGE_REVERSING || stage == STAGE_BACK;
+}
+
+bool sites_is_leaving(const struct world *world, uint8_t volume)
+{
+    uint8_t place;
+    uint32_t g = copies_group_of(world, volume, &place);
+    if (g == COPIES_GROUPS || !world->second || world->options.without & 1u << FAULT_STRAY ||
+        world->sites->set != SET_NONE)
+        return false;
+    const struct site_group *group = &world->sites->groups[world_twin(world, (uint8_t)g)];
+    return group->stage == STAGE_LEAVING;
 }
 
 /* Hosts go on when every second array of the set has done it. */
@@ -698,6 +254,11 @@ void sites_on_reply(struct world *world, uint8_t who, const struct operator_repl
         case STAGE_HOMING:
             hosts_move(first, g, cuts_whole(first, g));
             stage_is(world, g, STAGE_TURNING, 10000);
+            break;
+        case STAGE_RETURNING:
+            cuts_return(first, world_group(first, g));
+            hosts_move(first, g, false);
+            stage_is(world, g, STAGE_ALONE, UINT64_MAX / 2);
             break;
         case STAGE_TURNING:
             stage_is(world, g, STAGE_COPYING, 10000);
@@ -822,8 +383,11 @@ static void look_at(struct world *root, uint8_t index)
     case STAGE_LEFT:
         break;
     case STAGE_AWAY:
-        if (goes_home(root, index))
-            stage_is(first, index, STAGE_REVERSING, 1);
+        if (!goes_home(root, index))
+            break;
+        stage_is(first, index, STAGE_REVERSING, 1);
+        if (sites->way_loss != WAY_LOSES_NONE)
+            world_event(root, root->now_us + sites->way_us, EVENT_SITES, 2, SITE_ON_WAY, 0);
         break;
     case STAGE_REVERSING:
         asks(second, index, GROUP_REVERSE, false);
@@ -850,8 +414,13 @@ static void look_at(struct world *root, uint8_t index)
     case STAGE_HOMING:
         asks(first, index, GROUP_FAILOVER, group->refusals > 0);
         break;
+    case STAGE_RETURNING:
+        asks(first, index, GROUP_FAILOVER, true);
+        break;
     case STAGE_TURNING:
         asks(first, index, GROUP_REVERSE, false);
+        break;
+    case STAGE_ALONE:
         break;
     case STAGE_COPYING:
         /* A site that has lost more than one controller may not know any more what it is. */
@@ -864,12 +433,72 @@ static void look_at(struct world *root, uint8_t index)
     }
 }
 
+static void destroy(struct world *first)
+{
+    world_trace(first, "the %s is lost for good",
+                first->second   ? "second site"
+                : first->number ? "other primary array"
+                                : "first site");
+    first->destroyed = true;
+    world_kill(first, 0, false);
+    world_kill(first, 1, false);
+}
+
+/* Whether what an operator does then is known: not while he asks the lost site for something that
+ * the other one may have heard of, or not. */
+static bool may_lose_on_way(const struct world *root)
+{
+    const struct sites *sites = root->sites;
+    bool first = sites->way_loss == WAY_LOSES_FIRST;
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        enum stage stage = sites->groups[g].stage;
+        bool at_home = first ? stage == STAGE_LEAVING || stage == STAGE_AWAY : false;
+        if (stage != STAGE_COPYING && stage != STAGE_BACK && stage != STAGE_DRAINING &&
+            stage != STAGE_STOPPING && !(first && stage == STAGE_REVERSING) && !at_home)
+            return false;
+    }
+    return true;
+}
+
+static void look_on_way(struct world *root)
+{
+    const struct sites *sites = root->sites;
+    if (root->healing || root->destroyed || root->next->destroyed)
+        return;
+    if (may_lose_on_way(root))
+        faults_happen(root, FAULT_SITE, (uint8_t)(SITE_HOW_WAY + sites->way_loss));
+    else
+        world_event(root, root->now_us + 20000, EVENT_SITES, 2, SITE_ON_WAY, 0);
+}
+
+/* The first site is lost: hosts stay where they are. The second: they go back to what has come home
+ * so far. */
+static void lose_on_way(struct world *root, bool is_first)
+{
+    struct sites *sites = root->sites;
+    destroy(is_first ? root : root->next);
+    for (uint8_t g = 0; g < sites->group_count; g++) {
+        enum stage stage = sites->groups[g].stage;
+        bool away = stage != STAGE_COPYING && stage != STAGE_LEAVING;
+        if (away)
+            set_closed(root->next, g, !is_first);
+        if (is_first && stage != STAGE_LEAVING)
+            stage_is(root, g, away ? STAGE_AWAY : STAGE_LEAVING, sites->leave_us);
+        else if (!is_first)
+            stage_is(root, g, away ? STAGE_RETURNING : STAGE_ALONE, sites->leave_us);
+    }
+}
+
 void sites_on_turn(struct world *world, const struct event *event)
 {
     struct sites *sites = world->sites;
     for (const struct world *at = world; at; at = at->next)
         if (at->finishing)
             return;
+    if (event->index == SITE_ON_WAY) {
+        look_on_way(world);
+        return;
+    }
     uint64_t completed = world->count.completed;
     for (const struct world *at = world->next; at && sites->set != SET_NONE; at = at->next)
         completed += at->count.completed;
@@ -881,8 +510,7 @@ void sites_on_turn(struct world *world, const struct event *event)
     if (due && !world->healing && !world->options.replay) {
         sites->site_after = UINT64_MAX;
         if (world->calls && generator_chance(&sites->draw, 2, 3)) { /* in the middle of a cut */
-            calls_arm_site(world->calls);
-            sites->lose_by_us = world->now_us + 500000;
+            sites->lose_by_us = world->now_us + calls_arm_site(world->calls);
         } else if (!focus_takes_site(world, sites->site_how)) {
             sites->lose_by_us = world->now_us;
         }
@@ -910,15 +538,6 @@ void sites_strike(struct world *root, uint64_t after_us)
     world_event(root, root->now_us + after_us, EVENT_SITES, 2, SITE_NOW, 0);
 }
 
-static void destroy(struct world *first)
-{
-    world_trace(first, "the %s is lost for good",
-                first->number ? "other primary array" : "first site");
-    first->destroyed = true;
-    world_kill(first, 0, false);
-    world_kill(first, 1, false);
-}
-
 /* Of a set: one of its primary arrays, or both. */
 static void lose_primaries(struct world *root)
 {
@@ -942,6 +561,10 @@ void sites_fault(struct world *world, enum fault_kind kind, uint8_t who)
     }
     if (world->destroyed)
         return;
+    if (who > SITE_HOW_WAY) {
+        lose_on_way(world, who == SITE_HOW_WAY + WAY_LOSES_FIRST);
+        return;
+    }
     if (who == 0 && sites->set == SET_NONE)
         destroy(world);
     else if (who == 0)
@@ -989,11 +612,11 @@ uint64_t sites_rest_us(const struct world *first)
     uint64_t most_us = 0;
     for (uint8_t g = 0; g < sites->group_count; g++) {
         const struct world *from = first->twins[g].site[0];
-        const struct group_config *group = config_of(first, g, 0);
+        const struct group_config *group = sites_config_of(first, g, 0);
         uint64_t pages = 0;
         for (uint32_t i = 0; i < group->volume_count; i++)
             pages += from->config.volumes[group->volumes[i]].size_bytes / PAGE_SIZE_BYTES + 1;
-        uint32_t room = min_u32(group->room_pages, config_of(first, g, 1)->room_pages);
+        uint32_t room = min_u32(group->room_pages, sites_config_of(first, g, 1)->room_pages);
         uint64_t cycles = pages / min_u32(room / 16 + 1, group->base_pages) + 1;
         uint64_t cycle_us =
             group->shortest_us + 4 * sites->rates.latency_us + 4 * sites->rates.jitter_us + 10000;
@@ -1009,7 +632,8 @@ bool sites_resting(const struct world *first)
     for (uint8_t g = 0; g < sites->group_count; g++) {
         const struct site_group *group = &sites->groups[g];
         const struct world *from = first->twins[g].site[0];
-        bool stays = group->stage == STAGE_AWAY && !goes_home(first, g);
+        bool stays =
+            (group->stage == STAGE_AWAY && !goes_home(first, g)) || group->stage == STAGE_ALONE;
         if (waits(group) || (group->stage != STAGE_COPYING && !stays))
             return false;
         if (group->stage == STAGE_COPYING && !has_caught_up(from, g))
@@ -1069,7 +693,8 @@ void sites_compare(struct world *root)
     const struct sites *sites = root->sites;
     for (uint8_t g = 0; g < sites->group_count; g++) {
         struct world *first = root->twins[g].site[0], *second = root->twins[g].site[1];
-        const struct group_config *ours = config_of(root, g, 0), *theirs = config_of(root, g, 1);
+        const struct group_config *ours = sites_config_of(root, g, 0),
+                                  *theirs = sites_config_of(root, g, 1);
         if (sites->groups[g].stage != STAGE_COPYING || first->destroyed)
             continue;
         for (uint32_t i = 0; i < ours->volume_count; i++) {

@@ -23,6 +23,10 @@ void sites_each_setting(struct world *first, each_setting *visit, void *context)
 /* Whether a host may come here for a copy: not while it is about to become the original. */
 bool sites_may_stray(const struct world *world, uint8_t volume);
 
+/* Whether an operator is about to have the volume served at this site: hosts with paths to both
+ * knock here. */
+bool sites_is_leaving(const struct world *world, uint8_t volume);
+
 void sites_fault(struct world *world, enum fault_kind kind, uint8_t who);
 void sites_on_turn(struct world *world, const struct event *event);
 void sites_on_reply(struct world *world, uint8_t who, const struct operator_reply *reply);
