@@ -214,7 +214,7 @@ enum set_phase { SET_OUT, SET_SEALING, SET_SEALED, SET_BEGINNING, SET_RUNS };
 struct set_member {
     enum set_phase phase;
     uint64_t run;
-    struct set_ask resolve, begin;
+    struct set_ask resolve, begin, wanted;
     uint64_t target;           /* BEGINNING: the cut that the second array is to have promoted */
     uint64_t term;             /* RUNS: in which the run's batches go */
     struct copy_state sealed;  /* SEALED and later: what the second array said when it was */
@@ -426,6 +426,8 @@ void copy_set_marked(struct array *array, struct group *group, uint64_t cycle);
 bool copy_set_answered(struct array *array, struct group *group, uint64_t number, bool good);
 /* The session to the second array is up or lost. */
 void copy_set_session(struct array *array, struct group *group);
+/* When cut after cut fails in the same way: why, in place of the reason that stands there. */
+void copy_set_reason(const struct group *group, char reason[TRACE_LINE]);
 void copy_set_status(const struct array *array, const struct group *group, struct set_status *into);
 
 /* ---- copy_set_hold.c ---- */
@@ -444,6 +446,8 @@ bool copy_set_holds(const struct array *array, const struct request *request,
 /* Whether the slot shows what was written since, and nobody may see that yet. */
 bool copy_set_hides_slot(const struct array *array, const struct slot *slot);
 static inline bool copy_set_hides(const struct array *array, const struct slot *slot);
+/* The same of a page that was discarded since: it reads as zeros. */
+bool copy_set_hides_range(const struct array *array, uint8_t volume, uint64_t page);
 
 /* ---- copy_batch.c ---- */
 

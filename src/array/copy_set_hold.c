@@ -103,6 +103,26 @@ bool copy_set_hides_slot(const struct array *array, const struct slot *slot)
     const struct group *group = copy_group(array, slot_key_volume(slot->key));
     if (group == NULL || group->sender.holding == 0 || MISTAKE(set_hold_forgotten))
         return false;
+    if (!slot->pinned)
+        return slot->superseded; /* its heir has the pin; what it holds may be as new */
     const struct pin *pin = pins_at(&array->copy.pins, slot_index(&array->table, slot));
     return !pin->tag && pin->ring == group->sender.open % COPY_RING;
+}
+
+bool copy_set_hides_range(const struct array *array, uint8_t volume, uint64_t page)
+{
+    const struct group *group = copy_group(array, volume);
+    if (group == NULL || group->sender.holding == 0 || MISTAKE(set_hold_forgotten))
+        return false;
+    const struct sender *sender = &group->sender;
+    if (sender->cycle[sender->open % COPY_RING].ranges[0] == 0)
+        return false;
+    const struct sender_range *range = sender_range_at(sender, sender->open, 0);
+    while (range != NULL) {
+        if (range->volume == array->volumes[volume].group_place && page >= range->page &&
+            page - range->page < range->count)
+            return true;
+        range = sender_range_at(sender, sender->open, (uint32_t)(range - sender->ranges) + 1);
+    }
+    return false;
 }

@@ -275,6 +275,10 @@ static void host_read(struct array *array, struct request *request)
             wait_in(array, &array->range_wait, request);
             return;
         }
+        if (array->copy.holds > 0 && copy_set_hides_range(array, request->host.volume, part.page)) {
+            wait_in(array, &array->held, request);
+            return;
+        }
         struct slot *slot = pages_find(array, part.key);
         if (slot == NULL || (part.touched & ~slot->valid) != 0) {
             uint64_t last = request->host.offset_bytes + request->host.length_bytes - 1;

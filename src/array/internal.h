@@ -409,7 +409,8 @@ static inline struct group *copy_group(const struct array *array, uint8_t volume
 
 static inline bool copy_set_hides(const struct array *array, const struct slot *slot)
 {
-    return array->copy.holds > 0 && slot->pinned && copy_set_hides_slot(array, slot);
+    return array->copy.holds > 0 && (slot->pinned || slot->superseded) &&
+           copy_set_hides_slot(array, slot);
 }
 
 /* ---- link.c ---- */
