@@ -684,6 +684,8 @@ void copy_status(const struct array *array, struct array_status *status)
         }
         copy_set_status(array, group, &into->set);
         snprintf(into->reason, sizeof into->reason, "%s", reason_of(group, into->state));
+        if (into->state != GROUP_NOT_HERE && into->state != GROUP_SUSPENDED)
+            copy_set_reason(group, into->reason);
     }
 }
 

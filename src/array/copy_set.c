@@ -10,6 +10,8 @@
 #include "array/internal.h"
 #include "base/mistake.h"
 
+#include <stdio.h>
+
 static uint8_t index_of(const struct array *array, const struct group *group)
 {
     return (uint8_t)(group - array->copy.groups);
@@ -126,6 +128,7 @@ static void end_cuts(struct array *array, struct group *group)
         answer(array, group, &cut->promote, false);
         *cut = (struct set_cut){.cut = 0};
     }
+    answer(array, group, &member->wanted, false);
     group->sender.promote_to = 0;
     group->hold.release_due = 0;
     if (group->sender.holding != 0)
@@ -487,6 +490,15 @@ static bool take_promote(struct array *array, struct group *group, uint64_t numb
     return true;
 }
 
+static bool take_wanted(struct array *array, struct group *group, const struct set_ask *ask)
+{
+    struct set_member *member = &group->member;
+    if (member->phase != SET_RUNS)
+        return false;
+    ask_anew(array, group, &member->wanted, ask);
+    return true;
+}
+
 static void take(struct array *array, struct group *group, const struct cut_message *message,
                  const struct set_ask *ask)
 {
@@ -508,6 +520,8 @@ static void take(struct array *array, struct group *group, const struct cut_mess
             taken = take_close(array, group, message->cut, ask);
         else if (message->type == CUT_RELEASE)
             taken = take_release(array, group, message->cut, ask);
+        else if (message->type == CUT_WANTED)
+            taken = take_wanted(array, group, ask);
         else
             taken = take_promote(array, group, message->cut, ask);
     }
@@ -641,6 +655,8 @@ static void member_pump(struct array *array, struct group *group)
         begin_pump(array, group);
     for (int i = 0; i < COPY_CLOSED && member->phase == SET_RUNS; i++)
         cut_pump(array, group, &member->cuts[i]);
+    if (member->phase == SET_RUNS && sender_wants_cut(&group->sender))
+        answer(array, group, &member->wanted, true);
 }
 
 void copy_set_pump(struct array *array, struct group *group)
@@ -660,6 +676,18 @@ uint64_t copy_set_deadline(const struct array *array, const struct group *group)
         return array->now_us;
     uint64_t deadline = coordinator_deadline(coordinator);
     return deadline > array->now_us ? deadline : UINT64_MAX;
+}
+
+/* Nobody can know beforehand how long it takes until all arrays have closed. */
+void copy_set_reason(const struct group *group, char reason[TRACE_LINE])
+{
+    const struct coordinator *coordinator = &group->coordinator;
+    if (coordinator->phase != COORDINATOR_IDLE && coordinator->late_row >= CUT_LATE_ROW)
+        snprintf(
+            reason, TRACE_LINE,
+            "no cut is made: completions are held for %u ms at most (hold), and it took %.1f ms "
+            "until all arrays of the set had closed, and more until they knew",
+            group->config->set.hold_ms, (double)coordinator->close_us / 1e3);
 }
 
 void copy_set_status(const struct array *array, const struct group *group, struct set_status *into)
@@ -686,6 +714,8 @@ void copy_set_status(const struct array *array, const struct group *group, struc
                                 .hold_last_us = hold->last_us,
                                 .hold_longest_us = hold->longest_us,
                                 .hold_total_us = hold->total_us,
+                                .late_row = coordinator->late_row,
+                                .close_us = coordinator->close_us,
                                 .holding = group->sender.holding != 0};
     for (uint8_t m = 0; m < into->member_count && coordinates; m++) {
         const struct coordinator_member *from = &coordinator->members[m];

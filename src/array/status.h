@@ -82,6 +82,9 @@ struct set_status {
     uint64_t holds, late_holds; /* late: until the time was over */
     uint64_t hold_last_us, hold_longest_us, hold_total_us;
     bool holding;
+    uint64_t late_row; /* coordinating: cuts that failed in a row because completions could not be
+                          held as long as they took */
+    uint64_t close_us; /* coordinating: what the last one took until all arrays had closed */
     struct set_member_status members[SET_LIMIT]; /* coordinating: the first member_count */
 };
 

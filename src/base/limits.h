@@ -58,6 +58,9 @@ enum {
     GROUP_ID_SIZE = 16,         /* of a group's identity, the same at both sites */
     SET_LIMIT = 4,              /* primary arrays whose groups are cut at one moment */
     CUT_WINDOW = 8,             /* messages on their way to each of them */
+    CUT_LATE_ROW = 5,           /* cuts that fail in a row before an operator is told why */
+    COPY_IDLE_MS = 1000,        /* a group where nothing is written is cut so often: it carries the
+                                   time */
     HOLD_MS_MOST = 1000,        /* completions of writes are held for a cut, at most */
 
     FLUSH_GENERATIONS = 64, /* FLUSH requests that wait for different cuts of the dirty pages */

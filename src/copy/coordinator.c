@@ -31,17 +31,25 @@ static struct coordinator_message *message_of(struct coordinator_member *member,
     return &member->messages[number % CUT_WINDOW];
 }
 
-static bool has_place(const struct coordinator_member *member)
+/* The next number that has a place; WANTED may keep its own for long. 0: there is none. */
+static uint64_t number_for(struct coordinator_member *member)
 {
-    return member->messages[(member->next_number + 1) % CUT_WINDOW].number == 0;
+    for (uint64_t number = member->next_number + 1; number <= member->next_number + CUT_WINDOW;
+         number++) {
+        if (message_of(member, number)->number == 0)
+            return number;
+    }
+    return 0;
 }
 
 static bool say(struct coordinator *coordinator, uint8_t index, enum cut_type type, uint64_t cut)
 {
     struct coordinator_member *member = &coordinator->members[index];
-    if (!member->up || !has_place(member))
+    uint64_t number = number_for(member);
+    if (!member->up || number == 0)
         return false;
-    struct coordinator_message *message = message_of(member, ++member->next_number);
+    member->next_number = number;
+    struct coordinator_message *message = message_of(member, number);
     *message = (struct coordinator_message){
         .number = member->next_number,
         .message = {.type = (uint8_t)type, .run = coordinator->run, .cut = cut}};
@@ -119,6 +127,7 @@ void coordinator_lead(struct coordinator *coordinator, uint64_t now_us, uint64_t
 {
     CHECK(coordinator->phase == COORDINATOR_IDLE);
     coordinator->run = max_u64(coordinator->run, run);
+    coordinator->late_row = 0;
     begin_run(coordinator, now_us, 0);
 }
 
@@ -165,6 +174,7 @@ static void ask_all(struct coordinator *coordinator, uint64_t now_us)
     }
     coordinator->phase = COORDINATOR_RUNS;
     coordinator->cut_us = now_us;
+    coordinator->wanted = true;
 }
 
 /* ---- members ---- */
@@ -252,9 +262,10 @@ static void begin_cut(struct coordinator *coordinator, uint64_t now_us, uint64_t
         cut++;
     CHECK(number > coordinator->cut);
     CHECK(number > coordinator->floor);
-    *cut = (struct coordinator_cut){.step = CUT_CLOSES, .cut = number};
+    *cut = (struct coordinator_cut){.step = CUT_CLOSES, .cut = number, .begun_us = now_us};
     coordinator->cut = number;
     coordinator->cut_us = now_us;
+    coordinator->wanted = false;
     say_to_all(coordinator, now_us, CUT_CLOSE, number);
 }
 
@@ -263,6 +274,7 @@ static void promoted(struct coordinator *coordinator, uint64_t number)
 {
     coordinator->promoted = max_u64(coordinator->promoted, number);
     coordinator->cuts_made++;
+    coordinator->late_row = 0;
     for (int i = 0; i < COPY_CLOSED; i++) {
         struct coordinator_cut *cut = &coordinator->cuts[i];
         if (cut->step != CUT_NONE && cut->cut <= number)
@@ -275,6 +287,7 @@ static void next_step(struct coordinator *coordinator, uint64_t now_us, struct c
     cut->answered = 0;
     switch (cut->step) {
     case CUT_CLOSES:
+        coordinator->close_us = now_us - cut->begun_us;
         cut->step = CUT_RELEASES;
         say_to_all(coordinator, now_us, CUT_RELEASE, cut->cut);
         break;
@@ -299,6 +312,8 @@ static void cut_answered(struct coordinator *coordinator, uint64_t now_us, uint8
     if (!good && cut->step == CUT_RELEASES) {
         cut->step = CUT_FAILED; /* its cycles stay closed, and count with the next cut */
         coordinator->cuts_failed++;
+        coordinator->late_row++;
+        coordinator->wanted = true; /* what is in it waits for the next one */
         return;
     }
     if (!good) {
@@ -327,7 +342,11 @@ void coordinator_answered(struct coordinator *coordinator, uint64_t now_us, uint
     coordinator->touched = true;
     if (message.run != coordinator->run)
         return;
-    if (message.type >= CUT_CLOSE) {
+    if (message.type == CUT_WANTED && good) {
+        coordinator->wanted = true;
+        return;
+    }
+    if (message.type >= CUT_CLOSE && message.type != CUT_WANTED) {
         cut_answered(coordinator, now_us, index, &message, good);
         return;
     }
@@ -336,6 +355,23 @@ void coordinator_answered(struct coordinator *coordinator, uint64_t now_us, uint
         member->reported = true;
     else
         again(coordinator, now_us);
+}
+
+static uint64_t next_cut_us(const struct coordinator *coordinator)
+{
+    uint64_t pause_us = coordinator->wanted
+                            ? coordinator->shortest_us
+                            : max_u64(coordinator->shortest_us, COPY_IDLE_MS * 1000);
+    return coordinator->cut_us + pause_us;
+}
+
+/* Who is asked already answers when there is something. */
+static void ask_who_wants(struct coordinator *coordinator)
+{
+    for (uint8_t m = 0; m < coordinator->member_count && !coordinator->wanted; m++) {
+        if (!is_asked(coordinator, m, CUT_WANTED))
+            say(coordinator, m, CUT_WANTED, 0);
+    }
 }
 
 void coordinator_pump(struct coordinator *coordinator, uint64_t now_us, uint64_t next_cut)
@@ -359,8 +395,10 @@ void coordinator_pump(struct coordinator *coordinator, uint64_t now_us, uint64_t
     if (failed == COPY_CLOSED)
         again(coordinator, now_us); /* no place for a cycle is left anywhere */
     else if (used < COPY_CLOSED && !a_cut_closes(coordinator) && next_cut != 0 &&
-             now_us >= coordinator->cut_us + coordinator->shortest_us)
+             now_us >= next_cut_us(coordinator))
         begin_cut(coordinator, now_us, next_cut);
+    if (coordinator->phase == COORDINATOR_RUNS)
+        ask_who_wants(coordinator);
 }
 
 uint64_t coordinator_deadline(const struct coordinator *coordinator)
@@ -372,9 +410,8 @@ uint64_t coordinator_deadline(const struct coordinator *coordinator)
     case COORDINATOR_RUNS:
         for (int i = 0; i < COPY_CLOSED; i++)
             used += coordinator->cuts[i].step != CUT_NONE;
-        return used == COPY_CLOSED || a_cut_closes(coordinator)
-                   ? UINT64_MAX
-                   : coordinator->cut_us + coordinator->shortest_us;
+        return used == COPY_CLOSED || a_cut_closes(coordinator) ? UINT64_MAX
+                                                                : next_cut_us(coordinator);
     default:
         return coordinator->retry_us;
     }

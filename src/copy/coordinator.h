@@ -10,6 +10,9 @@
  *
  *     a cut: CLOSE to all -- all GOOD --> RELEASE to all -- all GOOD --> PROMOTE to all
  *
+ * It is made after the shortest pause when a member has said that something waits for it (WANTED),
+ * else after COPY_IDLE_MS.
+ *
  * Two rules are kept here: RELEASE goes out when every member has closed, so what any half lets go
  * is acknowledged after the cut everywhere; PROMOTE when every second array holds the cut, so what
  * one has promoted the others can promote. */
@@ -44,7 +47,7 @@ enum coordinator_step { CUT_NONE, CUT_CLOSES, CUT_RELEASES, CUT_PROMOTES, CUT_FA
 
 struct coordinator_cut {
     enum coordinator_step step;
-    uint64_t cut;
+    uint64_t cut, begun_us;
     uint8_t answered; /* GOOD to the present step: a bit for each member */
 };
 
@@ -59,10 +62,13 @@ struct coordinator {
     uint64_t target;   /* BEGINNING: what all second arrays are to have promoted; 0: nothing */
     uint64_t retry_us; /* RESOLVING: not before */
     uint64_t cut_us;   /* of the last cut */
+    bool wanted;       /* something waits for the next one, at some member */
     uint64_t cut, promoted;
     struct coordinator_member members[SET_LIMIT];
     struct coordinator_cut cuts[COPY_CLOSED];
     uint64_t cuts_made, cuts_failed, runs;
+    uint64_t late_row; /* cuts in a row that failed because completions could not be held so long */
+    uint64_t close_us; /* what the last cut took until all had closed */
 };
 
 void coordinator_create(struct coordinator *coordinator, const uint8_t set[GROUP_ID_SIZE],

@@ -77,8 +77,9 @@ const char *cut_get_message(const uint8_t *bytes, uint32_t length, struct cut_me
         return "cut message with reserved bytes set";
     if (message->type == 0 || message->type >= CUT_TYPE_COUNT)
         return "cut message of an unknown type";
-    if (message->run == 0 || (message->type >= CUT_CLOSE && message->cut == 0) ||
-        (message->type == CUT_RESOLVE && message->cut != 0))
+    bool of_none = message->type == CUT_RESOLVE || message->type == CUT_WANTED;
+    if (message->run == 0 || (of_none && message->cut != 0) ||
+        (!of_none && message->type != CUT_BEGIN && message->cut == 0))
         return "cut message without a run, or with an impossible cut";
     return NULL;
 }

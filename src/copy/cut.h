@@ -31,6 +31,8 @@ enum cut_type {
     CUT_RELEASE = 4, /* every member has closed: let completions go. GOOD: no half had let go
                         before, and your second array holds all up to this cut */
     CUT_PROMOTE = 5, /* every second array holds it. GOOD: yours has promoted it */
+    CUT_WANTED = 6,  /* GOOD: something waits at your half or the other one for the next cut. Late,
+                        as long as nothing does */
     CUT_TYPE_COUNT
 };
 
@@ -38,7 +40,7 @@ struct cut_message {
     uint8_t type; /* enum cut_type */
     uint8_t set[GROUP_ID_SIZE];
     uint64_t run;
-    uint64_t cut; /* BEGIN: 0: none was ever promoted; RESOLVE: 0 */
+    uint64_t cut; /* BEGIN: 0: none was ever promoted; RESOLVE, WANTED: 0 */
 };
 
 enum {

@@ -11,8 +11,6 @@
 
 #include <string.h>
 
-enum { IDLE_CUT_US = 1000 * 1000 }; /* an idle group is cut so often, to carry the time */
-
 static uint8_t ring_of(uint64_t cycle)
 {
     return (uint8_t)(cycle % COPY_RING);
@@ -375,15 +373,21 @@ static bool has_something(const struct sender_cycle *cycle)
            cycle->ranges[0] + cycle->ranges[1] > 0;
 }
 
+bool sender_wants_cut(const struct sender *sender)
+{
+    /* While the copy does not say yet that it is consistent, an empty cycle may carry that. */
+    return sender->mode == SENDER_CYCLES &&
+           (!sender->consistent || has_something(&sender->cycle[ring_of(sender->open)]));
+}
+
 uint64_t sender_cut_deadline(const struct sender *sender)
 {
     if (sender->mode == SENDER_BITMAP || !sender->leader || sender->config.coordinated ||
         sender_closed_count(sender) >= COPY_CLOSED)
         return UINT64_MAX;
     uint64_t pause_us = sender->config.shortest_us;
-    /* While the copy does not say yet that it is consistent, an empty cycle may carry that. */
-    if (sender->consistent && !has_something(&sender->cycle[ring_of(sender->open)]))
-        pause_us = max_u64(pause_us, IDLE_CUT_US);
+    if (!sender_wants_cut(sender))
+        pause_us = max_u64(pause_us, COPY_IDLE_MS * 1000ull);
     return sender->cut_us + pause_us;
 }
 

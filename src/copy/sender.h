@@ -204,7 +204,9 @@ static inline void sender_lead(struct sender *sender)
     sender->paired = false;
 }
 
-/* The leader: whether to cut now. */
+/* The leader: whether there is something to cut; else a cycle carries the time only. */
+bool sender_wants_cut(const struct sender *sender);
+/* Whether to cut now. */
 bool sender_cut_due(const struct sender *sender, uint64_t now_us);
 /* When it may be due, if nothing else happens; UINT64_MAX: something must. */
 uint64_t sender_cut_deadline(const struct sender *sender);

@@ -19,8 +19,16 @@ static bool late(const struct control_group *to, const struct config_group *conf
            CONTROL_BEHIND_US + 2000ull * config->cycle_ms + 2 * counts->link.round_trip_us;
 }
 
+/* What keeps a set from being cut, or NULL. */
+static const char *set_cause(const struct config_group *config, const struct group_status *status)
+{
+    if (control_set_is_late(status))
+        return "hold";
+    return control_set_waits(config, status) ? "members" : NULL;
+}
+
 static void judge_sync(struct control_group *to, const struct copy_group_counts *counts,
-                       const struct group_status *status, bool waits)
+                       const struct group_status *status, const char *set)
 {
     uint64_t from = max_u64(counts->sync_from, status->marked_regions);
     to->syncs = true;
@@ -29,7 +37,7 @@ static void judge_sync(struct control_group *to, const struct copy_group_counts 
         counts->sync_rate > 0 ? (double)status->marked_regions / counts->sync_rate : -1;
     /* Nothing there is of use until all of it has come. */
     to->condition = counts->initial ? "initial copy" : "resynchronising";
-    to->cause = !counts->link.up ? "link" : waits ? "members" : NULL;
+    to->cause = !counts->link.up ? "link" : set;
 }
 
 static void judge_primary(struct control_group *to, const struct config_group *config,
@@ -40,7 +48,7 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         PAGE_SIZE_BYTES;
     to->behind_cycles = status->open > status->confirmed ? status->open - status->confirmed : 0;
     enum group_state state = status->state;
-    bool waits = control_set_waits(config, status);
+    const char *set = set_cause(config, status);
     /* The half that does not lead does not hear that the last bit is gone. */
     if (state == GROUP_SYNCING && !status->leader && status->marked_regions == 0 &&
         counts->out.state.flags & COPY_STATE_CONSISTENT)
@@ -61,15 +69,15 @@ static void judge_primary(struct control_group *to, const struct config_group *c
         to->condition = "suspended";
         to->cause = status->record_away ? "record"
                     : !counts->link.up  ? "link"
-                    : waits             ? "members"
+                    : set               ? set
                                         : "budget";
         break;
     case GROUP_SYNCING:
-        judge_sync(to, counts, status, waits);
+        judge_sync(to, counts, status, set);
         break;
     case GROUP_COPYING:
         to->condition = late(to, config, counts) ? "behind" : "consistent";
-        to->cause = !counts->link.up ? "link" : waits ? "members" : NULL;
+        to->cause = !counts->link.up ? "link" : set;
         break;
     default:
         to->condition = "not here";

@@ -22,6 +22,11 @@ bool control_set_waits(const struct config_group *config, const struct group_sta
            status->role == GROUP_ROLE_PRIMARY && !status->set.runs;
 }
 
+bool control_set_is_late(const struct group_status *status)
+{
+    return status->set.coordinates && status->set.late_row >= CUT_LATE_ROW;
+}
+
 static json_t *format_hold(const struct config_group *group, const struct set_status *set)
 {
     json_t *object = json_object();
@@ -84,6 +89,8 @@ json_t *control_set_format(const struct config *config, const struct config_grou
     put_number(object, "promoted_cut", set->promoted);
     put_number(object, "cuts", set->cuts);
     put_number(object, "failed_cuts", set->failed_cuts);
+    put_number(object, "failed_in_a_row", set->late_row);
+    put_number(object, "close_us", set->close_us);
     put_number(object, "run_count", set->runs_begun);
     put(object, "hold", format_hold(group, set));
     put(object, "here", json_boolean(counts->here.flags & COPY_STATE_HERE));

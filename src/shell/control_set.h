@@ -16,6 +16,10 @@
  * controller that does not lead nothing of it is known. */
 bool control_set_waits(const struct config_group *config, const struct group_status *status);
 
+/* Where it coordinates: cut after cut fails, because completions may not be held as long as it
+ * takes until all arrays have closed. */
+bool control_set_is_late(const struct group_status *status);
+
 /* The object, or null for a group in no set. */
 json_t *control_set_format(const struct config *config, const struct config_group *group,
                            const struct copy_group_counts *counts,

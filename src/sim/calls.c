@@ -68,7 +68,8 @@ struct calls {
 };
 
 static const char *const type_name[CUT_TYPE_COUNT] = {"?",     "RESOLVE", "BEGIN",
-                                                      "CLOSE", "RELEASE", "PROMOTE"};
+                                                      "CLOSE", "RELEASE", "PROMOTE",
+                                                      "WANTED"};
 
 struct calls *calls_create(struct world *root, const struct calls_rates *rates)
 {

@@ -99,9 +99,74 @@ static void what_is_held_is_not_read(void **state)
     destroy_all();
 }
 
+/* Cycles that carry nothing but the time are as rare as those of a group alone; and what is written
+ * anywhere in the set is cut as soon as ever. */
+static void a_set_where_nothing_is_written_is_cut_once_a_second(void **state)
+{
+    (void)state;
+    create_all();
+    for (int which = 0; which < PRIMARIES; which++) {
+        const struct coordinator *coordinator = &inner(0, leader_of(0))->coordinator;
+        world.host_rests = true;
+        pass(50);
+        uint64_t cuts = coordinator->cuts_made, steps = world.steps;
+        pass(400);
+        assert_true(coordinator->cuts_made - cuts <= 1);
+        assert_true(world.steps - steps <= 12);
+        while (array_at(world.written + 1) != which) {
+            world.host_rests = false;
+            pass(1);
+            world.host_rests = true;
+            pass(50);
+        }
+        uint64_t written = world.written + 1;
+        cuts = coordinator->cuts_made;
+        world.host_rests = false;
+        for (int i = 0; i < 20 && world.written < written; i++)
+            settle_all();
+        world.host_rests = true;
+        pass(30);
+        assert_true(coordinator->cuts_made > cuts);
+        assert_true(world.written >= written);
+    }
+    pass(1200);
+    assert_int_equal(inner(0, leader_of(0))->coordinator.cuts_failed, 0);
+    until_cuts(1);
+    destroy_all();
+}
+
+/* The line between the primaries is longer than completions may be held. */
+static void cuts_that_all_fail_say_why(void **state)
+{
+    struct array_status *status;
+    (void)state;
+    create_all();
+    pair_use(0);
+    status = status_of(leader_of(0));
+    assert_null(strstr(status->groups[0].reason, "hold"));
+    world.way_us = (HOLD_MS + 5) * 1000;
+    world.host_rests = true; /* or its pages are too many before the first cut */
+    for (int i = 0; i < 2000 && status->groups[0].set.late_row < CUT_LATE_ROW; i++) {
+        pass(1);
+        pair_use(0);
+        status = status_of(leader_of(0));
+    }
+    assert_non_null(
+        strstr(status->groups[0].reason, "no cut is made: completions are held for 20"));
+    assert_true(status->groups[0].set.close_us >= world.way_us);
+    world.way_us = 0;
+    world.host_rests = false;
+    until_cuts(3);
+    pair_use(0);
+    status = status_of(leader_of(0));
+    assert_int_equal(status->groups[0].set.late_row, 0);
+    assert_null(strstr(status->groups[0].reason, "hold"));
+    destroy_all();
+}
+
 /* ---- something happens at each step ---- */
 
-enum { STEPS = 14 }; /* two cuts and more */
+enum { STEPS = 18 }; /* two cuts and more */
 
 static void break_the_lines(void)
 {
@@ -441,6 +506,8 @@ int main(void)
         cmocka_unit_test(are_cut_at_one_moment),
         cmocka_unit_test(completions_are_held_no_longer_than_they_may),
         cmocka_unit_test(what_is_held_is_not_read),
+        cmocka_unit_test(a_set_where_nothing_is_written_is_cut_once_a_second),
+        cmocka_unit_test(cuts_that_all_fail_say_why),
         cmocka_unit_test(both_arrays_may_be_lost_at_any_step),
         cmocka_unit_test(any_message_or_answer_may_be_lost),
         cmocka_unit_test(the_coordinator_may_be_lost_at_any_step),

@@ -29,6 +29,7 @@ struct call {
     int at;
     struct cut_action action;
     uint8_t bytes[CUT_MESSAGE_SIZE];
+    uint64_t said_us;
 };
 
 struct line {
@@ -43,6 +44,7 @@ static struct world {
     struct line line[PAIR]; /* of the coordinating array's controllers */
     bool lost[PAIRS];       /* the whole array */
     bool hold_calls, strike_due;
+    uint64_t way_us;           /* of a message to the other primary */
     uint64_t steps, strike_at; /* messages and answers about cuts; 0: nothing happens */
     void (*strike)(void);
     /* the host */
@@ -145,7 +147,8 @@ static inline void take_calls(int self, const struct actions *actions)
         assert_int_equal(actions->cuts[i].member, 1);
         while (line->call[at].used)
             assert_true(++at < CALLS);
-        line->call[at] = (struct call){.used = true, .action = actions->cuts[i]};
+        line->call[at] =
+            (struct call){.used = true, .action = actions->cuts[i], .said_us = pair.now_us};
         memcpy(line->call[at].bytes, actions->cuts[i].bytes, CUT_MESSAGE_SIZE);
     }
 }
@@ -177,6 +180,8 @@ static inline bool call_step(int self, struct call *call)
 {
     struct line *line = &world.line[self];
     if (call->delivered && (!call->answered || call->left))
+        return false;
+    if (!call->delivered && pair.now_us < call->said_us + world.way_us)
         return false;
     if (struck())
         return true;

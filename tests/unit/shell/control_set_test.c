@@ -56,6 +56,8 @@ static void a_coordinator_shows_cuts_and_members(void **state)
                                      .promoted = 10,
                                      .cuts = 12,
                                      .failed_cuts = 2,
+                                     .late_row = 1,
+                                     .close_us = 900,
                                      .runs_begun = 3,
                                      .holds = 4,
                                      .late_holds = 1,
@@ -68,7 +70,8 @@ static void a_coordinator_shows_cuts_and_members(void **state)
         .link = {.up = true, .address = 1, .logins = 5, .round_trip_us = 7, .error = "said before"},
         .messages = 6};
     is("{\"name\":\"shop\",\"place\":0,\"coordinates\":true,\"runs\":true,\"coordinator\":null,"
-       "\"cut\":11,\"promoted_cut\":10,\"cuts\":12,\"failed_cuts\":2,\"run_count\":3,"
+       "\"cut\":11,\"promoted_cut\":10,\"cuts\":12,\"failed_cuts\":2,\"failed_in_a_row\":1,\"close_"
+       "us\":900,\"run_count\":3,"
        "\"hold\":{\"limit_ms\":50,\"count\":4,\"late\":1,\"last_us\":700,\"longest_us\":50000,"
        "\"mean_us\":15000},\"here\":false,\"shown_cut\":0,\"held_cut\":0,"
        "\"members\":[{\"array\":\"berlin\",\"runs\":true,\"session\":null},"
@@ -82,6 +85,7 @@ static void a_member_shows_its_coordinator(void **state)
     snprintf(counts.set.coordinator, sizeof counts.set.coordinator, "10.1.0.1:7");
     is("{\"name\":\"shop\",\"place\":1,\"coordinates\":false,\"runs\":false,"
        "\"coordinator\":\"10.1.0.1:7\",\"cut\":0,\"promoted_cut\":0,\"cuts\":0,\"failed_cuts\":0,"
+       "\"failed_in_a_row\":0,\"close_us\":0,"
        "\"run_count\":0,\"hold\":{\"limit_ms\":50,\"count\":0,\"late\":0,\"last_us\":0,"
        "\"longest_us\":0,\"mean_us\":0},\"here\":false,\"shown_cut\":0,\"held_cut\":0,"
        "\"members\":[{\"array\":\"berlin\",\"runs\":null,\"session\":null},"
@@ -98,7 +102,8 @@ static void a_copy_shows_its_cuts(void **state)
     status.shown_cut = 8;
     status.held_cut = UINT64_MAX;
     is("{\"name\":\"shop\",\"place\":1,\"coordinates\":false,\"runs\":false,\"coordinator\":null,"
-       "\"cut\":0,\"promoted_cut\":0,\"cuts\":0,\"failed_cuts\":0,\"run_count\":0,"
+       "\"cut\":0,\"promoted_cut\":0,\"cuts\":0,\"failed_cuts\":0,\"failed_in_a_row\":0,\"close_"
+       "us\":0,\"run_count\":0,"
        "\"hold\":{\"limit_ms\":50,\"count\":0,\"late\":0,\"last_us\":0,\"longest_us\":0,"
        "\"mean_us\":0},\"here\":true,\"shown_cut\":8,\"held_cut\":9223372036854775807,"
        "\"members\":[{\"array\":\"berlin\",\"runs\":null,\"session\":null},"
