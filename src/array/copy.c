@@ -575,7 +575,7 @@ void copy_take_over(struct array *array)
 void copy_mirror_void(struct array *array)
 {
     copy_second_mirror_void(array);
-    array->copy.bitmaps_in_list = 0;
+    array->copy.bitmaps_in_list = array->copy.held_in_list = 0;
     for (uint32_t i = 0; i < array->config.group_count; i++) {
         struct group *group = &array->copy.groups[i];
         group->falls_out = 0;

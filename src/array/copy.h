@@ -293,6 +293,7 @@ struct copy {
     bool hungry;                 /* and a page that is to be held waits for a slot */
     uint8_t *bitmaps;            /* BITMAP_PIECES pages: the data of the active list */
     uint32_t bitmaps_in_list;    /* BITMAP headers in the filling list */
+    uint32_t held_in_list;       /* pages of arrivals in it */
     uint32_t bitmaps_sealed;     /* while it is being sealed */
     struct zeroing zeroings[16]; /* of the peer, by place */
 };

@@ -147,7 +147,7 @@ void copy_seal_data(struct array *array, struct header *header)
 
 void copy_sealed(struct array *array)
 {
-    array->copy.bitmaps_in_list = array->copy.bitmaps_sealed = 0;
+    array->copy.bitmaps_in_list = array->copy.bitmaps_sealed = array->copy.held_in_list = 0;
     for (uint32_t i = 0; i < array->config.group_count; i++)
         array->copy.groups[i].begun_in_list = false;
 }

@@ -69,7 +69,7 @@ struct side {
     bool hold_status; /* the answer to what it has sent is kept */
     bool message_due; /* one for this controller, from its peer */
     uint8_t buffer_id;
-    uint32_t message_bytes;
+    uint32_t message_bytes, most_bytes; /* most: of all that came */
     uint8_t *message;
     bool stopped, fence_asked;
     bool hold_ships, hold_answers; /* what it has shipped is kept; the answers to it are */
@@ -311,6 +311,7 @@ static inline void send(int self, const struct send_action *send)
     peer->message_due = true;
     peer->buffer_id = send->buffer_id;
     peer->message_bytes = at;
+    peer->most_bytes = max_u32(peer->most_bytes, at);
 }
 
 static inline void ship_answered(int self, uint64_t handle, enum host_result result,

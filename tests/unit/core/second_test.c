@@ -426,6 +426,23 @@ static void held_pages_leave_room_for_hosts_there(void **state)
         assert_shows(0, page, 20, (uint8_t)(1 + page / 20));
 }
 
+/* What arrives is passed to the peer in messages of few pages: nothing else moves meanwhile. */
+static void messages_between_the_controllers_there_are_short(void **state)
+{
+    until_consistent();
+    pair_use(THERE);
+    pair.side[A].most_bytes = pair.side[B].most_bytes = 0;
+    pair_use(HERE);
+    for (int i = 0; i < 3; i++)
+        write_here(A, V_A, 0, 50, (uint8_t)(0x60 + i));
+    pass_both_ms(100);
+    assert_shows(0, 0, 50, 0x62);
+    pair_use(THERE);
+    uint32_t most_bytes = max_u32(pair.side[A].most_bytes, pair.side[B].most_bytes);
+    pair_use(HERE);
+    assert_in_range(most_bytes, 18 * PAGE, 34 * PAGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +464,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(after_a_clean_stop_what_was_promoted_is_on_the_stores,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(held_pages_leave_room_for_hosts_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(messages_between_the_controllers_there_are_short, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(alone_a_promotion_counts_when_the_stores_have_it, set_up,
                                         tear_down),
     };
