@@ -23,9 +23,9 @@ class Set:
     GROUPS = {"berlin": "orders", "paris": "stock"}
 
     def __init__(self, make=Pair, seconds=1, volume_size=4 * MI, cycle="20ms", hold="50ms", memory="3M", delay=0.0,
-                 keys=(), start=True, **settings):
-        """volume_size: each primary has two volumes, of a and of b; delay: of the wire to the last of the
-        seconds: copies that are not cut together would then not be of one moment."""
+                 between=0.0, keys=(), start=True, **settings):
+        """volume_size: each primary has two volumes, of a and of b; between: delay of the wire to paris; delay: of that
+        to the last of the seconds: copies that are not cut together would then not be of one moment."""
         settings = {"cache": "64M", "start": False, **settings}
         if make is Pair:
             settings.pop("start")
@@ -42,7 +42,7 @@ class Set:
             copies.setdefault(second, {})[array] = NAMES[len(copies.get(second, {}))] * 2
         self.seconds = [self._pair(second, owners) for second, owners in copies.items()]
         self.pairs = [*self.primaries, *self.seconds]
-        self.to_paris = self._ways(self.paris, Wire())
+        self.to_paris = self._ways(self.paris, Wire(between))
         self.to = {second.name: self._ways(second, Wire(delay if second is self.seconds[-1] else 0.0))
                    for second in self.seconds}
         for primary in self.primaries:

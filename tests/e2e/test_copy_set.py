@@ -140,6 +140,31 @@ def test_hosts_do_not_wait_for_a_member_that_is_gone(make_set):
     check_copies(arrays, program)
 
 
+def test_a_set_is_quiet_when_nobody_writes(make_set):
+    arrays = make_set(lease=LONG_LEASE)
+    arrays.wait_consistent(30)
+    coordinator = arrays.wait_running()
+    time.sleep(1)
+    began, cuts = time.monotonic(), coordinator.status()["groups"][0]["set"]["cuts"]
+    time.sleep(4)
+    made = coordinator.status()["groups"][0]["set"]["cuts"] - cuts
+    assert made <= time.monotonic() - began + 1, "cycle is 20 ms, and nobody writes"
+    program = Program(None, arrays.all_volumes(arrays.primaries), pause=0.001)
+    cuts += made
+    wait_for("cuts as often as ever", lambda: coordinator.status()["groups"][0]["set"]["cuts"] > cuts + 20, 8)
+    program.end()
+
+
+def test_cuts_that_take_longer_than_completions_may_be_held_are_named(make_set):
+    arrays = make_set(lease=LONG_LEASE, hold="10ms", between=0.03)
+    named = arrays.wait_condition(arrays.berlin, "initial copy", "hold", timeout=60)["orders"]
+    assert "no cut is made: completions are held for 10 ms at most (hold), and it took" in named["reason"]
+    assert named["set"]["failed_in_a_row"] >= 5 and named["set"]["close_us"] >= 60000
+    program = Program(None, arrays.all_volumes(arrays.primaries))
+    wait_for("hosts go on", lambda: program.acknowledged > 50, 20)
+    program.end()
+
+
 def test_files_that_mean_different_sets_are_found(make_set):
     arrays = make_set(seconds=2, start=False)
     for pair in arrays.pairs:
