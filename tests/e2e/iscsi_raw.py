@@ -126,14 +126,18 @@ class Raw:
                 self.exp_stat_sn = pdu.word(24) + 1 & 0xFFFFFFFF
         return pdu
 
+    def answer_ping(self, pdu):
+        """Answers it if it is the target's ping (RFC 7143 section 11.19): a host that does not is dropped."""
+        if pdu.opcode == NOP_IN and pdu.tag == NO_TAG and pdu.word(20) != NO_TAG:
+            self.nop(NO_TAG, pdu.word(20))
+
     def until(self, opcode, tag=None):
         """The next PDU of that kind; pings are answered, R2T and data in between are left out."""
         for _ in range(10000):
             pdu = self.receive()
             if pdu.opcode == opcode and tag in (None, pdu.tag):
                 return pdu
-            if pdu.opcode == NOP_IN and pdu.tag == NO_TAG and pdu.word(20) != NO_TAG:
-                self.nop(NO_TAG, pdu.word(20))
+            self.answer_ping(pdu)
         raise AssertionError(f"no PDU {opcode:#x} among 10,000")
 
     def ended(self):
@@ -260,6 +264,7 @@ class Raw:
                     return pdu.header[3], bytes(data)
             elif pdu.opcode == RESPONSE and pdu.tag == tag:
                 return pdu.header[3], bytes(data)
+            self.answer_ping(pdu)
 
     def write(self, lun, lba, data, block=512):
         """All of it as R2Ts ask for it; returns the status."""
@@ -277,6 +282,7 @@ class Raw:
                     at, length, number = at + part, length - part, number + 1
             elif pdu.opcode == RESPONSE and pdu.tag == tag:
                 return pdu.header[3]
+            self.answer_ping(pdu)
 
 
 class Refused(Exception):
