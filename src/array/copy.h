@@ -438,6 +438,7 @@ void copy_set_hold(struct array *array, struct group *group, uint64_t cycle);
 /* They may go; `late`: before anybody said so. */
 void copy_set_let_go(struct array *array, struct group *group, bool late);
 void copy_set_let_all_go(struct array *array);
+bool copy_set_goes_on(struct array *array, struct request *request);
 /* Those whose time is over. */
 void copy_set_hold_pump(struct array *array);
 uint64_t copy_set_hold_deadline(const struct array *array);
@@ -473,6 +474,7 @@ bool copy_base_reads(const struct group *group, uint8_t place);
 
 /* Whether this controller may decide about its groups now. */
 bool copy_serves(const struct array *array);
+bool copy_joiner_may_go_on(const struct array *array);
 void copy_pump(struct array *array);
 uint64_t copy_deadline(const struct array *array);
 /* A term that is newer than any that was used. */

@@ -124,11 +124,19 @@ static bool has_lost(const struct group *group)
            group->memory_known != 0 && group->memory_known != group->state.memory;
 }
 
+/* A joiner that has heard READY may be paired by the register, and go on alone, before it hears of
+ * anything that this controller does afterwards. A cycle that is promoted meanwhile it would not
+ * know of, neither its number nor what was in it. */
+bool copy_joiner_may_go_on(const struct array *array)
+{
+    return array->refill.state == REFILL_READY || array->refill.state == REFILL_DONE;
+}
+
 static void cut(struct array *array, struct group *group)
 {
     struct sender *sender = &group->sender;
     if (!sender->leader || !sender_cut_due(sender, array->now_us) || !can_say(array) ||
-        (sender->paired && !array->mirroring) ||
+        copy_joiner_may_go_on(array) || (sender->paired && !array->mirroring) ||
         (array->mirroring && group->confirmed_said < sender->confirmed))
         return;
     uint64_t cycle = sender->open;
@@ -262,7 +270,7 @@ static uint64_t group_deadline(const struct array *array, const struct group *gr
         deadline = group->base_retry_us;
     deadline = min_u64(deadline, piece_us(array, group));
     /* What cannot be said now waits for the peer's answer, and that brings a pump. */
-    if (sender->leader && (!sender->paired || array->mirroring))
+    if (sender->leader && (!sender->paired || array->mirroring) && !copy_joiner_may_go_on(array))
         deadline = min_u64(deadline, sender_cut_deadline(sender));
     return deadline;
 }

@@ -346,7 +346,7 @@ static void close_cycle(struct array *array, struct group *group, struct set_cut
         cut->cut = 0;
         return;
     }
-    if (!can_say(array) || (sender->paired && !array->mirroring) ||
+    if (!can_say(array) || (sender->paired && !array->mirroring) || copy_joiner_may_go_on(array) ||
         (array->mirroring && group->confirmed_said < sender->confirmed))
         return;
     cut->cycle = sender->open;

@@ -43,11 +43,30 @@ void copy_set_let_go(struct array *array, struct group *group, bool late)
         /* The peer that had it may be lost by now: alone, what is acknowledged is on the store. */
         bool again =
             array_is_solo(array) && request->phase == REQUEST_MIRROR && request->kept == HOST_OK;
-        if (again)
+        request->over = !role_may_answer(&array->role, array->now_us);
+        if (request->over)
+            request_queue_append(&array->requests, &array->held, request);
+        else if (again)
             request_queue_append(&array->requests, &array->run, request);
         else
             host_complete_detail(array, request, request->kept, request->detail);
     }
+}
+
+/* It was let go after the lease, when the peer may serve in this controller's place: it waits until
+ * it is known who does. True when that is this one, alone, and what was written is to be on the
+ * store first. */
+bool copy_set_goes_on(struct array *array, struct request *request)
+{
+    if (!role_may_answer(&array->role, array->now_us)) {
+        request_queue_append(&array->requests, &array->held, request);
+        return false;
+    }
+    request->over = false;
+    if (array_is_solo(array) && request->phase == REQUEST_MIRROR && request->kept == HOST_OK)
+        return true;
+    host_complete_detail(array, request, request->kept, request->detail);
+    return false;
 }
 
 void copy_set_let_all_go(struct array *array)

@@ -509,6 +509,8 @@ void host_run(struct array *array, struct request *request)
         host_complete(array, request, HOST_NOT_OWNER);
         return;
     }
+    if (request->over && !role_is_out(array) && !copy_set_goes_on(array, request))
+        return;
     if (!host_admit(array, request))
         return;
     if (request->settling) {
@@ -586,7 +588,7 @@ void host_pump(struct array *array)
 void host_refuse_all(struct array *array)
 {
     if (array->copy.holds > 0)
-        copy_set_let_all_go(array); /* these are over, and well */
+        copy_set_let_all_go(array); /* these are over, and well while the lease lasts */
     struct request_queue *queues[] = {&array->run,
                                       &array->room_writes,
                                       &array->room_reads,

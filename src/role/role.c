@@ -608,6 +608,11 @@ bool role_may_serve(const struct role_machine *role, uint64_t now_us)
     return role->state == ROLE_PAIRED && (now_us < role->lease_until_us || MISTAKE(lease_forever));
 }
 
+bool role_may_answer(const struct role_machine *role, uint64_t now_us)
+{
+    return role_may_serve(role, now_us) || now_us < role->lease_until_us;
+}
+
 uint64_t role_serve_until(const struct role_machine *role)
 {
     if (MISTAKE(write_after_lease))

@@ -153,6 +153,10 @@ const char *role_accept_loss(struct role_machine *role, uint64_t now_us, bool pe
 /* May hosts be served and stores be touched at this moment? */
 bool role_may_serve(const struct role_machine *role, uint64_t now_us);
 
+/* May it be said that something is done which both controllers had when it was? While the lease
+ * lasts nobody else serves, although this one may know already that its peer is lost. */
+bool role_may_answer(const struct role_machine *role, uint64_t now_us);
+
 /* Until when what role_may_serve() allows may still be submitted; UINT64_MAX in SOLO. */
 uint64_t role_serve_until(const struct role_machine *role);
 

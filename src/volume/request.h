@@ -44,6 +44,7 @@ struct request {
     uint64_t progress_stream;
     uint64_t detail;       /* MISCOMPARE: for the completion */
     enum host_result kept; /* over, and held for a cut: how it ended */
+    bool over;             /* and let go when it could not be said any more: see copy_set_hold.c */
     uint64_t generation;   /* REQUEST_STORE of a FLUSH: what it waits for */
     uint64_t started_us;
 };

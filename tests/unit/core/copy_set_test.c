@@ -164,6 +164,35 @@ static void cuts_that_all_fail_say_why(void **state)
     destroy_all();
 }
 
+/* It stands still while it holds one, and its peer takes over. */
+static void what_is_held_is_not_acknowledged_after_the_lease(void **state)
+{
+    (void)state;
+    create_all();
+    until_cuts(5);
+    world.hold_calls = true;
+    bool held = false;
+    for (int i = 0; i < 100 && !held; i++) {
+        pass(1);
+        held = world.handle != 0 &&
+               array_of(array_at(world.written + 1), world.asked_of)->hold_wait.count > 0;
+    }
+    assert_true(held);
+    int which = array_at(world.written + 1), self = world.asked_of;
+    const struct seen *seen = &pair_worlds[which].seen[world.handle];
+    assert_false(seen->complete);
+    world.host_rests = true;
+    side_of(which, self)->dead = true;
+    pass(3000);
+    pair_use(which);
+    assert_int_equal(status_of(self ^ 1)->role, ROLE_SOLO);
+    side_of(which, self)->dead = false;
+    for (int i = 0; i < 10; i++)
+        side_step(self);
+    assert_false(seen->complete && seen->result == HOST_OK);
+    destroy_all();
+}
+
 /* ---- something happens at each step ---- */
 
 enum { STEPS = 18 }; /* two cuts and more */
@@ -506,6 +535,7 @@ int main(void)
         cmocka_unit_test(are_cut_at_one_moment),
         cmocka_unit_test(completions_are_held_no_longer_than_they_may),
         cmocka_unit_test(what_is_held_is_not_read),
+        cmocka_unit_test(what_is_held_is_not_acknowledged_after_the_lease),
         cmocka_unit_test(a_set_where_nothing_is_written_is_cut_once_a_second),
         cmocka_unit_test(cuts_that_all_fail_say_why),
         cmocka_unit_test(both_arrays_may_be_lost_at_any_step),
