@@ -85,12 +85,45 @@ static void a_site_becomes_a_copy_while_its_group_is_on_its_way(void **state)
     assert_sites_are_equal();
 }
 
+/* The register has paired them, and neither that nor anything of the stream has come through when
+ * the one that served alone is lost. */
+static void a_joiner_that_goes_on_alone_knows_every_cycle(void **state)
+{
+    struct side *a = side_of(ONE, A), *b = side_of(ONE, B);
+    until_consistent(TWO);
+    kill_at(ONE, B);
+    pass_both_ms(2000);
+    until_consistent(TWO);
+    a->hold_register = true;
+    start_at(ONE, B);
+    for (int i = 0; i < 100 && !(a->register_due && a->reg.swap && a->reg.wanted.in == 3); i++)
+        pass_both_ms(10);
+    assert_true(a->register_due && a->reg.wanted.in == 3);
+    b->hold_link = true;
+    for (uint64_t page = 0; page < 8; page++) {
+        pair_use(ONE);
+        (void)ask_write(A, V_A, page * PAGE, PAGE, 0x91);
+        pass_both_ms(20);
+    }
+    pair_worlds[ONE].record = a->reg.wanted;
+    kill_at(ONE, A);
+    b->hold_link = false;
+    pair_use(ONE);
+    for (int i = 0; i < 100 && status_of(B)->role != ROLE_SOLO; i++)
+        pass_both_ms(100);
+    assert_int_equal(write_at(ONE, B, V_A, 9, 1, 0x92), HOST_OK);
+    pass_both_ms(1000);
+    until_consistent(TWO);
+    assert_sites_are_equal();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(a_leader_sees_that_the_group_moved_there_and_back),
         TEST(a_site_becomes_a_copy_while_its_group_is_on_its_way),
+        TEST(a_joiner_that_goes_on_alone_knows_every_cycle),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
