@@ -103,11 +103,6 @@ static struct line *line_of(struct calls *calls, uint8_t who, uint8_t member)
     return &calls->lines[who][member];
 }
 
-static bool can_answer(const struct world *world, uint8_t who)
-{
-    return world->controllers[who].running && !world->controllers[who].paused;
-}
-
 static uint64_t travel_us(struct calls *calls, struct world *from)
 {
     return calls->rates.latency_us + generator_below(&from->latency, calls->rates.jitter_us + 1);
@@ -125,13 +120,8 @@ static struct call *call_take(struct calls *calls)
     uint32_t i = 0;
     while (i < calls->room && calls->calls[i].used)
         i++;
-    if (i == calls->room) {
-        uint32_t room = i ? i * 2 : 16;
-        calls->calls = realloc(calls->calls, room * sizeof *calls->calls);
-        CHECK(calls->calls != NULL);
-        memset(calls->calls + i, 0, (room - i) * sizeof *calls->calls);
-        calls->room = room;
-    }
+    if (i == calls->room)
+        calls->calls = world_grow(calls->calls, &calls->room, sizeof *calls->calls, 16);
     calls->calls[i] = (struct call){.used = true, .number = ++calls->numbers};
     return &calls->calls[i];
 }
@@ -265,7 +255,7 @@ static void on_login(struct calls *calls, const struct event *event)
         return;
     }
     if (!way_up(calls, false) || !way_up(calls, true) || there->destroyed ||
-        !can_answer(there, line->target)) {
+        !world_answers(there, line->target)) {
         miss(calls, who, member);
         return;
     }

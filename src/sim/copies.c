@@ -131,11 +131,6 @@ static bool both_ways_up(const struct world *world, const struct world *far)
     return path_up(world, far) && path_up(far, world);
 }
 
-static bool can_answer(const struct world *world, uint8_t who)
-{
-    return world->controllers[who].running && !world->controllers[who].paused;
-}
-
 /* When `bytes` that leave now are on the other side. */
 static uint64_t arrival_us(struct world *from, const struct world *to, uint32_t bytes)
 {
@@ -154,13 +149,8 @@ static struct travel *travel_take(struct copies *copies)
     uint32_t i = 0;
     while (i < copies->room && copies->travels[i].used)
         i++;
-    if (i == copies->room) {
-        uint32_t room = i ? i * 2 : 64;
-        copies->travels = realloc(copies->travels, room * sizeof *copies->travels);
-        CHECK(copies->travels != NULL);
-        memset(copies->travels + i, 0, (room - i) * sizeof *copies->travels);
-        copies->room = room;
-    }
+    if (i == copies->room)
+        copies->travels = world_grow(copies->travels, &copies->room, sizeof *copies->travels, 64);
     copies->travels[i] = (struct travel){.used = true, .number = ++copies->numbers};
     return &copies->travels[i];
 }
@@ -389,7 +379,7 @@ static void on_login(struct world *world, const struct event *event)
         return;
     }
     const struct world *far = world_far(world, group);
-    if (!both_ways_up(world, far) || !can_answer(far, way->target)) {
+    if (!both_ways_up(world, far) || !world_answers(far, way->target)) {
         miss(world, who, group);
         return;
     }

@@ -61,13 +61,9 @@ static uint32_t operation_take(struct world *world)
     uint32_t i = 0;
     while (i < world->operation_room && world->operations[i].used)
         i++;
-    if (i == world->operation_room) {
-        world->operation_room = i ? i * 2 : 64;
+    if (i == world->operation_room)
         world->operations =
-            realloc(world->operations, world->operation_room * sizeof *world->operations);
-        CHECK(world->operations != NULL);
-        memset(world->operations + i, 0, (world->operation_room - i) * sizeof *world->operations);
-    }
+            world_grow(world->operations, &world->operation_room, sizeof *world->operations, 64);
     world->operations[i].used = true;
     return i;
 }

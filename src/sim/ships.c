@@ -67,13 +67,8 @@ static uint32_t op_take(struct ship_lane *lane)
     uint32_t i = 0;
     while (i < lane->room && lane->ops[i].used)
         i++;
-    if (i == lane->room) {
-        uint32_t room = lane->room ? lane->room * 2 : 32;
-        lane->ops = realloc(lane->ops, room * sizeof *lane->ops);
-        CHECK(lane->ops != NULL);
-        memset(lane->ops + lane->room, 0, (room - lane->room) * sizeof *lane->ops);
-        lane->room = room;
-    }
+    if (i == lane->room)
+        lane->ops = world_grow(lane->ops, &lane->room, sizeof *lane->ops, 32);
     return i;
 }
 

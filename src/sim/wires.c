@@ -39,12 +39,9 @@ static uint32_t message_take(struct world *world)
     uint32_t i = 0;
     while (i < world->message_room && world->messages[i].used)
         i++;
-    if (i == world->message_room) {
-        world->message_room = i ? i * 2 : 8;
-        world->messages = realloc(world->messages, world->message_room * sizeof *world->messages);
-        CHECK(world->messages != NULL);
-        memset(world->messages + i, 0, (world->message_room - i) * sizeof *world->messages);
-    }
+    if (i == world->message_room)
+        world->messages =
+            world_grow(world->messages, &world->message_room, sizeof *world->messages, 8);
     world->messages[i].used = true;
     return i;
 }

@@ -46,6 +46,21 @@ char world_letter(uint8_t who)
     return who < 2 ? (char)('a' + who) : '-';
 }
 
+void *world_grow(void *table, uint32_t *room, size_t place_bytes, uint32_t first)
+{
+    uint32_t larger = *room ? *room * 2 : first;
+    uint8_t *grown = realloc(table, larger * place_bytes);
+    CHECK(grown != NULL);
+    memset(grown + *room * place_bytes, 0, (larger - *room) * place_bytes);
+    *room = larger;
+    return grown;
+}
+
+bool world_answers(const struct world *world, uint8_t who)
+{
+    return world->controllers[who].running && !world->controllers[who].paused;
+}
+
 const char *world_site(const struct world *world)
 {
     static const char *const sites[ARRAYS_LIMIT] = {
@@ -143,11 +158,8 @@ static bool event_before(const struct event *a, const struct event *b)
 
 static void event_push(struct world *world, struct event event)
 {
-    if (world->event_count == world->event_room) {
-        world->event_room = world->event_room ? world->event_room * 2 : 1024;
-        world->events = realloc(world->events, world->event_room * sizeof *world->events);
-        CHECK(world->events != NULL);
-    }
+    if (world->event_count == world->event_room)
+        world->events = world_grow(world->events, &world->event_room, sizeof *world->events, 1024);
     uint32_t at = world->event_count++;
     while (at > 0 && event_before(&event, &world->events[(at - 1) / 2])) {
         world->events[at] = world->events[(at - 1) / 2];

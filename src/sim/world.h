@@ -400,6 +400,13 @@ bool world_resting(const struct world *world);
 
 char world_letter(uint8_t who);
 
+/* A table that is full, made larger: `first` places when it has none, twice as many else. What is
+ * new is zero. */
+void *world_grow(void *table, uint32_t *room, size_t place_bytes, uint32_t first);
+
+/* Something that arrives at this controller now is answered. */
+bool world_answers(const struct world *world, uint8_t who);
+
 /* Which site, for a sentence; and its name in a listing or a trace: "" is the first. */
 const char *world_site(const struct world *world);
 const char *world_name(uint8_t number);
