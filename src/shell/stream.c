@@ -98,8 +98,8 @@ static void receive(struct stream *stream)
         uint32_t wanted = left == 0 ? stream->user->wants(stream, &place) : 0;
         sqe = loop_sqe(stream->loop);
         if (wanted > 0) {
-            bool part = wanted > STREAM_RECEIVE;
-            wanted = min_u32(wanted, STREAM_RECEIVE);
+            bool part = wanted > stream->direct_most;
+            wanted = min_u32(wanted, stream->direct_most);
             stream->receive_iov[0] = (struct iovec){place, wanted};
             stream->receive_iov[1] = (struct iovec){stream->input, STREAM_INPUT_AFTER};
             stream->receive_message =
@@ -221,6 +221,10 @@ static void received(struct op *op, int result, unsigned flags)
         uint32_t direct = min_u32(got, stream->direct_bytes);
         if (direct > 0)
             stream->user->filled(stream, direct);
+        if (direct > 0 && direct == stream->direct_most)
+            stream->direct_most = min_u32(direct * 2, STREAM_RECEIVE_MOST); /* it piles up */
+        else
+            stream->direct_most = STREAM_RECEIVE;
         stream->input_end += got - direct;
     }
     process(stream);
@@ -367,6 +371,7 @@ static bool begin(struct stream *stream, struct tls_context *context, bool serve
     stream->input_start = stream->input_end = 0;
     stream->feed_waits = stream->is_open = false;
     stream->poll_first = true;
+    stream->direct_most = STREAM_RECEIVE;
     stream->heard_us = stream->moved_us = stream->loop->now_us;
     stream->sent_bytes = stream->received_bytes = 0;
     stream->with_tls = context != NULL;

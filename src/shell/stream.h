@@ -27,8 +27,9 @@ enum {
     STREAM_GENTLE_SEND = 16 * 1024, /* the same while hosts are served, and ... */
     STREAM_GENTLE_US = 150,         /* ... the longest pause behind it */
     STREAM_RECEIVE = 32 * 1024, /* taken from the kernel at a time, which does nothing else while it
-                                   copies */
-    STREAM_INPUT_AFTER = 4096,  /* received behind data that go to their own place */
+                                   copies; and as long as more than that is there ... */
+    STREAM_RECEIVE_MOST = 1024 * 1024, /* ... twice as much each time, up to this */
+    STREAM_INPUT_AFTER = 4096,         /* received behind data that go to their own place */
     STREAM_SOCKET_BYTES = 32 << 20, /* wished for each way: 100 ms at 1 Gbit/s are 12.5 MB, and the
                                        kernel counts its own overhead in */
 };
@@ -78,7 +79,7 @@ struct stream {
     struct iovec *cut; /* the piece of the list under way that was cut to the bandwidth ... */
     size_t cut_bytes;  /* ... and how long it was */
     size_t send_bytes;
-    uint32_t direct_bytes, input_start, input_end;
+    uint32_t direct_bytes, direct_most, input_start, input_end;
     char why[TRACE_LINE];
     uint8_t input[STREAM_INPUT];
 };
