@@ -175,6 +175,10 @@ static void discard_held(struct array *array, struct group *group)
     copy_second_discard(array, group);
 }
 
+static const char accepted_text[] =
+    "a loss was accepted here: group failover at the second array serves its copy, group resume "
+    "here copies over it";
+
 /* What each role begins with. The peer does the same when it hears of it. */
 static void begin_role(struct array *array, struct group *group, enum site_role was, bool doubted)
 {
@@ -213,6 +217,9 @@ static void begin_role(struct array *array, struct group *group, enum site_role 
     if (doubted && was == SITE_RECEIVING && site->now.role != SITE_RECEIVING && !site->lacks)
         copy_site_mark_all(array, group, "nothing is known of what the other array holds");
     group->reason = role_texts[site->now.role];
+    /* Only now is it known that what was lost may be at the other array, and only there. */
+    if (doubted && array->role.loss_accepted)
+        copy_site_suspend(array, group, accepted_text);
 }
 
 static void enter(struct array *array, struct group *group, uint64_t era, enum site_role role)
@@ -569,8 +576,7 @@ void copy_site_fresh(struct array *array, struct group *group)
                             : role_texts[kept.role];
     }
     if (lacking)
-        group->reason = "a loss was accepted here: group failover at the second array serves its "
-                        "copy, group resume here copies over it";
+        group->reason = accepted_text;
     note_role(group);
     site->patient = !current;
     site->doubt_us = array->now_us;

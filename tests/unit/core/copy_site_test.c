@@ -665,6 +665,11 @@ static void who_began_as_a_copy_marks_everything_when_the_truth_is_here(void **s
     for (int self = A; self < PAIR; self++)
         assert_true(regions_marked(&inner(TWO, self)->sender.regions, 0, 5));
     between.cut = false;
+    pass_both_ms(300);
+    for (int self = A; self < PAIR; self++) /* the other site's copy may be the better one */
+        assert_true(inner(TWO, self)->suspended);
+    assert_int_equal(inner(ONE, A)->second.receiver.held_count, 0);
+    assert_true(operate(TWO, owner_at(TWO, V_A), GROUP_RESUME, false));
     until_consistent(ONE);
     pass_both_ms(100);
     assert_sites_are_equal();
