@@ -797,7 +797,8 @@ void cuts_read(struct world *world, uint8_t volume, uint64_t offset, uint64_t le
 {
     struct cut_group *group;
     struct image *image = find(world, volume, &group);
-    if (image == NULL || group->lost || group->forked)
+    /* A loss that was asked for may have come true, and its state may not have been looked at. */
+    if (image == NULL || group->lost || group->loss_asked || group->forked)
         return;
     for (uint64_t at = 0; at < length; at += world->cell_bytes) {
         uint64_t byte = offset + at, sector = byte / SECTOR_SIZE;
