@@ -67,9 +67,8 @@ struct calls {
     struct hold holds[ARRAYS_LIMIT][2];
 };
 
-static const char *const type_name[CUT_TYPE_COUNT] = {"?",     "RESOLVE", "BEGIN",
-                                                      "CLOSE", "RELEASE", "PROMOTE",
-                                                      "WANTED"};
+static const char *const type_name[CUT_TYPE_COUNT] = {"?",       "RESOLVE", "BEGIN", "CLOSE",
+                                                      "RELEASE", "PROMOTE", "WANTED"};
 
 struct calls *calls_create(struct world *root, const struct calls_rates *rates)
 {
