@@ -239,18 +239,24 @@ static void the_record_of_an_older_stop_is_not_the_last_ones(void **state)
     assert_page(ONE, V_A, 40, 0x81);
 }
 
+/* A stops, B suspends the group and stops as well. */
+static void stop_suspended_by_the_last(void)
+{
+    ask_stop(ONE, A);
+    until_stopped(ONE, A);
+    pass_both_ms(300);
+    assert_true(operate(ONE, B, GROUP_SUSPEND, false));
+    ask_stop(ONE, B);
+    until_stopped(ONE, B);
+}
+
 /* In doubt, or told meanwhile by the second array that it was not failed over. */
 static void a_suspension_that_only_the_last_one_knows_outlives_the_stop(void **state)
 {
     for (int doubts = 0; doubts < 2; doubts++) {
         begin_round(state, doubts);
         until_consistent(TWO);
-        ask_stop(ONE, A);
-        until_stopped(ONE, A);
-        pass_both_ms(300);
-        assert_true(operate(ONE, B, GROUP_SUSPEND, false));
-        ask_stop(ONE, B);
-        until_stopped(ONE, B);
+        stop_suspended_by_the_last();
         between.cut = doubts > 0;
         start_at(ONE, A);
         pass_both_ms(300);
@@ -272,12 +278,7 @@ static void a_suspension_that_only_the_last_one_knows_outlives_the_stop(void **s
 static void a_suspension_outlives_a_stop_after_which_the_other_one_began_twice(void **state)
 {
     until_consistent(TWO);
-    ask_stop(ONE, A);
-    until_stopped(ONE, A);
-    pass_both_ms(300);
-    assert_true(operate(ONE, B, GROUP_SUSPEND, false));
-    ask_stop(ONE, B);
-    until_stopped(ONE, B);
+    stop_suspended_by_the_last();
     between.cut = true;
     start_at(ONE, A);
     pass_both_ms(300);

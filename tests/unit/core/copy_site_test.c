@@ -654,11 +654,7 @@ static void who_began_as_a_copy_marks_everything_when_the_truth_is_here(void **s
     assert_int_equal(write_at(TWO, A, V_A, 5, 1, 0x91), HOST_OK);
     pass_both_ms(6000); /* it is on the store */
     kill_at(TWO, A);
-    start_at(TWO, B); /* alone, with a record of the first era */
-    array_operator_accept_loss(array_of(TWO, B), pair_worlds[TWO].now_us, 1, true);
-    pass_both_ms(300);
-    assert_true(site_of(TWO, B)->now.unknown);
-    assert_int_equal(site_of(TWO, B)->now.role, SITE_RECEIVING);
+    begin_in_doubt_at(TWO, B, SITE_RECEIVING); /* alone, with a record of the first era */
     return_at(TWO, A);
     pass_both_ms(100);
     assert_known(SITE_PRIMARY, 2);
@@ -697,11 +693,7 @@ static void who_begins_to_receive_late_hears_what_is_known(void **state)
     assert_true(inner(ONE, A)->second.receiver.promoted > 0);
     kill_at(ONE, A);
     between.cut = true;
-    start_at(ONE, B);
-    array_operator_accept_loss(array_of(ONE, B), pair_worlds[ONE].now_us, 1, true);
-    pass_both_ms(300);
-    assert_true(site_of(ONE, B)->now.unknown);
-    assert_int_equal(site_of(ONE, B)->now.role, SITE_PRIMARY);
+    begin_in_doubt_at(ONE, B, SITE_PRIMARY);
     return_at(ONE, A);
     pass_both_ms(300);
     for (int self = A; self < PAIR; self++) {

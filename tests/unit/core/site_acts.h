@@ -226,6 +226,16 @@ static inline uint64_t base_pages_at(int site)
     return inner(site, A)->base_pages_sent + inner(site, B)->base_pages_sent;
 }
 
+/* The peer is dead, and what it had is given up: it begins in doubt. */
+static inline void begin_in_doubt_at(int site, int self, enum site_role role)
+{
+    start_at(site, self);
+    array_operator_accept_loss(array_of(site, self), pair_worlds[site].now_us, 1, true);
+    pass_both_ms(300);
+    assert_true(site_of(site, self)->now.unknown);
+    assert_int_equal(site_of(site, self)->now.role, role);
+}
+
 /* Both memories are gone, and the operator takes what is on the stores. */
 static inline void lose_memory_at(int site)
 {
