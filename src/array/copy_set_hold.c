@@ -40,16 +40,9 @@ void copy_set_let_go(struct array *array, struct group *group, bool late)
           array->hold_wait.count);
     for (uint32_t left = array->hold_wait.count; left > 0; left--) {
         struct request *request = request_queue_pop(&array->requests, &array->hold_wait);
-        /* The peer that had it may be lost by now: alone, what is acknowledged is on the store. */
-        bool again =
-            array_is_solo(array) && request->phase == REQUEST_MIRROR && request->kept == HOST_OK;
-        request->over = !role_may_answer(&array->role, array->now_us);
-        if (request->over)
-            request_queue_append(&array->requests, &array->held, request);
-        else if (again)
+        request->over = true;
+        if (copy_set_goes_on(array, request))
             request_queue_append(&array->requests, &array->run, request);
-        else
-            host_complete_detail(array, request, request->kept, request->detail);
     }
 }
 
@@ -63,6 +56,7 @@ bool copy_set_goes_on(struct array *array, struct request *request)
         return false;
     }
     request->over = false;
+    /* The peer that had it may be lost by now: alone, what is acknowledged is on the store. */
     if (array_is_solo(array) && request->phase == REQUEST_MIRROR && request->kept == HOST_OK)
         return true;
     host_complete_detail(array, request, request->kept, request->detail);
